@@ -1,0 +1,60 @@
+// Package memory describes guest RAM by guest-physical address (GPA): where
+// it lies, and how the VMM and its devices read and write it.
+//
+// Three things live here. A Layout says which GPA ranges are RAM; it is the
+// one list that KVM's memory slots, the guest's e820 map, bounds checks and
+// the exposure audit are all made from. Guest is what devices and loaders
+// get: copies in and out, never a slice of guest RAM. RAM is a backend's
+// memory behind a Layout.
+//
+// The package knows nothing of KVM; memory/attach puts RAM into KVM's slots.
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+// PageSize is the granule of every layout and backend, in bytes.
+const PageSize = 4096
+
+// GPA is a guest-physical address in bytes.
+type GPA uint64
+
+// Add returns a+n and whether the sum is representable.
+func (a GPA) Add(n uint64) (GPA, bool) {
+	s := uint64(a) + n
+	return GPA(s), s >= uint64(a)
+}
+
+func (a GPA) String() string { return fmt.Sprintf("0x%x", uint64(a)) }
+
+// ErrHole is what an access that is not wholly in guest RAM wraps.
+var ErrHole = errors.New("not guest RAM")
+
+// Guest is guest RAM as devices and loaders see it. Addresses come from the
+// guest and are checked: an access that touches a byte outside RAM fails with
+// an error that wraps ErrHole and copies nothing. Offsets are guest-physical
+// addresses. Both methods are safe for concurrent use; against the guest's
+// own stores they are as torn as any DMA.
+type Guest interface {
+	io.ReaderAt
+	io.WriterAt
+	// Layout returns the list of RAM regions.
+	Layout() Layout
+}
+
+// accessError names the access that failed.
+func accessError(op string, gpa GPA, n int) error {
+	return fmt.Errorf("%s of %d bytes at guest address %s: %w", op, n, gpa, ErrHole)
+}
+
+// offset converts an io.ReaderAt offset to a GPA; negative ones never are RAM.
+func offset(off int64) GPA {
+	if off < 0 {
+		return GPA(math.MaxUint64)
+	}
+	return GPA(off)
+}
