@@ -1,0 +1,217 @@
+package kvm
+
+// The part of KVM's ABI that offmap uses, as data: request numbers, limits and
+// structures from include/uapi/linux/kvm.h and arch/x86/include/uapi/asm/kvm.h,
+// each with its section in Documentation/virt/kvm/api.rst. Sizes and offsets
+// are held against the kernel's own headers by a test.
+
+// apiVersion is the only value that KVM_GET_API_VERSION returns (api.rst 4.1).
+const apiVersion = 12
+
+// Requests: _IO('\xAE', nr), with the structure's size and direction where
+// there is one (include/uapi/asm-generic/ioctl.h).
+const (
+	kvmGetAPIVersion     = 0xae00     // 4.1
+	kvmCreateVM          = 0xae01     // 4.2
+	kvmCheckExtension    = 0xae03     // 4.4
+	kvmGetVCPUMmapSize   = 0xae04     // 4.5
+	kvmGetSupportedCPUID = 0xc008ae05 // 4.46
+	kvmCreateVCPU        = 0xae41     // 4.7
+	kvmSetUserMemory     = 0x4020ae46 // 4.35
+	kvmSetTSSAddr        = 0xae47     // 4.36
+	kvmSetIdentityMap    = 0x4008ae48 // 4.41
+	kvmSetUserMemory2    = 0x40a0ae49 // 4.140
+	kvmCreateIRQChip     = 0xae60     // 4.24
+	kvmIRQLine           = 0x4008ae61 // 4.25
+	kvmCreatePIT2        = 0x4040ae77 // 4.71
+	kvmRun               = 0xae80     // 4.10
+	kvmGetRegs           = 0x8090ae81 // 4.11
+	kvmSetRegs           = 0x4090ae82 // 4.12
+	kvmGetSRegs          = 0x8138ae83 // 4.13
+	kvmSetSRegs          = 0x4138ae84 // 4.14
+	kvmSetMSRs           = 0x4008ae89 // 4.19
+	kvmSetCPUID2         = 0x4008ae90 // 4.20
+	kvmGetMPState        = 0x8004ae98 // 4.38
+	kvmSetMPState        = 0x4004ae99 // 4.39
+	kvmGetTSCKHz         = 0xaea3     // 4.56
+	kvmEnableCap         = 0x4068aea3 // 4.37
+	kvmGetStatsFD        = 0xaece     // 4.133
+)
+
+// Cap is a KVM capability number (KVM_CAP_*).
+type Cap uint32
+
+// Capabilities that offmap asks for (include/uapi/linux/kvm.h).
+const (
+	CapNRMemslots         Cap = 10
+	CapMaxVCPUs           Cap = 66
+	CapTSCDeadlineTimer   Cap = 72
+	CapImmediateExit      Cap = 136
+	CapEnforcePVFeatures  Cap = 190
+	CapHyperVEnforceCPUID Cap = 199
+	CapBinaryStatsFD      Cap = 203
+	CapUserMemory2        Cap = 231
+	CapMemoryFaultInfo    Cap = 232
+	CapGuestMemfdFlags    Cap = 244
+)
+
+// Memory slot flags (api.rst 4.35).
+const (
+	MemLogDirtyPages uint32 = 1 << 0
+	MemReadonly      uint32 = 1 << 1
+	MemGuestMemfd    uint32 = 1 << 2
+)
+
+// userspaceMemoryRegion is struct kvm_userspace_memory_region.
+type userspaceMemoryRegion struct {
+	slot          uint32
+	flags         uint32
+	guestPhysAddr uint64
+	memorySize    uint64
+	userspaceAddr uint64
+}
+
+// userspaceMemoryRegion2 is struct kvm_userspace_memory_region2.
+type userspaceMemoryRegion2 struct {
+	userspaceMemoryRegion
+	guestMemfdOffset uint64
+	guestMemfd       uint32
+	_                uint32
+	_                [14]uint64
+}
+
+// Regs is struct kvm_regs (api.rst 4.11).
+type Regs struct {
+	RAX, RBX, RCX, RDX uint64
+	RSI, RDI, RSP, RBP uint64
+	R8, R9, R10, R11   uint64
+	R12, R13, R14, R15 uint64
+	RIP, RFLAGS        uint64
+}
+
+// Segment is struct kvm_segment: one segment register with its hidden part.
+type Segment struct {
+	Base     uint64
+	Limit    uint32
+	Selector uint16
+	Type     uint8
+	Present  uint8
+	DPL      uint8
+	DB       uint8
+	S        uint8
+	L        uint8
+	G        uint8
+	AVL      uint8
+	Unusable uint8
+	_        uint8
+}
+
+// DTable is struct kvm_dtable: GDTR or IDTR.
+type DTable struct {
+	Base  uint64
+	Limit uint16
+	_     [3]uint16
+}
+
+// SRegs is struct kvm_sregs (api.rst 4.13).
+type SRegs struct {
+	CS, DS, ES, FS, GS, SS  Segment
+	TR, LDT                 Segment
+	GDT, IDT                DTable
+	CR0, CR2, CR3, CR4, CR8 uint64
+	EFER                    uint64
+	APICBase                uint64
+	InterruptBitmap         [4]uint64
+}
+
+// CPUIDEntry is struct kvm_cpuid_entry2 (api.rst 4.20).
+type CPUIDEntry struct {
+	Function uint32
+	Index    uint32
+	Flags    uint32
+	EAX      uint32
+	EBX      uint32
+	ECX      uint32
+	EDX      uint32
+	_        [3]uint32
+}
+
+// CPUIDSignificantIndex marks an entry that is told apart by ECX as well
+// (KVM_CPUID_FLAG_SIGNIFCANT_INDEX, spelled so in the kernel).
+const CPUIDSignificantIndex uint32 = 1
+
+// maxCPUIDEntries is KVM_MAX_CPUID_ENTRIES, the most that KVM takes.
+const maxCPUIDEntries = 256
+
+// cpuid2 is struct kvm_cpuid2 with room for all entries.
+type cpuid2 struct {
+	nent    uint32
+	_       uint32
+	entries [maxCPUIDEntries]CPUIDEntry
+}
+
+// enableCap is struct kvm_enable_cap (api.rst 4.37).
+type enableCap struct {
+	capability uint32
+	flags      uint32
+	args       [4]uint64
+	_          [64]uint8
+}
+
+// irqLevel is struct kvm_irq_level (api.rst 4.25).
+type irqLevel struct {
+	irq   uint32
+	level uint32
+}
+
+// pitConfig is struct kvm_pit_config (api.rst 4.71).
+type pitConfig struct {
+	flags uint32
+	_     [15]uint32
+}
+
+// pitSpeakerDummy makes KVM answer port 0x61, which the TSC calibration of
+// kernels without a given frequency polls.
+const pitSpeakerDummy = 1
+
+// MPState is a vCPU's multiprocessing state (api.rst 4.38).
+type MPState uint32
+
+// The multiprocessing states of x86.
+const (
+	MPRunnable      MPState = 0
+	MPUninitialized MPState = 1
+	MPHalted        MPState = 3
+)
+
+// Offsets in struct kvm_run (api.rst 5).
+const (
+	runImmediateExit = 1
+	runExitReason    = 8
+	runUnion         = 32
+	runSize          = 2352
+)
+
+// Offsets within the union of struct kvm_run, from its start.
+const (
+	ioDirection  = 0
+	ioSize       = 1
+	ioPort       = 2
+	ioCount      = 4
+	ioDataOffset = 8
+
+	mmioPhysAddr = 0
+	mmioData     = 8
+	mmioLen      = 16
+	mmioIsWrite  = 20
+
+	failEntryReason = 0
+
+	internalSuberror = 0
+
+	systemEventType = 0
+
+	memoryFaultFlags = 0
+	memoryFaultGPA   = 8
+	memoryFaultSize  = 16
+)

@@ -1,0 +1,35 @@
+package kvm
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ioctl is the package's one gateway to the kernel. EINTR is returned: only
+// the caller knows whether its call may be repeated, and KVM_RUN's may not.
+func ioctl(fd int, req, arg uintptr) (int, error) {
+	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}
+
+// ioctlPtr is ioctl with a structure. The pointer stays an unsafe.Pointer
+// until the system call's own expression, which keeps the structure alive and
+// in its place.
+func ioctlPtr(fd int, req uintptr, arg unsafe.Pointer) (int, error) {
+	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(arg))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(r), nil
+}
+
+// ioctlStruct is ioctlPtr for a typed structure, which is all that the rest
+// of the package calls.
+func ioctlStruct[T any](fd int, req uintptr, arg *T) error {
+	_, err := ioctlPtr(fd, req, unsafe.Pointer(arg))
+	return err
+}

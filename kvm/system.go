@@ -1,0 +1,124 @@
+// Package kvm is KVM's ABI and its objects: System, VM and VCPU, each owning
+// its file descriptor and closing it once. It follows
+// https://docs.kernel.org/virt/kvm/api.html ("api.rst" in the comments) and
+// knows nothing of where guest memory comes from.
+//
+// Errors name the call and wrap the errno. EINTR is never retried here.
+package kvm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultPath is KVM's device node.
+const DefaultPath = "/dev/kvm"
+
+// ErrAPIVersion is what Open wraps where /dev/kvm speaks another ABI than the
+// stable one, version 12.
+var ErrAPIVersion = errors.New("unknown KVM API version")
+
+// fd is a file descriptor that is closed once.
+type fd struct {
+	n    int
+	once sync.Once
+	err  error
+}
+
+func (f *fd) close(what string) error {
+	f.once.Do(func() {
+		if err := unix.Close(f.n); err != nil {
+			f.err = fmt.Errorf("close %s: %w", what, err)
+		}
+	})
+	return f.err
+}
+
+// System is an open /dev/kvm.
+type System struct {
+	fd       fd
+	mmapSize int
+}
+
+// Open opens KVM's device node ("" is DefaultPath) and checks that it speaks
+// the stable API. It fails with an error that wraps fs.ErrNotExist where
+// there is no KVM, fs.ErrPermission where there is no right to it, and
+// ErrAPIVersion.
+func Open(path string) (*System, error) {
+	if path == "" {
+		path = DefaultPath
+	}
+	n, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	s := &System{fd: fd{n: n}}
+	v, err := ioctl(n, kvmGetAPIVersion, 0)
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("KVM_GET_API_VERSION on %s: %w", path, err)
+	}
+	if v != apiVersion {
+		s.Close()
+		return nil, fmt.Errorf("%s: version %d, want %d: %w", path, v, apiVersion, ErrAPIVersion)
+	}
+	s.mmapSize, err = ioctl(n, kvmGetVCPUMmapSize, 0)
+	if err == nil && s.mmapSize < runSize {
+		err = fmt.Errorf("%d bytes, want %d or more", s.mmapSize, runSize)
+	}
+	if err != nil {
+		s.Close()
+		return nil, fmt.Errorf("KVM_GET_VCPU_MMAP_SIZE: %w", err)
+	}
+	return s, nil
+}
+
+// Close closes the device. VMs made from it live on.
+func (s *System) Close() error { return s.fd.close("kvm") }
+
+// Check returns what KVM_CHECK_EXTENSION says of a capability: 0 where it is
+// missing, else 1 or a value of the capability's own (api.rst 4.4).
+func (s *System) Check(c Cap) (int, error) { return checkExtension(s.fd.n, c) }
+
+func checkExtension(fd int, c Cap) (int, error) {
+	v, err := ioctl(fd, kvmCheckExtension, uintptr(c))
+	if err != nil {
+		return 0, fmt.Errorf("KVM_CHECK_EXTENSION %d: %w", c, err)
+	}
+	return v, nil
+}
+
+// SupportedCPUID returns the CPUID leaves that this host and KVM can give a
+// guest (api.rst 4.46).
+func (s *System) SupportedCPUID() ([]CPUIDEntry, error) {
+	c := cpuid2{nent: maxCPUIDEntries}
+	if err := ioctlStruct(s.fd.n, kvmGetSupportedCPUID, &c); err != nil {
+		return nil, fmt.Errorf("KVM_GET_SUPPORTED_CPUID: %w", err)
+	}
+	return append([]CPUIDEntry(nil), c.entries[:min(int(c.nent), maxCPUIDEntries)]...), nil
+}
+
+// CreateVM makes a virtual machine without memory or vCPUs (api.rst 4.2).
+func (s *System) CreateVM() (*VM, error) {
+	n, err := retry(func() (int, error) { return ioctl(s.fd.n, kvmCreateVM, 0) })
+	if err != nil {
+		return nil, fmt.Errorf("KVM_CREATE_VM: %w", err)
+	}
+	return &VM{fd: fd{n: n}, mmapSize: s.mmapSize}, nil
+}
+
+// retry repeats a call that a signal interrupted before it did anything.
+// KVM_CREATE_VM and KVM_CREATE_VCPU are such: they start kernel threads and
+// allocate, both interruptible, and undo what they did.
+func retry(call func() (int, error)) (int, error) {
+	for {
+		n, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
+		}
+	}
+}
