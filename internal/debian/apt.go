@@ -1,0 +1,140 @@
+package debian
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// apt runs Debian's package tools on lists and caches of our own.
+type apt struct {
+	dir  string // everything that apt reads and writes
+	conf string // its configuration, read after the machine's own
+}
+
+var keyrings = []string{
+	"/usr/share/keyrings/debian-archive-keyring.gpg",
+	"/usr/share/keyrings/debian-archive-keyring.pgp",
+}
+
+// newApt writes apt's configuration for r below dir.
+func newApt(ctx context.Context, dir string, r release) (*apt, error) {
+	for _, tool := range []string{"apt-get", "apt-cache", "dpkg-deb"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return nil, fmt.Errorf("%s is missing: kernels come from Debian's archive through apt, so this needs Debian or a derivative (with the packages apt and dpkg)", tool)
+		}
+	}
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", indexTargetFormat).Output()
+	if err != nil {
+		return nil, runError("apt-get indextargets", err, nil)
+	}
+	mirror := parseIndexTargets(string(out))
+	for _, k := range keyrings {
+		if _, err := os.Stat(k); err == nil {
+			mirror.keyring = k
+			break
+		}
+	}
+	a := &apt{dir: dir, conf: filepath.Join(dir, "apt.conf")}
+	for _, d := range []string{"lists/partial", "cache/archives/partial", "etc"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	files := map[string]string{
+		"etc/sources.list": r.sourcesList(mirror),
+		"etc/preferences":  r.preferences(),
+		"etc/status":       "", // an empty machine: dependencies are complete
+		"apt.conf":         aptConf(dir),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// aptConf keeps the machine's settings (proxies, say) but none of its
+// package state and hooks. See apt.conf(5).
+func aptConf(dir string) string {
+	set := [][2]string{
+		{"Dir::Etc::sourcelist", dir + "/etc/sources.list"},
+		{"Dir::Etc::sourceparts", "-"},
+		{"Dir::Etc::preferences", dir + "/etc/preferences"},
+		{"Dir::Etc::preferencesparts", "-"},
+		{"Dir::State", dir},
+		{"Dir::State::lists", dir + "/lists/"},
+		{"Dir::State::status", dir + "/etc/status"},
+		{"Dir::State::extended_states", dir + "/etc/extended_states"},
+		{"Dir::Cache", dir + "/cache/"},
+		{"Dir::Cache::archives", dir + "/cache/archives/"},
+		{"Dir::Log", dir},
+		{"APT::Architecture", "amd64"},
+		{"APT::Install-Recommends", "false"},
+		{"APT::Sandbox::User", ""}, // the cache is the user's own; _apt may not look in
+		{"Acquire::Languages", "none"},
+		{"Acquire::Retries", "2"},
+		{"Debug::NoLocking", "true"}, // we hold our own lock
+	}
+	var b strings.Builder
+	b.WriteString("#clear APT::Architectures;\n#clear APT::Update;\n#clear DPkg::Pre-Install-Pkgs;\n#clear DPkg::Post-Invoke;\n#clear Acquire::IndexTargets::deb::DEP-11;\n#clear Acquire::IndexTargets::deb::CNF;\n")
+	for _, kv := range set {
+		fmt.Fprintf(&b, "%s %q;\n", kv[0], kv[1])
+	}
+	return b.String()
+}
+
+// run runs one of apt's tools in dir and returns its stdout.
+func (a *apt) run(ctx context.Context, dir, tool string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, tool, append([]string{"-c=" + a.conf, "-q"}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	stopWithContext(cmd)
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, runError(tool+" "+strings.Join(args, " "), err, stderr.Bytes())
+	}
+	return stdout.Bytes(), nil
+}
+
+// stopWithContext makes the end of cmd's context end its whole process group
+// (apt's download methods are children), with a chance to clean up.
+func stopWithContext(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
+}
+
+// runError names the command that failed and what it said, at most a few
+// lines of it.
+func runError(what string, err error, stderr []byte) error {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && stderr == nil {
+		stderr = e.Stderr
+	}
+	lines := strings.Split(strings.TrimSpace(string(stderr)), "\n")
+	if len(lines) > 6 {
+		lines = lines[len(lines)-6:]
+	}
+	if msg := strings.TrimSpace(strings.Join(lines, "\n")); msg != "" {
+		return fmt.Errorf("%s: %w\n%s", what, err, msg)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// update fetches the package lists.
+func (a *apt) update(ctx context.Context) error {
+	_, err := a.run(ctx, a.dir, "apt-get", "update", "-o", "APT::Update::Error-Mode=any")
+	return err
+}

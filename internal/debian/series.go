@@ -1,0 +1,66 @@
+// Package debian takes what offmap needs from Debian's archive: stock cloud
+// kernels to boot, and per kernel a tree with its headers and the compiler
+// it was built with. apt does the downloading and the verifying, with lists
+// and caches of our own, so that nothing is installed, nothing of the
+// machine's package state is touched, and no privileges are needed.
+package debian
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A release is where in Debian's archive a kernel series comes from.
+type release struct {
+	series string
+	// version is what the kernel's version must begin with: a suite moves
+	// on (backports does so every few weeks), and a kernel of another
+	// series under the asked-for name would make every result a lie.
+	version string
+	// suites of the main archive, the one to take kernels from last.
+	suites []string
+	// security is the suite of the security archive.
+	security string
+	// pin says that linux packages must come from the last of suites,
+	// which apt would not choose by itself (backports).
+	pin bool
+	// compiler is the package of the compiler that the series is built
+	// with; modules must be built with it too.
+	compiler string
+}
+
+// releases in ascending order; the last one is the newest.
+var releases = []release{
+	{
+		series: "6.1", version: "6.1.", compiler: "gcc-12",
+		suites: []string{"bookworm", "bookworm-updates"}, security: "bookworm-security",
+	},
+	{
+		series: "6.12", version: "6.12.", compiler: "gcc-14",
+		suites: []string{"trixie", "trixie-updates"}, security: "trixie-security",
+	},
+	{
+		series: "7.x", version: "7.", compiler: "gcc-14",
+		suites:   []string{"trixie", "trixie-updates", "trixie-backports"},
+		security: "trixie-security", pin: true,
+	},
+}
+
+// KnownSeries lists the kernel series that can be had, oldest first.
+func KnownSeries() []string {
+	var names []string
+	for _, r := range releases {
+		names = append(names, r.series)
+	}
+	return names
+}
+
+func lookup(series string) (release, error) {
+	i := slices.IndexFunc(releases, func(r release) bool { return r.series == series })
+	if i < 0 {
+		return release{}, fmt.Errorf("no Debian kernel series %q; there are %s",
+			series, strings.Join(KnownSeries(), ", "))
+	}
+	return releases[i], nil
+}
