@@ -1,14 +1,25 @@
 // Package payload has small bare guests, embedded as flat binaries. They run
-// without a kernel, at CPL 3 with IOPL 3 where they can, because that is
-// native on every KVM flavour.
+// without a kernel, at CPL 3 with IOPL 3 where they can, because guest user
+// code is native on every KVM flavour.
+//
+// A payload is position-independent and starts at its first byte, on every
+// vCPU at once, in 64-bit mode with all RAM mapped onto itself. It finds the
+// number of its vCPU in RDI, the address of an Info block in RSI, a stack of
+// its own in RSP, and an empty IDT: an exception that it hasn't prepared for
+// is a triple fault. It talks through three I/O ports, of which it only ever
+// writes single bytes.
 package payload
 
-import "errors"
+import (
+	"embed"
+	"fmt"
+	"strings"
+)
 
 // I/O ports between a payload and the VMM.
 const (
 	ConsolePort = 0x3f8 // COM1's transmit register: text
-	EventPort   = 0x6f0 // a byte: something happened, EventUserland
+	EventPort   = 0x6f0 // a byte: something happened, see EventUserland
 	ExitPort    = 0x6f1 // a byte: end the guest with this exit code
 )
 
@@ -20,11 +31,45 @@ type Payload struct {
 	Name  string
 	About string // one line for people
 	Ring  uint8  // privilege level that it must start at: 0 or 3
-	Image []byte // flat, position-independent; not to be modified
 }
 
-// Lookup finds a payload by name; the error lists the names there are.
-func Lookup(name string) (Payload, error) { return Payload{}, errors.New("not written yet") }
+//go:generate sh asm/build.sh
+
+//go:embed asm/*.bin
+var images embed.FS
+
+// In alphabetical order.
+var payloads = []Payload{
+	{"hello", "every vCPU says a line", 3},
+	{"kvmclock", "writes the MSRs that make a host write to guest RAM; exits with the number accepted", 0},
+	{"probe", "writes and reads a word in each free page, without stack or output", 3},
+	{"touch", "writes and verifies a pattern over all RAM, on all vCPUs", 3},
+}
+
+// Image returns a copy of the payload's code and data.
+func (p Payload) Image() []byte {
+	b, err := images.ReadFile("asm/" + p.Name + ".bin")
+	if err != nil {
+		panic(err) // the table and the embedded files are both fixed at build time
+	}
+	return b
+}
+
+// Lookup finds a payload by name; its error lists the names there are.
+func Lookup(name string) (Payload, error) {
+	for _, p := range payloads {
+		if p.Name == name {
+			return p, nil
+		}
+	}
+	return Payload{}, fmt.Errorf("no payload %q: there are %s", name, strings.Join(Names(), ", "))
+}
 
 // Names lists the payloads in alphabetical order.
-func Names() []string { return nil }
+func Names() []string {
+	names := make([]string, len(payloads))
+	for i, p := range payloads {
+		names[i] = p.Name
+	}
+	return names
+}

@@ -32,8 +32,8 @@ const (
 // CPU is the state that a vCPU starts in: 64-bit mode, paging on, interrupts
 // off. Registers that are not named here are zero.
 type CPU struct {
-	RIP, RSP, RSI, RDI, RDX uint64
-	RFLAGS                  uint64
+	RIP, RSP, RSI, RDI uint64
+	RFLAGS             uint64
 
 	CR0, CR3, CR4, EFER uint64
 

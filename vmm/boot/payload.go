@@ -1,8 +1,10 @@
 package boot
 
 import (
-	"errors"
+	"encoding/binary"
+	"fmt"
 
+	"offmap/guest/payload"
 	"offmap/memory"
 )
 
@@ -12,21 +14,117 @@ type PayloadConfig struct {
 	Ring uint8 // privilege level: 0 or 3
 }
 
+// Where a payload's surroundings lie; what follows the image depends on sizes:
+// a stack for each vCPU, then the page tables, then RAM that is free.
+const (
+	payloadInfo  memory.GPA = 0x1000
+	payloadGDT   memory.GPA = 0x2000
+	payloadImage memory.GPA = 0x3000
+
+	payloadStack = pageSize
+)
+
 // Payload puts a bare payload (guest/payload) into guest RAM, with page
 // tables that map all RAM onto itself, and returns the state of each vCPU.
-// All of them start at the payload's first byte; see guest/payload for what
-// they find. They are all runnable: with an in-kernel APIC, vCPUs other than
-// the first need KVM_SET_MP_STATE to say so.
+// All of them are runnable from the start: with an in-kernel local APIC,
+// vCPUs other than the first need KVM_SET_MP_STATE to say so.
+//
+// Everything that is placed lies at the start of the first RAM region, which
+// must be at address 0.
 func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
-	return nil, errors.New("not written yet")
+	l := g.Layout()
+	switch {
+	case cfg.CPUs < 1 || cfg.CPUs > MaxCPUs:
+		return nil, fmt.Errorf("%d vCPUs: a guest has 1 to %d", cfg.CPUs, MaxCPUs)
+	case cfg.Ring != 0 && cfg.Ring != 3:
+		return nil, fmt.Errorf("payload at privilege level %d: only 0 and 3 are supported", cfg.Ring)
+	case len(l) == 0 || l[0].Start != 0:
+		return nil, fmt.Errorf("guest RAM %v: a payload needs it to start at 0", l)
+	}
+	stacks := uint64(payloadImage) + alignUp(uint64(len(image)), pageSize)
+	tables := stacks + uint64(cfg.CPUs)*payloadStack
+	free := tables + tablesSize(l.Top())
+	if free >= uint64(l[0].End()) {
+		return nil, fmt.Errorf("payload of %d bytes with %d vCPUs takes %d bytes of RAM and must leave some: the first region has %d",
+			len(image), cfg.CPUs, free, l[0].Size)
+	}
+
+	info := payload.Info{RAM: l.Size(), CPUs: uint32(cfg.CPUs)}
+	for _, r := range l {
+		info.Free = append(info.Free, payload.Range{Start: uint64(r.Start), End: uint64(r.End())})
+	}
+	info.Free[0].Start = free
+	block := info.Encode()
+	if len(block) > int(payloadGDT-payloadInfo) {
+		return nil, fmt.Errorf("guest RAM has %d regions: too many for a payload's info block", len(l))
+	}
+
+	cr3, err := identity(g, memory.GPA(tables), l.Top(), cfg.Ring == 3)
+	if err != nil {
+		return nil, err
+	}
+	cpu := longMode(cfg.Ring, uint64(payloadGDT), cr3)
+	if err := writeGDT(g, cpu); err != nil {
+		return nil, err
+	}
+	if err := write(g, payloadInfo, block, "payload info"); err != nil {
+		return nil, err
+	}
+	if err := write(g, payloadImage, image, "payload"); err != nil {
+		return nil, err
+	}
+	cpu.RIP, cpu.RSI = uint64(payloadImage), uint64(payloadInfo)
+	cpus := make([]CPU, cfg.CPUs)
+	for i := range cpus {
+		cpu.RDI = uint64(i)
+		cpu.RSP = stacks + uint64(i+1)*payloadStack
+		cpus[i] = cpu
+	}
+	return cpus, nil
 }
+
+// ProbePages is the least RAM, in pages, that Probe works in: one with code
+// and GDT, three of page tables, and one to touch.
+const ProbePages = 5
 
 // Probe fills a guest as small as ProbePages pages with a CPL 3 program that
-// writes and reads a word of every page that is left and ends the guest with
-// exit code 0, and returns its vCPU's state.
+// writes and reads a word of every page that is left, and then ends the guest
+// through payload.ExitPort with code 0, or 1 where a word didn't stick. It
+// returns the vCPU's state. RAM must be one region at address 0, 1 GiB at most.
 func Probe(g memory.Guest) (CPU, error) {
-	return CPU{}, errors.New("not written yet")
+	const (
+		gdtAt  = pageSize - gdtEntries*8
+		tables = memory.GPA(pageSize)
+		touch  = 4 * pageSize
+	)
+	l := g.Layout()
+	if len(l) != 1 || l[0].Start != 0 || l[0].Size < ProbePages*pageSize || l[0].Size > pdSpan {
+		return CPU{}, fmt.Errorf("guest RAM %v: a probe needs one region at 0 of %d to %d bytes", l, ProbePages*pageSize, pdSpan)
+	}
+	p, err := payload.Lookup("probe")
+	if err != nil {
+		return CPU{}, err
+	}
+	cr3, err := identity(g, tables, l.Top(), true)
+	if err != nil {
+		return CPU{}, err
+	}
+	cpu := longMode(p.Ring, gdtAt, cr3)
+	if err := writeGDT(g, cpu); err != nil {
+		return CPU{}, err
+	}
+	if err := write(g, 0, p.Image(), "probe"); err != nil {
+		return CPU{}, err
+	}
+	cpu.RDI, cpu.RSI = touch, uint64(l.Top())
+	return cpu, nil
 }
 
-// ProbePages is the least RAM, in pages, that Probe works in.
-const ProbePages = 5
+// writeGDT puts the GDT that matches c's segments where c says it is.
+func writeGDT(g memory.Guest, c CPU) error {
+	b := make([]byte, 0, gdtEntries*8)
+	for _, d := range gdt(c.CS, c.Data, c.TR) {
+		b = binary.LittleEndian.AppendUint64(b, d)
+	}
+	return write(g, memory.GPA(c.GDT.Base), b, "GDT")
+}
