@@ -1,0 +1,137 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrMemlock is what New wraps where RLIMIT_MEMLOCK is too low and can't be
+// raised.
+var ErrMemlock = errors.New("RLIMIT_MEMLOCK is too low")
+
+// raiseMemlock makes room for size more bytes of secret memory in
+// RLIMIT_MEMLOCK. The charge is shared by all processes of the user, so a
+// limit of just size would fail beside another guest: take all we can get.
+func raiseMemlock(size uint64) error {
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
+		return fmt.Errorf("getrlimit RLIMIT_MEMLOCK: %w", err)
+	}
+	if lim.Cur == unix.RLIM_INFINITY {
+		return nil
+	}
+	// Raising the hard limit takes CAP_SYS_RESOURCE; without it the soft
+	// limit may still go up to the hard one.
+	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited) == nil {
+		return nil
+	}
+	lim.Cur = lim.Max
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
+		return fmt.Errorf("setrlimit RLIMIT_MEMLOCK to %d: %w", lim.Max, err)
+	}
+	if lim.Max >= size {
+		return nil
+	}
+	if charged, err := chargedAtTouch(lim); err != nil || !charged {
+		return err // the kernel checks at mmap, and CAP_IPC_LOCK passes there
+	}
+	return memlockError(size, lim.Max)
+}
+
+// memlockLimit is the soft limit in bytes.
+func memlockLimit() uint64 {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim) != nil {
+		return 0
+	}
+	return lim.Cur
+}
+
+func memlockError(size, limit uint64) error {
+	return fmt.Errorf("%w: secret memory of this size needs %d KiB and the limit is %d KiB: raise it (`ulimit -l %d` as root, memlock in /etc/security/limits.conf, or LimitMEMLOCK= of the service)",
+		ErrMemlock, size>>10, limit>>10, size>>10)
+}
+
+// touchProbe serializes chargedAtTouch, which changes a limit of the process.
+var touchProbe sync.Mutex
+
+// chargedAtTouch reports whether this kernel charges a secret page to
+// RLIMIT_MEMLOCK when it is touched, CAP_IPC_LOCK or not, instead of when it
+// is mapped. Mainline does since 97d34aa65c29 (and stable kernels with it),
+// and a touch past the limit is a SIGBUS.
+//
+// It tries: a page, a soft limit of zero for a moment, and a read(2) into the
+// page, which fails where a store would be killed.
+func chargedAtTouch(lim unix.Rlimit) (bool, error) {
+	touchProbe.Lock()
+	defer touchProbe.Unlock()
+	fd, err := openSecret()
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Ftruncate(fd, PageSize); err != nil {
+		return false, fmt.Errorf("ftruncate of a secret page: %w", err)
+	}
+	page, err := unix.Mmap(fd, 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return false, fmt.Errorf("mmap of a secret page: %w", err)
+	}
+	defer unix.Munmap(page)
+	zero, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, &os.PathError{Op: "open", Path: "/dev/zero", Err: err}
+	}
+	defer unix.Close(zero)
+
+	none := unix.Rlimit{Cur: 0, Max: lim.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &none); err != nil {
+		return false, fmt.Errorf("setrlimit RLIMIT_MEMLOCK to 0: %w", err)
+	}
+	_, touch := unix.Read(zero, page)
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
+		return false, fmt.Errorf("setrlimit RLIMIT_MEMLOCK to %d: %w", lim.Cur, err)
+	}
+	return touch != nil, nil
+}
+
+// ErrTooLarge is what New wraps where the host hasn't got the memory.
+var ErrTooLarge = errors.New("more memory than this host has")
+
+// checkHost refuses a size that the host can't hold: more than its RAM, or,
+// for memory that can't be swapped, more than is available now. It is a
+// check for a clear error and no reservation.
+func checkHost(size uint64, locked bool) error {
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return nil // without /proc the kernel's own refusal has to do
+	}
+	what, key := "RAM", "MemTotal:"
+	if locked {
+		what, key = "RAM available, and secret memory can't be swapped", "MemAvailable:"
+	}
+	have, ok := meminfo(string(info), key)
+	if ok && size > have {
+		return fmt.Errorf("%w: %d MiB wanted, %d MiB of %s", ErrTooLarge, size>>20, have>>20, what)
+	}
+	return nil
+}
+
+// meminfo returns a figure of /proc/meminfo in bytes.
+func meminfo(info, key string) (uint64, bool) {
+	for line := range strings.Lines(info) {
+		f := strings.Fields(line)
+		if len(f) == 3 && f[0] == key && f[2] == "kB" {
+			n, err := strconv.ParseUint(f[1], 10, 54)
+			return n << 10, err == nil
+		}
+	}
+	return 0, false
+}

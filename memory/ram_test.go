@@ -1,0 +1,224 @@
+package memory
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// newRAM makes RAM of a backend or skips where the kernel hasn't got it.
+func newRAM(t *testing.T, b Backend, l Layout) *RAM {
+	t.Helper()
+	r, err := New(b, l)
+	if errors.Is(err, ErrSecretAbsent) || errors.Is(err, ErrSecretDisabled) || errors.Is(err, ErrMemlock) {
+		t.Skipf("SKIPPED: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// splitLayout has a hole in it, and two regions that touch.
+func splitLayout(t *testing.T) Layout {
+	t.Helper()
+	l, err := LayoutOf(Region{Start: 0, Size: 8 * PageSize},
+		Region{Start: 0x100000, Size: 4 * PageSize}, Region{Start: 0x104000, Size: PageSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestBackends is the conformance suite that every backend passes.
+func TestBackends(t *testing.T) {
+	for _, b := range Backends() {
+		t.Run(string(b), func(t *testing.T) {
+			l := splitLayout(t)
+			r := newRAM(t, b, l)
+
+			if n, err := r.Populated(); err != nil || n != 0 {
+				t.Errorf("Populated of fresh RAM = %d, %v; want 0", n, err)
+			}
+			page := make([]byte, PageSize)
+			if _, err := r.ReadAt(page, 0); err != nil || !bytes.Equal(page, make([]byte, PageSize)) {
+				t.Errorf("fresh RAM doesn't read as zeros (%v)", err)
+			}
+
+			want := []byte("across the seam of two regions")
+			if n, err := r.WriteAt(want, 0x104000-10); n != len(want) || err != nil {
+				t.Fatalf("WriteAt over a seam = %d, %v", n, err)
+			}
+			got := make([]byte, len(want))
+			if _, err := r.ReadAt(got, 0x104000-10); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("ReadAt over a seam = %q, %v", got, err)
+			}
+			n, err := r.Populated()
+			if err != nil || n < 2*PageSize || n > 3*PageSize {
+				t.Errorf("Populated after a read and two pages written = %d, %v", n, err)
+			}
+			for _, off := range []int64{-1, 8*PageSize - 1, 8 * PageSize, 0x105000, 1 << 62} {
+				before := slices.Clone(got)
+				if n, err := r.ReadAt(got, off); n != 0 || !errors.Is(err, ErrHole) {
+					t.Errorf("ReadAt(0x%x) = %d, %v; want ErrHole", off, n, err)
+				}
+				if !bytes.Equal(got, before) {
+					t.Errorf("a refused ReadAt(0x%x) copied something", off)
+				}
+				if n, err := r.WriteAt(got, off); n != 0 || !errors.Is(err, ErrHole) {
+					t.Errorf("WriteAt(0x%x) = %d, %v; want ErrHole", off, n, err)
+				}
+			}
+			if err := r.Close(); err != nil {
+				t.Error(err)
+			}
+			if err := r.Close(); err != nil {
+				t.Errorf("second Close: %v", err)
+			}
+		})
+	}
+}
+
+// TestNothingLeft makes and closes RAM, in success and in failure, and counts
+// descriptors and mappings.
+func TestNothingLeft(t *testing.T) {
+	count := func() (fds, maps int) {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries), bytes.Count(m, []byte("offmap-ram")) + bytes.Count(m, []byte("secretmem"))
+	}
+	l := splitLayout(t)
+	fds, maps := count()
+	for range 20 {
+		for _, b := range Backends() {
+			if r, err := New(b, l); err == nil {
+				r.Close()
+			}
+		}
+		if _, err := New(Secret, Layout{{Size: 1 << 50}}); !errors.Is(err, ErrTooLarge) {
+			t.Fatalf("New of 1 PiB = %v, want ErrTooLarge", err)
+		}
+	}
+	if f, m := count(); f != fds || m != maps {
+		t.Errorf("%d descriptors and %d mappings before, %d and %d after", fds, maps, f, m)
+	}
+}
+
+// TestConcurrentAccess runs disjoint readers and writers under the race
+// detector.
+func TestConcurrentAccess(t *testing.T) {
+	r := newRAM(t, Memfd, splitLayout(t))
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			buf, got := make([]byte, 700), make([]byte, 700)
+			for range 200 {
+				for j := range buf {
+					buf[j] = byte(rand.Uint32())
+				}
+				off := int64(i * PageSize)
+				r.WriteAt(buf, off)
+				r.ReadAt(got, off)
+				if !bytes.Equal(got, buf) {
+					t.Error("lost update")
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestFaultIsAnError takes the page away from under an access: the VMM must
+// get an error where the kernel gives it a SIGBUS.
+func TestFaultIsAnError(t *testing.T) {
+	r := newRAM(t, Memfd, splitLayout(t))
+	if err := unix.Ftruncate(r.FD(), PageSize); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.WriteAt([]byte("x"), 2*PageSize); !errors.Is(err, unix.EFAULT) {
+		t.Errorf("WriteAt to memory that is gone = %v, want EFAULT", err)
+	}
+	if _, err := r.WriteAt([]byte("x"), 0); err != nil {
+		t.Errorf("WriteAt to memory that is there = %v", err)
+	}
+}
+
+// TestNotDumped looks for the flags that keep guest RAM out of core dumps and
+// children.
+func TestNotDumped(t *testing.T) {
+	r := newRAM(t, Memfd, splitLayout(t))
+	smaps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skipf("SKIPPED: %v", err)
+	}
+	_, after, ok := bytes.Cut(smaps, []byte("offmap-ram"))
+	if !ok {
+		t.Fatal("no mapping of offmap-ram")
+	}
+	_, flags, _ := bytes.Cut(after, []byte("VmFlags:"))
+	line, _, _ := bytes.Cut(flags, []byte("\n"))
+	for _, f := range []string{"dd", "dc"} {
+		if !slices.Contains(fields(line), f) {
+			t.Errorf("VmFlags %q lack %s", line, f)
+		}
+	}
+	_ = r
+}
+
+func fields(b []byte) (s []string) {
+	for _, f := range bytes.Fields(b) {
+		s = append(s, string(f))
+	}
+	return s
+}
+
+func TestMeminfo(t *testing.T) {
+	info := "MemTotal:       24688816 kB\nMemAvailable:   1024 kB\nHugePages_Total:       0\n"
+	for _, c := range []struct {
+		key  string
+		want uint64
+		ok   bool
+	}{
+		{"MemTotal:", 24688816 << 10, true},
+		{"MemAvailable:", 1 << 20, true},
+		{"HugePages_Total:", 0, false},
+		{"Nothing:", 0, false},
+	} {
+		if got, ok := meminfo(info, c.key); got != c.want || ok != c.ok {
+			t.Errorf("%s %d, %v; want %d, %v", c.key, got, ok, c.want, c.ok)
+		}
+	}
+}
+
+func ExampleNew() {
+	layout, _ := NewLayout(64 << 20)
+	ram, err := New(Memfd, layout)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer ram.Close()
+	ram.WriteAt([]byte("hello"), 0x1000)
+	populated, _ := ram.Populated()
+	fmt.Println(populated)
+	// Output: 4096
+}
