@@ -1,0 +1,69 @@
+package attach
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// BridgeDevice is where the kernel module offmap.ko is found.
+const BridgeDevice = "/dev/offmap"
+
+// Why there is no bridge. OpenBridge's errors wrap one of these, or none where
+// the bridge is there and refused what was asked of it.
+var (
+	ErrBridgeMissing = errors.New("no bridge here")
+	ErrBridgeDenied  = errors.New("no right to use the bridge")
+	ErrBridgeABI     = errors.New("the bridge's module is of another version")
+)
+
+// ABI of memory/kmod/offmap.h.
+const (
+	bridgeVersion    = 1          // OFFMAP_ABI_VERSION
+	bridgeGetVersion = 0x0000b900 // OFFMAP_IOC_VERSION, _IO(0xb9, 0)
+	bridgeBind       = 0x4018b901 // OFFMAP_IOC_BIND, _IOW(0xb9, 1, 24 bytes)
+)
+
+// openBridgeDevice opens the device ("" for BridgeDevice) and sees to it that
+// the module behind it speaks the ABI above. The caller closes the descriptor.
+func openBridgeDevice(device string) (int, error) {
+	if device == "" {
+		device = BridgeDevice
+	}
+	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return -1, fmt.Errorf("open %s: %w: %w: load the kernel module with `modprobe offmap`; "+
+			"if that doesn't find it, build and install it with `make -C memory/kmod install`",
+			device, ErrBridgeMissing, err)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		return -1, fmt.Errorf("open %s: %w: %w: run as root, or let your group have the device "+
+			"(memory/kmod/README.md says how)", device, ErrBridgeDenied, err)
+	case err != nil:
+		return -1, fmt.Errorf("open %s: %w", device, err)
+	}
+	if err := checkBridgeVersion(device, fd); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func checkBridgeVersion(device string, fd int) error {
+	got, err := unix.IoctlRetInt(fd, bridgeGetVersion)
+	if err != nil {
+		return fmt.Errorf("ioctl OFFMAP_IOC_VERSION on %s: %w: %w: is it the device of offmap.ko?",
+			device, ErrBridgeABI, err)
+	}
+	const reload = "`make -C memory/kmod install && modprobe -r offmap && modprobe offmap`"
+	switch {
+	case got < bridgeVersion:
+		return fmt.Errorf("%s: %w: it speaks ABI %d, needed is %d: update the module with %s",
+			device, ErrBridgeABI, got, bridgeVersion, reload)
+	case got > bridgeVersion:
+		return fmt.Errorf("%s: %w: it speaks ABI %d, this program %d: update offmap, or the module from the same sources with %s",
+			device, ErrBridgeABI, got, bridgeVersion, reload)
+	}
+	return nil
+}
