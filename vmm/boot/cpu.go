@@ -10,6 +10,13 @@
 // a new machine does: zero pages are left alone, so that they cost nothing.
 package boot
 
+import (
+	"encoding/binary"
+
+	"offmap/guest/payload"
+	"offmap/memory"
+)
+
 // Bits of the control registers, EFER and RFLAGS, Intel SDM vol. 3 §2.5, §2.2.1
 // and vol. 1 §3.4.3.
 const (
@@ -51,17 +58,17 @@ type Table struct {
 }
 
 // Segment is a segment register with the hidden part that the CPU would have
-// loaded from its descriptor (Intel SDM vol. 3 §3.4.5). Base is 0 in all of
-// them, Limit is in bytes, already scaled.
+// loaded from its descriptor (Intel SDM vol. 3 §3.4.5).
 type Segment struct {
+	Base        uint64 // below 4 GiB
 	Selector    uint16
 	Type        uint8 // type field with the accessed (code, data) or busy (TSS) bit
 	DPL         uint8
-	Limit       uint32
-	System      bool // a system segment: descriptor's S bit is clear
-	Long        bool // 64-bit code
-	Big         bool // D/B
-	Granularity bool // limit counts 4 KiB units in the descriptor
+	Limit       uint32 // bytes, already scaled
+	System      bool   // a system segment: descriptor's S bit is clear
+	Long        bool   // 64-bit code
+	Big         bool   // D/B
+	Granularity bool   // limit counts 4 KiB units in the descriptor
 }
 
 // Descriptor types, Intel SDM vol. 3 §3.4.5.1 and §3.5.
@@ -71,11 +78,11 @@ const (
 	typeTSSBusy = 0xb
 )
 
-// descriptor encodes s as its eight-byte GDT entry. A TSS takes a second one
-// in 64-bit mode, which is zero for a base below 4 GiB.
+// descriptor encodes s as its eight-byte GDT entry. A TSS has eight more in
+// 64-bit mode, the upper half of its base, which is zero here.
 func (s Segment) descriptor() uint64 {
 	limit := uint64(s.Limit)
-	d := uint64(s.Type)<<40 | uint64(s.DPL)<<45 | 1<<47
+	d := s.Base&0xffffff<<16 | s.Base>>24&0xff<<56 | uint64(s.Type)<<40 | uint64(s.DPL)<<45 | 1<<47
 	if !s.System {
 		d |= 1 << 44
 	}
@@ -92,45 +99,68 @@ func (s Segment) descriptor() uint64 {
 	return d | limit&0xffff | limit>>16<<48
 }
 
-// segments returns flat 64-bit segments at privilege level ring, with the
-// selectors that boot.rst asks for: __BOOT_CS 0x10 and __BOOT_DS 0x18.
-func segments(ring uint8) (cs, data, tr Segment) {
-	cs = Segment{Selector: 0x10 | uint16(ring), Type: typeCode, DPL: ring, Limit: 1<<32 - 1, Long: true, Granularity: true}
-	data = Segment{Selector: 0x18 | uint16(ring), Type: typeData, DPL: ring, Limit: 1<<32 - 1, Big: true, Granularity: true}
-	// No task switch ever happens, but VM entry wants a busy 64-bit TSS in
-	// TR (Intel SDM vol. 3 §28.3.1.2).
-	tr = Segment{Selector: 0x20, Type: typeTSSBusy, System: true, Limit: 0x67}
-	return cs, data, tr
+// The GDT: null, unused, the selectors that boot.rst asks for as __BOOT_CS and
+// __BOOT_DS, and a TSS of two entries.
+const (
+	selectorCode = 0x10
+	selectorData = 0x18
+	selectorTSS  = 0x20
+	gdtSize      = 0x30 // bytes
+)
+
+// tables are the guest-physical addresses of what a CPU in 64-bit mode needs.
+type tables struct {
+	gdt  memory.GPA
+	tss  memory.GPA // room for tssSize bytes
+	cr3  uint64     // from identity
+	ring uint8      // 0 or 3
 }
 
-// gdtEntries is the size of the GDT: null, unused, code, data, and two for
-// the TSS.
-const gdtEntries = 6
-
-// gdt encodes the GDT that matches segments(ring).
-func gdt(cs, data, tr Segment) []uint64 {
-	t := make([]uint64, gdtEntries)
-	t[cs.Selector>>3] = cs.descriptor()
-	t[data.Selector>>3] = data.descriptor()
-	t[tr.Selector>>3] = tr.descriptor()
-	return t
-}
-
-// longMode is the state common to everything that we start: 64-bit mode at
-// privilege level ring, with the GDT at gdtAt and the page tables at cr3.
-// Ring 3 may use I/O ports.
-func longMode(ring uint8, gdtAt, cr3 uint64) CPU {
+// longMode writes GDT and TSS and returns the state common to everything that
+// we start: 64-bit mode with flat segments. Ring 3 may use the I/O ports of a
+// payload.
+func longMode(g memory.Guest, t tables) (CPU, error) {
 	c := CPU{
 		RFLAGS: rflagsFixed,
 		CR0:    cr0PE | cr0MP | cr0ET | cr0NE | cr0WP | cr0PG,
-		CR3:    cr3,
+		CR3:    t.cr3,
 		CR4:    cr4PAE,
 		EFER:   eferLME | eferLMA,
-		GDT:    Table{Base: gdtAt, Limit: gdtEntries*8 - 1},
+		GDT:    Table{Base: uint64(t.gdt), Limit: gdtSize - 1},
+		CS: Segment{Selector: selectorCode | uint16(t.ring), Type: typeCode, DPL: t.ring,
+			Limit: 1<<32 - 1, Long: true, Granularity: true},
+		Data: Segment{Selector: selectorData | uint16(t.ring), Type: typeData, DPL: t.ring,
+			Limit: 1<<32 - 1, Big: true, Granularity: true},
+		TR: Segment{Selector: selectorTSS, Type: typeTSSBusy, System: true,
+			Base: uint64(t.tss), Limit: tssSize - 1},
 	}
-	if ring == 3 {
+	if t.ring == 3 {
 		c.RFLAGS |= rflagsIOPL3
 	}
-	c.CS, c.Data, c.TR = segments(ring)
-	return c
+	var gdt [gdtSize]byte
+	for _, s := range []Segment{c.CS, c.Data, c.TR} {
+		binary.LittleEndian.PutUint64(gdt[s.Selector&^7:], s.descriptor())
+	}
+	if err := write(g, t.gdt, gdt[:], "GDT"); err != nil {
+		return CPU{}, err
+	}
+	return c, write(g, t.tss, tss(), "TSS")
+}
+
+// A 64-bit TSS (Intel SDM vol. 3 §8.7): nothing of it is used but the I/O
+// permission bitmap, which opens all ports up to a payload's last one. IOPL 3
+// would do on hardware, but kvm_pvm runs CPL 3 code with IOPL 0 (measured on
+// 6.18) and asks the bitmap.
+const (
+	tssFixed     = 104                      // bytes before the bitmap
+	tssBitmapPtr = 102                      // offset of the bitmap's offset
+	tssBitmap    = payload.ExitPort/8 + 1   // bytes
+	tssSize      = tssFixed + tssBitmap + 1 // a byte of ones must follow
+)
+
+func tss() []byte {
+	t := make([]byte, tssSize)
+	binary.LittleEndian.PutUint16(t[tssBitmapPtr:], tssFixed)
+	t[tssSize-1] = 0xff
+	return t
 }

@@ -1,7 +1,6 @@
 package boot
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"offmap/guest/payload"
@@ -19,6 +18,7 @@ type PayloadConfig struct {
 const (
 	payloadInfo  memory.GPA = 0x1000
 	payloadGDT   memory.GPA = 0x2000
+	payloadTSS   memory.GPA = 0x2040
 	payloadImage memory.GPA = 0x3000
 
 	payloadStack = pageSize
@@ -42,8 +42,8 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 		return nil, fmt.Errorf("guest RAM %v: a payload needs it to start at 0", l)
 	}
 	stacks := uint64(payloadImage) + alignUp(uint64(len(image)), pageSize)
-	tables := stacks + uint64(cfg.CPUs)*payloadStack
-	free := tables + tablesSize(l.Top())
+	paging := stacks + uint64(cfg.CPUs)*payloadStack
+	free := paging + tablesSize(l.Top())
 	if free >= uint64(l[0].End()) {
 		return nil, fmt.Errorf("payload of %d bytes with %d vCPUs takes %d bytes of RAM and must leave some: the first region has %d",
 			len(image), cfg.CPUs, free, l[0].Size)
@@ -59,12 +59,12 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 		return nil, fmt.Errorf("guest RAM has %d regions: too many for a payload's info block", len(l))
 	}
 
-	cr3, err := identity(g, memory.GPA(tables), l.Top(), cfg.Ring == 3)
+	cr3, err := identity(g, memory.GPA(paging), l.Top(), cfg.Ring == 3)
 	if err != nil {
 		return nil, err
 	}
-	cpu := longMode(cfg.Ring, uint64(payloadGDT), cr3)
-	if err := writeGDT(g, cpu); err != nil {
+	cpu, err := longMode(g, tables{gdt: payloadGDT, tss: payloadTSS, cr3: cr3, ring: cfg.Ring})
+	if err != nil {
 		return nil, err
 	}
 	if err := write(g, payloadInfo, block, "payload info"); err != nil {
@@ -83,8 +83,8 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 	return cpus, nil
 }
 
-// ProbePages is the least RAM, in pages, that Probe works in: one with code
-// and GDT, three of page tables, and one to touch.
+// ProbePages is the least RAM, in pages, that Probe works in: one with code,
+// GDT and TSS, three of page tables, and one to touch.
 const ProbePages = 5
 
 // Probe fills a guest as small as ProbePages pages with a CPL 3 program that
@@ -93,9 +93,10 @@ const ProbePages = 5
 // returns the vCPU's state. RAM must be one region at address 0, 1 GiB at most.
 func Probe(g memory.Guest) (CPU, error) {
 	const (
-		gdtAt  = pageSize - gdtEntries*8
-		tables = memory.GPA(pageSize)
-		touch  = 4 * pageSize
+		gdtAt    = pageSize - gdtSize
+		tssAt    = gdtAt - 512
+		tablesAt = pageSize
+		touch    = 4 * pageSize
 	)
 	l := g.Layout()
 	if len(l) != 1 || l[0].Start != 0 || l[0].Size < ProbePages*pageSize || l[0].Size > pdSpan {
@@ -105,12 +106,12 @@ func Probe(g memory.Guest) (CPU, error) {
 	if err != nil {
 		return CPU{}, err
 	}
-	cr3, err := identity(g, tables, l.Top(), true)
+	cr3, err := identity(g, tablesAt, l.Top(), true)
 	if err != nil {
 		return CPU{}, err
 	}
-	cpu := longMode(p.Ring, gdtAt, cr3)
-	if err := writeGDT(g, cpu); err != nil {
+	cpu, err := longMode(g, tables{gdt: gdtAt, tss: tssAt, cr3: cr3, ring: p.Ring})
+	if err != nil {
 		return CPU{}, err
 	}
 	if err := write(g, 0, p.Image(), "probe"); err != nil {
@@ -118,13 +119,4 @@ func Probe(g memory.Guest) (CPU, error) {
 	}
 	cpu.RDI, cpu.RSI = touch, uint64(l.Top())
 	return cpu, nil
-}
-
-// writeGDT puts the GDT that matches c's segments where c says it is.
-func writeGDT(g memory.Guest, c CPU) error {
-	b := make([]byte, 0, gdtEntries*8)
-	for _, d := range gdt(c.CS, c.Data, c.TR) {
-		b = binary.LittleEndian.AppendUint64(b, d)
-	}
-	return write(g, memory.GPA(c.GDT.Base), b, "GDT")
 }
