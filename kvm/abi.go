@@ -21,6 +21,7 @@ const (
 	kvmSetTSSAddr        = 0xae47     // 4.36
 	kvmSetIdentityMap    = 0x4008ae48 // 4.41
 	kvmSetUserMemory2    = 0x40a0ae49 // 4.140
+	kvmSetMSRFilter      = 0x4188aec6 // 4.97
 	kvmCreateIRQChip     = 0xae60     // 4.24
 	kvmIRQLine           = 0x4008ae61 // 4.25
 	kvmCreatePIT2        = 0x4040ae77 // 4.71
@@ -47,6 +48,7 @@ const (
 	CapMaxVCPUs           Cap = 66
 	CapTSCDeadlineTimer   Cap = 72
 	CapImmediateExit      Cap = 136
+	CapMSRFilter          Cap = 189
 	CapEnforcePVFeatures  Cap = 190
 	CapHyperVEnforceCPUID Cap = 199
 	CapBinaryStatsFD      Cap = 203
@@ -173,6 +175,30 @@ type pitConfig struct {
 // pitSpeakerDummy makes KVM answer port 0x61, which the TSC calibration of
 // kernels without a given frequency polls.
 const pitSpeakerDummy = 1
+
+// msrFilterRange is struct kvm_msr_filter_range (api.rst 4.97). The bitmap has
+// a bit for each MSR from base on; a clear bit denies.
+type msrFilterRange struct {
+	flags  uint32
+	count  uint32
+	base   uint32
+	bitmap *byte
+}
+
+// maxMSRRanges is KVM_MSR_FILTER_MAX_RANGES.
+const maxMSRRanges = 16
+
+// msrFilter is struct kvm_msr_filter. Flags 0 allows what no range names.
+type msrFilter struct {
+	flags  uint32
+	ranges [maxMSRRanges]msrFilterRange
+}
+
+// Accesses that a range speaks of.
+const (
+	msrFilterRead  = 1 << 0
+	msrFilterWrite = 1 << 1
+)
 
 // MPState is a vCPU's multiprocessing state (api.rst 4.38).
 type MPState uint32

@@ -1,0 +1,140 @@
+// Package attach puts a backend's pages into KVM's memory slots. How that is
+// done is called the attach:
+//
+//   - Direct: the backend's own mapping is the slot. KVM finds its pages with
+//     GUP (get_user_pages). Stock KVM refuses secret memory that way, at the
+//     guest's first access.
+//   - ViaBridge: the slot is a PFNMAP view of the secret pages, made by the
+//     kernel module in memory/kmod. KVM follows PFNMAP mappings without GUP.
+//
+// Which one works here is found by trying (see probe.go), never from a kernel
+// version, and before the guest starts.
+package attach
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"offmap/kvm"
+	"offmap/memory"
+)
+
+// Method is the name of an attach.
+type Method string
+
+// The attaches. Auto is the strongest of the others that works here.
+const (
+	Auto      Method = "auto"
+	Direct    Method = "direct"
+	ViaBridge Method = "bridge"
+)
+
+// Methods returns the names that ParseMethod takes.
+func Methods() []Method { return []Method{Auto, Direct, ViaBridge} }
+
+// ParseMethod returns the attach of that name.
+func ParseMethod(name string) (Method, error) {
+	var names []string
+	for _, m := range Methods() {
+		if name == string(m) {
+			return m, nil
+		}
+		names = append(names, string(m))
+	}
+	return "", fmt.Errorf("unknown attach %q: have %s", name, strings.Join(names, ", "))
+}
+
+// Rejection is an attach that was not used, and why. Reason says what to do
+// where something can be done.
+type Rejection struct {
+	Attach Method `json:"attach"`
+	Reason string `json:"reason"`
+}
+
+// ErrUnavailable is what Open wraps where this host can't attach the backend
+// as asked.
+var ErrUnavailable = errors.New("this host can't run a guest this way")
+
+// Attachment is RAM that is in the slots of a VM.
+type Attachment struct {
+	Method   Method
+	Rejected []Rejection
+
+	ram  *memory.RAM
+	view *Bridge // of ViaBridge
+}
+
+// Open chooses how ram gets into KVM and prepares it: want itself, or with
+// Auto the strongest that works here, in the order of the constants. It tries
+// on a machine of its own, so that a refusal comes before any guest runs. A
+// secret backend is never replaced by an ordinary one.
+func Open(sys *kvm.System, ram *memory.RAM, want Method) (*Attachment, error) {
+	a := &Attachment{ram: ram}
+	order := []Method{want}
+	if want == Auto {
+		order = []Method{Direct, ViaBridge}
+	}
+	for _, m := range order {
+		err := a.try(sys, m)
+		if err == nil {
+			a.Method = m
+			return a, nil
+		}
+		var no *refusal
+		if !errors.As(err, &no) {
+			return nil, err
+		}
+		a.Rejected = append(a.Rejected, Rejection{Attach: m, Reason: no.Error()})
+	}
+	var why strings.Builder
+	for _, r := range a.Rejected {
+		fmt.Fprintf(&why, "\n  %s: %s", r.Attach, r.Reason)
+	}
+	return nil, fmt.Errorf("backend %s: %w:%s", ram.Backend(), ErrUnavailable, why.String())
+}
+
+// refusal is an attach that can't work here, as against a try that failed.
+type refusal struct{ reason string }
+
+func (r *refusal) Error() string { return r.reason }
+
+func (a *Attachment) try(sys *kvm.System, m Method) error {
+	secret := !a.ram.Backend().Exposed()
+	switch {
+	case m == Direct && secret:
+		return ProbeDirect(sys, a.ram.Backend())
+	case m == Direct:
+		return nil
+	case m == ViaBridge && secret:
+		view, err := openView(a.ram)
+		if err != nil {
+			return &refusal{err.Error()}
+		}
+		a.view = view
+		return nil
+	case m == ViaBridge:
+		return &refusal{"the bridge is for secret memory; ordinary memory needs none: use direct"}
+	}
+	return fmt.Errorf("unknown attach %q", m)
+}
+
+// Slots returns the memory slots of the VM, one for each region of RAM.
+func (a *Attachment) Slots() []kvm.Slot { return slots(a.ram, a.view) }
+
+// Exposed returns how many of the populated bytes of guest RAM the host kernel
+// can read through its direct map.
+func (a *Attachment) Exposed(populated uint64) uint64 {
+	if a.ram.Backend().Exposed() {
+		return populated
+	}
+	return 0
+}
+
+// Close gives the view back. The VM and its vCPUs are closed before.
+func (a *Attachment) Close() error {
+	if a.view == nil {
+		return nil
+	}
+	return a.view.Close()
+}

@@ -1,0 +1,149 @@
+package attach
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/kvm"
+	"offmap/memory"
+)
+
+// The probe's guest: four pages, and a handful of instructions at CPL 3.
+//
+// It runs at CPL 3 because only that says the truth on every KVM. A software
+// KVM (kvm_pvm) interprets ring-0 code in the kernel, where guest memory is
+// read with copy_from_user, which secret memory allows: a ring-0 guest would
+// run, and prove nothing. Code at CPL 3 runs natively everywhere, so KVM has
+// to map its pages, which is the question.
+const (
+	probePages = 4
+	probeCode  = 3 * memory.PageSize
+	probeData  = probeCode + 0xf00
+	probePort  = 0x80
+	probeMagic = 0x70616d6f
+)
+
+// probeProgram stores probeMagic to memory, loads it back and sends it to
+// probePort.
+var probeProgram = []byte{
+	0xc7, 0x04, 0x25, probeData & 0xff, probeData >> 8, 0, 0, // mov dword [probeData], probeMagic
+	probeMagic & 0xff, probeMagic >> 8 & 0xff, probeMagic >> 16 & 0xff, probeMagic >> 24,
+	0x8b, 0x04, 0x25, probeData & 0xff, probeData >> 8, 0, 0, // mov eax, [probeData]
+	0xe7, probePort, // out probePort, eax
+	0xeb, 0xfe, // jmp .
+}
+
+// ProbeDirect finds out whether KVM can use a backend's own mapping as a
+// memory slot, by running a guest of four pages in it. It returns nil if so,
+// and otherwise an error that explains the refusal.
+func ProbeDirect(sys *kvm.System, b memory.Backend) error {
+	layout, err := memory.LayoutOf(memory.Region{Size: probePages * memory.PageSize})
+	if err != nil {
+		return err
+	}
+	ram, err := memory.New(b, layout)
+	if err != nil {
+		return err
+	}
+	defer ram.Close()
+	if err := loadProbe(ram); err != nil {
+		return err
+	}
+	err = runProbe(sys, slots(ram, nil))
+	var fault *kvm.FaultError
+	if errors.As(err, &fault) {
+		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP, and GUP refuses secretmem on this kernel; use the bridge module (`modprobe offmap`), or an ordinary backend", b, unix.EFAULT)}
+	}
+	return err
+}
+
+// loadProbe writes identity page tables, one 2 MiB page for the user, and the
+// program. Page 0 is the PML4, 1 the PDPT, 2 the page directory (Intel SDM
+// vol. 3, 4.5).
+func loadProbe(g memory.Guest) error {
+	const present, write, user, large = 1 << 0, 1 << 1, 1 << 2, 1 << 7
+	for _, e := range []struct {
+		gpa   int64
+		value uint64
+	}{
+		{0 * memory.PageSize, 1*memory.PageSize | present | write | user},
+		{1 * memory.PageSize, 2*memory.PageSize | present | write | user},
+		{2 * memory.PageSize, present | write | user | large},
+	} {
+		if _, err := g.WriteAt(binary.LittleEndian.AppendUint64(nil, e.value), e.gpa); err != nil {
+			return err
+		}
+	}
+	_, err := g.WriteAt(probeProgram, probeCode)
+	return err
+}
+
+// runProbe runs the program on a VM of its own until it has said that it can
+// write and read its memory.
+func runProbe(sys *kvm.System, slots []kvm.Slot) error {
+	vm, err := sys.CreateVM()
+	if err != nil {
+		return err
+	}
+	defer vm.Close()
+	for _, s := range slots {
+		if err := vm.SetSlot(s); err != nil {
+			return err
+		}
+	}
+	cpu, err := vm.CreateVCPU(0)
+	if err != nil {
+		return err
+	}
+	defer cpu.Close()
+	cpuid, err := sys.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	if err := cpu.SetCPUID(cpuid); err != nil {
+		return err
+	}
+	if err := setProbeState(cpu); err != nil {
+		return err
+	}
+	exit, err := cpu.Run()
+	for errors.Is(err, unix.EINTR) { // a signal of the Go runtime's
+		exit, err = cpu.Run()
+	}
+	if err != nil {
+		return err
+	}
+	if exit.Reason != kvm.ExitIO || exit.Addr != probePort || len(exit.Data) != 4 ||
+		binary.LittleEndian.Uint32(exit.Data) != probeMagic {
+		return fmt.Errorf("the test guest ended with exit %s instead of its answer", exit.Reason)
+	}
+	return nil
+}
+
+// setProbeState starts the vCPU in 64-bit mode at CPL 3 with IOPL 3, so that
+// the program may use the port.
+func setProbeState(cpu *kvm.VCPU) error {
+	s, err := cpu.SRegs()
+	if err != nil {
+		return err
+	}
+	const (
+		cr0PE, cr0ET, cr0PG = 1 << 0, 1 << 4, 1 << 31
+		cr4PAE              = 1 << 5
+		eferLME, eferLMA    = 1 << 8, 1 << 10
+		flagsOne, iopl3     = 1 << 1, 3 << 12
+	)
+	code := kvm.Segment{Limit: 0xffffffff, Selector: 0x1b, Type: 11, Present: 1, DPL: 3, S: 1, L: 1, G: 1}
+	data := kvm.Segment{Limit: 0xffffffff, Selector: 0x23, Type: 3, Present: 1, DPL: 3, S: 1, DB: 1, G: 1}
+	s.CS, s.DS, s.ES, s.FS, s.GS, s.SS = code, data, data, data, data, data
+	s.TR = kvm.Segment{Limit: 0xffff, Type: 11, Present: 1}
+	s.LDT = kvm.Segment{Unusable: 1}
+	s.CR0, s.CR3, s.CR4, s.EFER = cr0PE|cr0ET|cr0PG, 0, cr4PAE, eferLME|eferLMA
+	if err := cpu.SetSRegs(s); err != nil {
+		return err
+	}
+	return cpu.SetRegs(kvm.Regs{RIP: probeCode, RFLAGS: flagsOne | iopl3})
+}

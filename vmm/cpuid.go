@@ -1,0 +1,94 @@
+package vmm
+
+import (
+	"math/bits"
+
+	"offmap/kvm"
+)
+
+// Bits and leaves of CPUID that a guest must not get as the host has them
+// (Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E).
+const (
+	leaf1VMX        = 1 << 5  // ECX
+	leaf1Hypervisor = 1 << 31 // ECX
+	leaf1HTT        = 1 << 28 // EDX
+	extSVM          = 1 << 2  // 0x80000001 ECX
+	extTopology     = 1 << 22 // 0x80000001 ECX: leaf 0x8000001e exists
+
+	hypervisorFirst = 0x40000000
+	hypervisorLast  = 0x4fffffff
+	kvmSignature    = 0x40000000
+	kvmFeatures     = 0x40000001
+	extFeatures     = 0x80000001
+	svmFeatures     = 0x8000000a
+	extSizes        = 0x80000008
+	extAPIC         = 0x8000001e
+)
+
+// Level types of the topology leaves 0xb and 0x1f.
+const (
+	levelThread = 1
+	levelCore   = 2
+)
+
+// guestCPUID turns what KVM supports into what vCPU id of cpus sees: one
+// socket, one thread a core, cores numbered by APIC id.
+//
+// With hidden, the guest's RAM is off the host's direct map, and everything is
+// left out through which a guest can have KVM reach into its RAM on its own:
+// KVM's paravirtual features, other hypervisors' leaves, and nested
+// virtualization.
+func guestCPUID(supported []kvm.CPUIDEntry, id, cpus int, hidden bool) []kvm.CPUIDEntry {
+	var out []kvm.CPUIDEntry
+	for _, e := range supported {
+		switch {
+		case e.Function == 1:
+			e.ECX |= leaf1Hypervisor
+			e.EBX = e.EBX&0xffff | uint32(cpus)<<16 | uint32(id)<<24
+			e.EDX &^= leaf1HTT
+			if cpus > 1 {
+				e.EDX |= leaf1HTT
+			}
+			if hidden {
+				e.ECX &^= leaf1VMX
+			}
+		case e.Function == 0xb || e.Function == 0x1f:
+			continue // added below, whole
+		case e.Function == extFeatures && hidden:
+			e.ECX &^= extSVM
+		case e.Function == svmFeatures && hidden:
+			continue
+		case e.Function == extSizes:
+			e.ECX = uint32(cpus-1) | uint32(idBits(cpus))<<12
+		case e.Function == extAPIC:
+			e.EAX, e.EBX, e.ECX = uint32(id), uint32(id), 0
+		case e.Function == kvmSignature && hidden:
+			e.EAX = kvmFeatures // the highest leaf; the signature stays
+		case e.Function == kvmFeatures && hidden:
+			e.EAX, e.EDX = 0, 0
+		case e.Function >= hypervisorFirst && e.Function <= hypervisorLast &&
+			e.Function != kvmSignature && e.Function != kvmFeatures && hidden:
+			continue
+		}
+		out = append(out, e)
+	}
+	return append(out, topology(id, cpus)...)
+}
+
+// idBits is how many bits of an APIC id number the cores.
+func idBits(cpus int) int { return bits.Len(uint(cpus - 1)) }
+
+// topology is leaf 0xb: one thread a core, all cores in one package.
+func topology(id, cpus int) []kvm.CPUIDEntry {
+	level := func(index, shift, count, kind uint32) kvm.CPUIDEntry {
+		return kvm.CPUIDEntry{
+			Function: 0xb, Index: index, Flags: kvm.CPUIDSignificantIndex,
+			EAX: shift, EBX: count, ECX: index | kind<<8, EDX: uint32(id),
+		}
+	}
+	return []kvm.CPUIDEntry{
+		level(0, 0, 1, levelThread),
+		level(1, uint32(idBits(cpus)), uint32(cpus), levelCore),
+		level(2, 0, 0, 0),
+	}
+}

@@ -1,0 +1,274 @@
+// Package vmm is the machine: guest RAM attached to a KVM VM, vCPUs and their
+// loops, a serial port, power and reset.
+//
+// A Machine is made, run once and closed. One goroutine, locked to its thread,
+// owns each vCPU; whatever ends the guest (the guest itself, a signal, a
+// timeout, an error) sets the outcome once and kicks all vCPUs out of KVM. A
+// guest can end itself at any moment and in any way, and nothing that it does
+// panics or hangs the VMM.
+package vmm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"offmap/kvm"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/vmm/boot"
+	"offmap/vmm/bus"
+	"offmap/vmm/power"
+	"offmap/vmm/serial"
+)
+
+// Where KVM puts the pages that it needs for itself on some Intel hosts, in
+// bytes: in the PCI hole, below the I/O APIC, as other VMMs have it.
+const (
+	tssAddr      = 0xfffbd000
+	identityAddr = 0xfffbc000
+)
+
+// Config describes a machine.
+type Config struct {
+	Memory  uint64 // bytes of RAM, whole pages
+	CPUs    int
+	Backend memory.Backend
+	Attach  attach.Method
+	Guest   Loader
+	// Console is where the guest's serial output goes. It is written to
+	// from a goroutine of the machine's.
+	Console io.Writer
+	// KVM is the device node; "" is /dev/kvm.
+	KVM string
+	// Warn is told of things that went wrong without ending the guest. It
+	// may be nil.
+	Warn func(error)
+}
+
+// Loader puts a guest into RAM and returns how its vCPUs start: all that it
+// names are runnable, any others wait for a SIPI. tscKHz is the frequency of
+// the guest's TSC.
+type Loader func(ram memory.Guest, cpus, tscKHz int) ([]boot.CPU, error)
+
+// Machine is a guest that is ready to run.
+type Machine struct {
+	cfg    Config
+	start  time.Time
+	sys    *kvm.System
+	ram    *memory.RAM
+	attach *attach.Attachment
+	vm     *kvm.VM
+	cpus   []*vcpu
+	ports  bus.Bus
+	mmio   bus.Bus
+	uart   *serial.UART
+	panics panicWatch
+
+	userland atomic.Int64 // nanoseconds from start, 0 before
+	ended    chan struct{}
+	end      sync.Once
+	outcome  Outcome
+	err      error
+
+	close    sync.Once
+	closeErr error
+}
+
+// New makes a machine and loads its guest. What can be refused is refused
+// here: the attach is tried before the guest exists (attach.ErrUnavailable).
+// A failure leaves nothing behind.
+func New(cfg Config) (*Machine, error) {
+	if cfg.CPUs < 1 || cfg.CPUs > boot.MaxCPUs {
+		return nil, fmt.Errorf("%d vCPUs: a guest has 1 to %d", cfg.CPUs, boot.MaxCPUs)
+	}
+	m := &Machine{cfg: cfg, start: time.Now(), ended: make(chan struct{})}
+	if err := m.create(); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+func (m *Machine) create() (err error) {
+	layout, err := memory.NewLayout(m.cfg.Memory)
+	if err != nil {
+		return err
+	}
+	if m.sys, err = kvm.Open(m.cfg.KVM); err != nil {
+		return err
+	}
+	if m.ram, err = memory.New(m.cfg.Backend, layout); err != nil {
+		return err
+	}
+	if m.attach, err = attach.Open(m.sys, m.ram, m.cfg.Attach); err != nil {
+		return err
+	}
+	if err := m.createVM(); err != nil {
+		return err
+	}
+	if err := m.createDevices(); err != nil {
+		return err
+	}
+	if err := m.createCPUs(); err != nil {
+		return err
+	}
+	return m.load()
+}
+
+func (m *Machine) createVM() (err error) {
+	if m.vm, err = m.sys.CreateVM(); err != nil {
+		return err
+	}
+	if err := m.vm.SetIdentityMapAddr(identityAddr); err != nil {
+		return err
+	}
+	if err := m.vm.SetTSSAddr(tssAddr); err != nil {
+		return err
+	}
+	if err := m.vm.CreateIRQChip(); err != nil {
+		return err
+	}
+	if err := m.vm.CreatePIT2(); err != nil {
+		return err
+	}
+	if m.hidden() {
+		if err := guardVM(m.vm); err != nil {
+			return err
+		}
+	}
+	for _, s := range m.attach.Slots() {
+		if err := m.vm.SetSlot(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hidden reports whether guest RAM is out of the host's direct map, where KVM
+// must never be made to use it.
+func (m *Machine) hidden() bool { return !m.ram.Backend().Exposed() }
+
+// irqLine is a line of the in-kernel interrupt controllers.
+type irqLine struct {
+	vm *kvm.VM
+	n  uint32
+}
+
+func (l irqLine) SetLevel(high bool) error { return l.vm.SetIRQ(l.n, high) }
+
+func (m *Machine) createDevices() error {
+	out := m.cfg.Console
+	if out == nil {
+		out = io.Discard
+	}
+	m.uart = serial.New(serial.Config{
+		Out:     io.MultiWriter(&m.panics, out),
+		IRQ:     irqLine{m.vm, serial.COM1IRQ},
+		OnError: m.warn,
+	})
+	reset := func() { m.finish(m.resetOutcome(), nil) }
+	off := func() { m.finish(Outcome{Reason: PowerOff}, nil) }
+	for _, d := range []struct {
+		name       string
+		base, size uint64
+		dev        bus.Device
+	}{
+		{"serial port", serial.COM1, serial.Size, m.uart},
+		{"report port", reportBase, reportSize, &report{m}},
+		{"ACPI power management", power.PMBase, power.PMSize, power.NewPM(off)},
+		{"reset register", power.ResetPort, power.ResetPortSize, power.NewResetControl(reset)},
+		{"keyboard controller", power.KeyboardPort, power.KeyboardSize, power.NewKeyboard(reset)},
+	} {
+		if err := m.ports.Add(d.name, d.base, d.size, d.dev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) createCPUs() error {
+	supported, err := m.sys.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	for id := range m.cfg.CPUs {
+		c, err := m.vm.CreateVCPU(id)
+		if err != nil {
+			return err
+		}
+		m.cpus = append(m.cpus, &vcpu{VCPU: c, machine: m})
+		if err := c.SetCPUID(guestCPUID(supported, id, m.cfg.CPUs, m.hidden())); err != nil {
+			return err
+		}
+		if m.hidden() {
+			if err := guardCPU(m.vm, c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (m *Machine) load() error {
+	tsc, err := m.cpus[0].TSCKHz()
+	if err != nil {
+		return err
+	}
+	states, err := m.cfg.Guest(m.ram, m.cfg.CPUs, tsc)
+	if err != nil {
+		return err
+	}
+	for i, s := range states {
+		if err := setState(m.cpus[i].VCPU, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Attachment says how guest RAM got into KVM, and why not otherwise.
+func (m *Machine) Attachment() (attach.Method, []attach.Rejection) {
+	return m.attach.Method, m.attach.Rejected
+}
+
+// Input queues bytes for the guest's serial port. It blocks while the guest
+// doesn't read them.
+func (m *Machine) Input(p []byte) (int, error) { return m.uart.Input(p) }
+
+func (m *Machine) warn(err error) {
+	if m.cfg.Warn != nil {
+		m.cfg.Warn(err)
+	}
+}
+
+// Close frees everything, in the reverse order of its making: KVM lets go of
+// guest RAM before the RAM goes. Run has returned before, or was never called.
+func (m *Machine) Close() error {
+	m.close.Do(func() {
+		var errs []error
+		closeAll := func(c io.Closer) { errs = append(errs, c.Close()) }
+		for _, c := range m.cpus {
+			closeAll(c)
+		}
+		if m.uart != nil {
+			closeAll(m.uart)
+		}
+		if m.vm != nil {
+			closeAll(m.vm)
+		}
+		if m.attach != nil {
+			closeAll(m.attach)
+		}
+		if m.ram != nil {
+			closeAll(m.ram)
+		}
+		if m.sys != nil {
+			closeAll(m.sys)
+		}
+		m.closeErr = errors.Join(errs...)
+	})
+	return m.closeErr
+}

@@ -1,0 +1,35 @@
+package vmm
+
+import (
+	"time"
+
+	"offmap/guest/payload"
+)
+
+// The report port: two byte-wide registers with which a guest of ours says
+// how far it is, and ends with an exit code of its own. A guest finds it by
+// contract (payloads) or by ReportParam on its kernel's command line.
+const (
+	reportBase = payload.EventPort
+	reportSize = 2
+)
+
+// report is the device behind the port.
+type report struct{ m *Machine }
+
+// Read implements bus.Device: there is nothing to read.
+func (*report) Read(_ uint64, p []byte) { clear(p) }
+
+// Write implements bus.Device.
+func (r *report) Write(off uint64, p []byte) {
+	for i, v := range p {
+		switch off + uint64(i) {
+		case payload.EventPort - reportBase:
+			if v == payload.EventUserland {
+				r.m.userland.CompareAndSwap(0, int64(time.Since(r.m.start)))
+			}
+		case payload.ExitPort - reportBase:
+			r.m.finish(Outcome{Reason: PowerOff, Code: int(v)}, nil)
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package vmm
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"offmap/kvm"
+)
+
+// Result is what a run left behind to report.
+type Result struct {
+	Outcome Outcome
+	// ToUserland is the time from New to the guest's word that its userland
+	// runs; 0 if it gave none.
+	ToUserland time.Duration
+	// Populated is how much guest RAM had a page behind it at the end,
+	// Exposed how much of that the host kernel could read through its direct
+	// map, ExposedPeak the most that ever was; in bytes.
+	Populated, Exposed, ExposedPeak uint64
+	// Exits counts the returns of KVM_RUN by kind, over all vCPUs.
+	Exits map[string]uint64
+}
+
+// Run runs the guest until it ends, Stop is called or ctx is done; the last
+// returns the context's cause as an error beside the result. It returns when
+// every vCPU has left the guest.
+func (m *Machine) Run(ctx context.Context) (Result, error) {
+	var wg sync.WaitGroup
+	for _, c := range m.cpus {
+		wg.Go(c.loop)
+	}
+	select {
+	case <-ctx.Done():
+		m.finish(Outcome{Reason: Stopped}, context.Cause(ctx))
+	case <-m.ended:
+	}
+	wg.Wait()
+	// The guest's last words, before the caller says how it ended.
+	err := errors.Join(m.err, m.uart.Close())
+	r := Result{
+		Outcome:    m.outcome,
+		ToUserland: time.Duration(m.userland.Load()),
+		Exits:      make(map[string]uint64),
+	}
+	for _, c := range m.cpus {
+		for reason, n := range c.exits {
+			if n > 0 {
+				r.Exits[kvm.Reason(reason).String()] += n
+			}
+		}
+	}
+	populated, perr := m.ram.Populated()
+	if perr != nil {
+		return r, errors.Join(err, perr)
+	}
+	r.Populated = populated
+	r.Exposed = m.attach.Exposed(populated)
+	// Pages never leave these attaches before the end, so the end is the peak.
+	r.ExposedPeak = r.Exposed
+	return r, err
+}

@@ -1,0 +1,125 @@
+package vmm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/kvm"
+)
+
+// maxReason bounds the exit counters; KVM's exit reasons are small numbers.
+const maxReason = 64
+
+// vcpu is a vCPU and the loop that runs it.
+type vcpu struct {
+	*kvm.VCPU
+	machine *Machine
+	exits   [maxReason]uint64 // by reason; the loop's own until it has ended
+
+	mu  sync.Mutex
+	tid int // of the thread in the loop, 0 outside it
+}
+
+// kick makes the loop leave the guest and look at the machine's state.
+// RequestExit alone doesn't stop a spinning guest, and a signal alone can come
+// just before KVM_RUN; together they leave no gap. SIGURG is the signal that
+// Go programs get for preemption anyway: it needs no handler.
+func (c *vcpu) kick() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.RequestExit()
+	if c.tid != 0 {
+		// It fails only for a thread that is gone, and then there is
+		// nothing to stop.
+		_ = unix.Tgkill(os.Getpid(), c.tid, unix.SIGURG)
+	}
+}
+
+func (c *vcpu) setThread(tid int) {
+	c.mu.Lock()
+	c.tid = tid
+	c.mu.Unlock()
+}
+
+// loop runs the vCPU until the machine has ended.
+func (c *vcpu) loop() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	c.setThread(unix.Gettid())
+	defer c.setThread(0)
+	m := c.machine
+	for {
+		select {
+		case <-m.ended:
+			return
+		default:
+		}
+		exit, err := c.Run()
+		if err != nil {
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			m.finish(Outcome{Reason: Crash}, m.explain(err))
+			return
+		}
+		c.exits[min(exit.Reason, maxReason-1)]++
+		c.handle(exit)
+	}
+}
+
+// handle answers one exit.
+func (c *vcpu) handle(x *kvm.Exit) {
+	m := c.machine
+	switch x.Reason {
+	case kvm.ExitIO:
+		// A string instruction brings several accesses at once.
+		for p := x.Data; len(p) > 0; p = p[x.Size:] {
+			if x.Write {
+				m.ports.Write(x.Addr, p[:x.Size])
+			} else {
+				m.ports.Read(x.Addr, p[:x.Size])
+			}
+		}
+	case kvm.ExitMMIO:
+		if x.Write {
+			m.mmio.Write(x.Addr, x.Data)
+		} else {
+			m.mmio.Read(x.Addr, x.Data)
+		}
+	case kvm.ExitShutdown:
+		o := m.resetOutcome()
+		if o.Reason == Reset {
+			o = Outcome{Reason: Crash, Detail: "triple fault" + c.where()}
+		}
+		m.finish(o, nil)
+	case kvm.ExitInternalError:
+		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM internal error, suberror %d%s", x.Code, c.where())}, nil)
+	case kvm.ExitFailEntry:
+		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("the CPU refused to enter the guest, hardware reason 0x%x%s", x.Code, c.where())}, nil)
+	case kvm.ExitIntr, kvm.ExitIRQWindow:
+	default:
+		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM exit %s, which this machine doesn't ask for%s", x.Reason, c.where())}, nil)
+	}
+}
+
+// where says at which instruction the vCPU is.
+func (c *vcpu) where() string {
+	r, err := c.Regs()
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" of vCPU %d at RIP 0x%x", c.ID(), r.RIP)
+}
+
+// explain adds to a failed KVM_RUN what a user can do about it.
+func (m *Machine) explain(err error) error {
+	if errors.Is(err, unix.EFAULT) && m.hidden() {
+		return fmt.Errorf("%w: the kernel gave no page of secret memory (out of memory, or RLIMIT_MEMLOCK used up by this user's other guests)", err)
+	}
+	return err
+}
