@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"offmap/kvm"
 	"offmap/memory"
 )
@@ -56,6 +58,24 @@ type Rejection struct {
 // as asked.
 var ErrUnavailable = errors.New("this host can't run a guest this way")
 
+// RefusedError is Open's answer where no attach that may be used works. It
+// wraps ErrUnavailable.
+type RefusedError struct {
+	Backend  memory.Backend
+	Rejected []Rejection
+}
+
+func (e *RefusedError) Error() string {
+	var why strings.Builder
+	for _, r := range e.Rejected {
+		fmt.Fprintf(&why, "\n  %s: %s", r.Attach, r.Reason)
+	}
+	return fmt.Sprintf("backend %s: %v:%s", e.Backend, ErrUnavailable, why.String())
+}
+
+// Unwrap makes errors.Is(err, ErrUnavailable) true.
+func (e *RefusedError) Unwrap() error { return ErrUnavailable }
+
 // Attachment is RAM that is in the slots of a VM.
 type Attachment struct {
 	Method   Method
@@ -87,11 +107,7 @@ func Open(sys *kvm.System, ram *memory.RAM, want Method) (*Attachment, error) {
 		}
 		a.Rejected = append(a.Rejected, Rejection{Attach: m, Reason: no.Error()})
 	}
-	var why strings.Builder
-	for _, r := range a.Rejected {
-		fmt.Fprintf(&why, "\n  %s: %s", r.Attach, r.Reason)
-	}
-	return nil, fmt.Errorf("backend %s: %w:%s", ram.Backend(), ErrUnavailable, why.String())
+	return nil, &RefusedError{ram.Backend(), a.Rejected}
 }
 
 // refusal is an attach that can't work here, as against a try that failed.
@@ -117,6 +133,16 @@ func (a *Attachment) try(sys *kvm.System, m Method) error {
 		return &refusal{"the bridge is for secret memory; ordinary memory needs none: use direct"}
 	}
 	return fmt.Errorf("unknown attach %q", m)
+}
+
+// CheckBridge reports whether the bridge's device is there, may be used and
+// speaks the ABI that this program does.
+func CheckBridge() error {
+	fd, err := openBridgeDevice("")
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 // Slots returns the memory slots of the VM, one for each region of RAM.

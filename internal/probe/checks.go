@@ -1,0 +1,214 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/kvm"
+	"offmap/memory"
+	"offmap/memory/attach"
+)
+
+// Status is the result of a check.
+type Status string
+
+// The results. A check that others depend on and that failed makes them Skip.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn"
+	Fail Status = "fail"
+	Skip Status = "skip"
+)
+
+// Check is one thing that offmap looks at, with a fix that can be pasted.
+type Check struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix"`
+}
+
+// Works says whether an attach works for secret memory here, and why not.
+type Works struct {
+	Works  bool   `json:"works"`
+	Reason string `json:"reason"`
+}
+
+// Report is everything that was found.
+type Report struct {
+	Checks []Check                 `json:"checks"`
+	Attach map[attach.Method]Works `json:"attach"`
+}
+
+// Run makes all checks for a guest with size bytes of secret RAM. It opens
+// and closes what it needs and changes nothing but this process's
+// RLIMIT_MEMLOCK.
+func Run(size uint64) Report {
+	r := Report{Attach: map[attach.Method]Works{}}
+	sys, check := checkKVM()
+	r.Checks = append(r.Checks, check)
+	if sys != nil {
+		defer sys.Close()
+	}
+	r.Checks = append(r.Checks, checkFlavour(), checkGuard(sys))
+	secret := checkSecret()
+	r.Checks = append(r.Checks, secret, checkMemlock(size, secret.Status == OK), checkModule(), checkKcore())
+	for _, m := range attach.Methods() {
+		if m != attach.Auto {
+			r.Attach[m] = try(sys, m)
+		}
+	}
+	return r
+}
+
+func checkKVM() (*kvm.System, Check) {
+	c := Check{Name: "kvm"}
+	sys, err := kvm.Open("")
+	switch {
+	case err == nil:
+		c.Status, c.Detail = OK, kvm.DefaultPath+" opens and speaks API version 12"
+		return sys, c
+	case errors.Is(err, fs.ErrNotExist):
+		c.Fix = fixKVM()
+	case errors.Is(err, fs.ErrPermission):
+		c.Fix = "sudo usermod -aG kvm \"$USER\", then log in again"
+	}
+	c.Status, c.Detail = Fail, err.Error()
+	return nil, c
+}
+
+func checkFlavour() Check {
+	h := ThisHost()
+	c := Check{Name: "kvm-flavour", Status: OK, Detail: fmt.Sprintf("%s, accelerated by %s", h.KVM, h.Accel)}
+	switch {
+	case h.KVM == "none":
+		c.Status, c.Detail = Skip, "no KVM"
+	case h.KVM == "pvm":
+		c.Status = Warn
+		c.Detail += ": guest user code is native, guest kernels are interpreted in the host's kernel, at about a million instructions a second"
+		c.Fix = "boot Linux guests in `offmap lab`; the embedded payloads are native here"
+	case h.Accel == "tcg":
+		c.Status = Warn
+		c.Detail += ": this host is emulated, so nothing that is timed here says anything of TLBs and caches"
+	}
+	return c
+}
+
+// checkGuard looks for what keeps a guest with hidden RAM from crashing the
+// host (see vmm's guard).
+func checkGuard(sys *kvm.System) Check {
+	c := Check{Name: "kvm-guard"}
+	if sys == nil {
+		c.Status, c.Detail = Skip, "no KVM"
+		return c
+	}
+	for _, x := range []struct {
+		c    kvm.Cap
+		name string
+	}{{kvm.CapMSRFilter, "KVM_CAP_X86_MSR_FILTER"}, {kvm.CapEnforcePVFeatures, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"}} {
+		if n, err := sys.Check(x.c); err != nil || n == 0 {
+			c.Status, c.Detail = Fail, "KVM lacks "+x.name+", without which a guest could crash the host"
+			c.Fix = "use Linux 5.11 or newer"
+			return c
+		}
+	}
+	c.Status, c.Detail = OK, "KVM can keep guests from its paravirtual features"
+	return c
+}
+
+func checkSecret() Check {
+	c := Check{Name: "memfd-secret"}
+	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
+	switch {
+	case err == nil:
+		unix.Close(fd)
+		c.Status, c.Detail = OK, "memfd_secret works"
+	case !errors.Is(err, unix.ENOSYS):
+		c.Status, c.Detail = Fail, fmt.Sprintf("memfd_secret: %v", err)
+	case unix.Access("/sys/module/secretmem/parameters/enable", unix.F_OK) == nil:
+		c.Status, c.Detail = Fail, memory.ErrSecretDisabled.Error()
+		c.Fix = "add secretmem.enable=1 to GRUB_CMDLINE_LINUX in /etc/default/grub, update-grub, reboot"
+	default:
+		c.Status, c.Detail = Fail, memory.ErrSecretAbsent.Error()
+		c.Fix = "boot a distribution kernel, 5.14 or newer"
+	}
+	return c
+}
+
+// checkMemlock makes secret RAM of the size wanted, without touching it.
+func checkMemlock(size uint64, secret bool) Check {
+	c := Check{Name: "memlock"}
+	layout, err := memory.NewLayout(size)
+	if err == nil && secret {
+		var ram *memory.RAM
+		if ram, err = memory.New(memory.Secret, layout); err == nil {
+			ram.Close()
+		}
+	}
+	switch {
+	case err == nil && !secret:
+		c.Status, c.Detail = Skip, "no memfd_secret"
+	case err == nil:
+		c.Status, c.Detail = OK, fmt.Sprintf("%d MiB of secret memory are allowed", size>>20)
+	default:
+		c.Status, c.Detail = Fail, err.Error()
+		if errors.Is(err, memory.ErrMemlock) {
+			c.Fix = fmt.Sprintf("sudo prlimit --pid $$ --memlock=%d:%d", size, size)
+		}
+	}
+	return c
+}
+
+func checkModule() Check {
+	c := Check{Name: "module"}
+	err := attach.CheckBridge()
+	if err == nil {
+		c.Status, c.Detail = OK, "offmap.ko is loaded and speaks this program's ABI"
+		return c
+	}
+	c.Status, c.Detail = Fail, err.Error()
+	c.Fix = "make kmod && sudo make kmod-install && sudo modprobe offmap"
+	return c
+}
+
+func checkKcore() Check {
+	c := Check{Name: "kcore"}
+	f, err := os.Open("/proc/kcore")
+	if err != nil {
+		c.Status, c.Detail = Warn, err.Error()+": the direct map can't be scanned here"
+		c.Fix = "run as root on a kernel with CONFIG_PROC_KCORE, or use `offmap lab`"
+		return c
+	}
+	f.Close()
+	c.Status, c.Detail = OK, "/proc/kcore opens: the direct map can be scanned"
+	return c
+}
+
+// try attaches a little secret RAM for real.
+func try(sys *kvm.System, m attach.Method) Works {
+	if sys == nil {
+		return Works{Reason: "no KVM"}
+	}
+	layout, err := memory.LayoutOf(memory.Region{Size: 16 * memory.PageSize})
+	if err != nil {
+		return Works{Reason: err.Error()}
+	}
+	ram, err := memory.New(memory.Secret, layout)
+	if err != nil {
+		return Works{Reason: err.Error()}
+	}
+	defer ram.Close()
+	a, err := attach.Open(sys, ram, m)
+	if refused, ok := errors.AsType[*attach.RefusedError](err); ok {
+		return Works{Reason: refused.Rejected[0].Reason}
+	}
+	if err != nil {
+		return Works{Reason: err.Error()}
+	}
+	a.Close()
+	return Works{Works: true}
+}
