@@ -42,4 +42,3 @@ func (a *apt) unpack(ctx context.Context, dir, root string) error {
 	}
 	return nil
 }
-

@@ -169,6 +169,9 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 	if err := a.unpack(ctx, tmp, filepath.Join(tmp, "root")); err != nil {
 		return Kernel{}, err
 	}
+	if err := decompressModules(ctx, filepath.Join(tmp, "root")); err != nil {
+		return Kernel{}, err
+	}
 	k := Kernel{Series: r.series, Version: version, Packages: pkgs}
 	if err := assemble(filepath.Join(tmp, "root"), filepath.Join(tmp, "kernel"), &k); err != nil {
 		return Kernel{}, fmt.Errorf("%s: %w", strings.Join(pkgs, " "), err)

@@ -1,0 +1,184 @@
+// Package inside is process 1 of a lab machine: it brings the machine up,
+// runs one program as if it ran on the host, and reports how that went.
+package inside
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/lab/wire"
+)
+
+// Command is the argument that makes the offmap binary call Main; the lab
+// puts it on the kernel command line, from where it reaches process 1.
+const Command = "lab-init"
+
+// Main is the life of process 1. It does not return: the machine powers off.
+func Main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "offmap: lab-init is what a lab machine runs as its process 1, not a command of its own")
+		os.Exit(2)
+	}
+	if err := live(); err != nil {
+		// The host reads the console when the control port fails it.
+		fmt.Fprintln(os.Stderr, "offmap: lab-init:", err)
+	}
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	select {}
+}
+
+func live() error {
+	if err := mountAll(); err != nil {
+		return err
+	}
+	text, err := os.ReadFile(wire.SpecPath)
+	if err != nil {
+		return err
+	}
+	var spec wire.Spec
+	if err := json.Unmarshal(text, &spec); err != nil {
+		return fmt.Errorf("%s: %w", wire.SpecPath, err)
+	}
+	for _, m := range spec.Modules {
+		if err := loadModule(m); err != nil {
+			return err
+		}
+	}
+	if err := linkPorts(); err != nil {
+		return err
+	}
+	port, err := os.OpenFile("/dev/virtio-ports/"+wire.ControlPort, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	conn := wire.NewConn(port)
+	report := run(spec, conn)
+	if spec.Offmap != "" {
+		if err := unix.DeleteModule("offmap", unix.O_NONBLOCK); err != nil && report.Failure == "" {
+			report.Unload = err.Error()
+		}
+	}
+	log, lost, err := kernelLog()
+	if err != nil {
+		return err
+	}
+	report.LostLog = lost
+	if err := conn.Send(wire.KernelLog, log); err != nil {
+		return err
+	}
+	if err := conn.SendJSON(wire.Exit, report); err != nil {
+		return err
+	}
+	// The host ends the machine. Should it be gone, so is its end of the
+	// port, and a minute is enough for anything else.
+	time.Sleep(time.Minute)
+	return nil
+}
+
+// run prepares what the program needs and runs it.
+func run(spec wire.Spec, conn *wire.Conn) wire.Report {
+	fail := func(err error) wire.Report { return wire.Report{Failure: err.Error()} }
+	if spec.Offmap != "" {
+		if err := loadModule(spec.Offmap); err != nil {
+			return fail(err)
+		}
+	}
+	if len(spec.Shares) > 0 {
+		if err := mountShares(spec.Shares); err != nil {
+			return fail(err)
+		}
+	}
+	code, err := runProgram(spec, conn)
+	if err != nil {
+		return fail(err)
+	}
+	return wire.Report{Code: code}
+}
+
+// mountAll mounts what programs expect of a machine.
+func mountAll() error {
+	for _, m := range []struct {
+		dir, fs, opts string
+		flags         uintptr
+	}{
+		{"/proc", "proc", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+		{"/sys", "sysfs", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+		{"/dev", "devtmpfs", "mode=0755", unix.MS_NOSUID},
+		{"/dev/pts", "devpts", "mode=0620,ptmxmode=0666", unix.MS_NOSUID | unix.MS_NOEXEC},
+		{"/dev/shm", "tmpfs", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
+		{"/tmp", "tmpfs", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
+		{"/run", "tmpfs", "mode=0755", unix.MS_NOSUID | unix.MS_NODEV},
+		{"/sys/kernel/debug", "debugfs", "mode=0700", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
+	} {
+		if err := os.MkdirAll(m.dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.fs, m.dir, m.fs, m.flags, m.opts); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", m.fs, m.dir, err)
+		}
+	}
+	for name, target := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
+		"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, "/dev/"+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadModule loads one module. A module that is there already is fine.
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && err != unix.EEXIST {
+		return fmt.Errorf("load %s: %w", path, err)
+	}
+	return nil
+}
+
+// linkPorts makes /dev/virtio-ports/NAME for every virtio-serial port, as
+// udev would. Ports announce their names one by one, just after the driver
+// has found the device.
+func linkPorts() error {
+	const dir = "/dev/virtio-ports"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	want := []string{wire.ControlPort, wire.FilesPort, wire.ScanPort}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+		if err != nil {
+			return err
+		}
+		found := 0
+		for _, n := range names {
+			text, err := os.ReadFile(n)
+			name := strings.TrimSpace(string(text))
+			if err != nil || name == "" {
+				continue
+			}
+			found++
+			os.Symlink("/dev/"+filepath.Base(filepath.Dir(n)), filepath.Join(dir, name))
+		}
+		if found >= len(want) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of the virtio-serial ports are there, want %d", found, len(want))
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}

@@ -1,0 +1,153 @@
+package lab
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+
+	"offmap/internal/lab/wire"
+)
+
+// A machine is a running QEMU and our ends of its ports.
+type machine struct {
+	cmd    *exec.Cmd
+	died   chan struct{} // closed when QEMU is gone
+	ram    *os.File
+	ports  map[string]net.Conn
+	stderr strings.Builder // QEMU's; read it after died
+
+	mu      sync.Mutex
+	console strings.Builder // what the kernel said on its console
+	kernel  strings.Builder // its log as read inside at the end
+
+	closers []io.Closer
+	workers sync.WaitGroup
+}
+
+func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
+	m := &machine{died: make(chan struct{}), ports: map[string]net.Conn{}}
+	defer func() {
+		if err != nil {
+			m.closeAll()
+		}
+	}()
+	modules, err := moduleClosure(cfg.Kernel.ModulesDir, wanted)
+	if err != nil {
+		return nil, err
+	}
+	initramfs, err := memfd("offmap-initramfs", 0)
+	if err != nil {
+		return nil, err
+	}
+	defer initramfs.Close()
+	if err := writeInitramfs(initramfs, cfg, modules, cfg.spec()); err != nil {
+		return nil, err
+	}
+	if m.ram, err = memfd("offmap-lab-ram", cfg.Memory); err != nil {
+		return nil, err
+	}
+	m.closers = append(m.closers, m.ram)
+
+	// What QEMU inherits; ExtraFiles start at descriptor 3.
+	inherit := []*os.File{m.ram, initramfs}
+	var theirs []*os.File
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+	}()
+	var channels []channel
+	for _, name := range []string{consoleChannel, wire.ControlPort, wire.FilesPort, wire.ScanPort} {
+		ours, other, err := socketPair()
+		if err != nil {
+			return nil, err
+		}
+		m.ports[name] = ours
+		m.closers = append(m.closers, ours)
+		channels = append(channels, channel{name, 3 + len(inherit)})
+		inherit = append(inherit, other)
+		theirs = append(theirs, other)
+	}
+
+	m.cmd = exec.Command(qemu, machineArgs(cfg, 3, 4, channels)...)
+	m.cmd.ExtraFiles = inherit
+	m.cmd.Stderr = &m.stderr
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid:   true,            // the terminal's Ctrl-C is for us to pass on
+		Pdeathsig: syscall.SIGKILL, // should we be killed
+	}
+	if err := m.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", qemu, err)
+	}
+	m.workers.Go(func() {
+		m.cmd.Wait()
+		close(m.died)
+	})
+	m.workers.Go(func() { m.keepConsole(m.ports[consoleChannel]) })
+	m.workers.Go(func() { serveFiles(m.ports[wire.FilesPort], cfg.shares()) })
+	m.workers.Go(func() { serveScans(m.ports[wire.ScanPort], m.ram, cfg.ScanOutside) })
+	return m, nil
+}
+
+// keepConsole keeps what the kernel says on its console.
+func (m *machine) keepConsole(r io.Reader) {
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := r.Read(buf)
+		m.mu.Lock()
+		m.console.Write(buf[:n])
+		m.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// log is the kernel's log: as read inside at the end, or else what the
+// console has said so far.
+func (m *machine) log() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.kernel.Len() > 0 {
+		return m.kernel.String()
+	}
+	return m.console.String()
+}
+
+// close takes the machine down and waits for everything that serves it.
+func (m *machine) close() {
+	m.cmd.Process.Kill()
+	<-m.died
+	m.closeAll()
+	m.workers.Wait()
+}
+
+func (m *machine) closeAll() {
+	for _, c := range m.closers {
+		c.Close()
+	}
+}
+
+// lost says how a machine ended that should still be there.
+func (m *machine) lost(release string) error {
+	<-m.died
+	msg := fmt.Sprintf("the lab machine with kernel %s ended by itself (QEMU: %v)", release, m.cmd.ProcessState)
+	if s := strings.TrimSpace(m.stderr.String()); s != "" {
+		msg += "\n  " + s
+	}
+	return fmt.Errorf("%s; the end of its log:%s", msg, tail(m.log(), 25))
+}
+
+// tail quotes the last n lines of a log.
+func tail(log string, n int) string {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	if len(lines) > n {
+		lines = lines[len(lines)-n:]
+	}
+	return "\n  " + strings.Join(lines, "\n  ")
+}
