@@ -58,9 +58,9 @@ type Table struct {
 }
 
 // Segment is a segment register with the hidden part that the CPU would have
-// loaded from its descriptor (Intel SDM vol. 3 §3.4.5).
+// loaded from its descriptor (Intel SDM vol. 3 §3.4.5). The base of all of
+// them is 0.
 type Segment struct {
-	Base        uint64 // below 4 GiB
 	Selector    uint16
 	Type        uint8 // type field with the accessed (code, data) or busy (TSS) bit
 	DPL         uint8
@@ -79,10 +79,10 @@ const (
 )
 
 // descriptor encodes s as its eight-byte GDT entry. A TSS has eight more in
-// 64-bit mode, the upper half of its base, which is zero here.
+// 64-bit mode, the upper half of its base: zero.
 func (s Segment) descriptor() uint64 {
 	limit := uint64(s.Limit)
-	d := s.Base&0xffffff<<16 | s.Base>>24&0xff<<56 | uint64(s.Type)<<40 | uint64(s.DPL)<<45 | 1<<47
+	d := uint64(s.Type)<<40 | uint64(s.DPL)<<45 | 1<<47
 	if !s.System {
 		d |= 1 << 44
 	}
@@ -111,9 +111,8 @@ const (
 // tables are the guest-physical addresses of what a CPU in 64-bit mode needs.
 type tables struct {
 	gdt  memory.GPA
-	tss  memory.GPA // room for tssSize bytes
-	cr3  uint64     // from identity
-	ring uint8      // 0 or 3
+	cr3  uint64 // from identity
+	ring uint8  // 0 or 3
 }
 
 // longMode writes GDT and TSS and returns the state common to everything that
@@ -131,8 +130,7 @@ func longMode(g memory.Guest, t tables) (CPU, error) {
 			Limit: 1<<32 - 1, Long: true, Granularity: true},
 		Data: Segment{Selector: selectorData | uint16(t.ring), Type: typeData, DPL: t.ring,
 			Limit: 1<<32 - 1, Big: true, Granularity: true},
-		TR: Segment{Selector: selectorTSS, Type: typeTSSBusy, System: true,
-			Base: uint64(t.tss), Limit: tssSize - 1},
+		TR: Segment{Selector: selectorTSS, Type: typeTSSBusy, System: true, Limit: tssSize - 1},
 	}
 	if t.ring == 3 {
 		c.RFLAGS |= rflagsIOPL3
@@ -144,14 +142,19 @@ func longMode(g memory.Guest, t tables) (CPU, error) {
 	if err := write(g, t.gdt, gdt[:], "GDT"); err != nil {
 		return CPU{}, err
 	}
-	return c, write(g, t.tss, tss(), "TSS")
+	return c, write(g, tssAddr, tss(), "TSS")
 }
 
 // A 64-bit TSS (Intel SDM vol. 3 §8.7): nothing of it is used but the I/O
 // permission bitmap, which opens all ports up to a payload's last one. IOPL 3
 // would do on hardware, but kvm_pvm runs CPL 3 code with IOPL 0 (measured on
 // 6.18) and asks the bitmap.
+//
+// It lies at address 0, where real mode's interrupt vectors would be, like
+// every other segment.
 const (
+	tssAddr memory.GPA = 0
+
 	tssFixed     = 104                      // bytes before the bitmap
 	tssBitmapPtr = 102                      // offset of the bitmap's offset
 	tssBitmap    = payload.ExitPort/8 + 1   // bytes

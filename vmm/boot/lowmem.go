@@ -15,7 +15,7 @@ const (
 	gdtAddr      memory.GPA = 0x1000
 	zeroPageAddr memory.GPA = 0x7000
 	stackTop     memory.GPA = 0x9000 // one page, growing down from here
-	tablesAddr   memory.GPA = 0x9000 // PML4, PDPT and four PDs: [0, 4 GiB)
+	tablesAddr   memory.GPA = 0x9000 // PML4, PDPT and four PDs
 	cmdlineAddr  memory.GPA = 0x20000
 
 	// ebdaAddr ends base memory. The MP floating pointer lies in its first
@@ -34,6 +34,11 @@ const (
 
 	pageSize = memory.PageSize
 )
+
+// linuxMapped is where the page tables that a kernel starts with end: boot.rst
+// asks for the kernel, the boot parameters and the command line, all of which
+// are below 4 GiB.
+const linuxMapped = memory.HoleEnd
 
 // maxCmdline is the room for the command line, its NUL included. x86 kernels
 // take 2048 bytes; this leaves room for those patched to take more.

@@ -18,7 +18,6 @@ type PayloadConfig struct {
 const (
 	payloadInfo  memory.GPA = 0x1000
 	payloadGDT   memory.GPA = 0x2000
-	payloadTSS   memory.GPA = 0x2040
 	payloadImage memory.GPA = 0x3000
 
 	payloadStack = pageSize
@@ -63,7 +62,7 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 	if err != nil {
 		return nil, err
 	}
-	cpu, err := longMode(g, tables{gdt: payloadGDT, tss: payloadTSS, cr3: cr3, ring: cfg.Ring})
+	cpu, err := longMode(g, tables{gdt: payloadGDT, cr3: cr3, ring: cfg.Ring})
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +93,7 @@ const ProbePages = 5
 func Probe(g memory.Guest) (CPU, error) {
 	const (
 		gdtAt    = pageSize - gdtSize
-		tssAt    = gdtAt - 512
+		codeAt   = pageSize / 2 // the TSS is at 0
 		tablesAt = pageSize
 		touch    = 4 * pageSize
 	)
@@ -110,13 +109,13 @@ func Probe(g memory.Guest) (CPU, error) {
 	if err != nil {
 		return CPU{}, err
 	}
-	cpu, err := longMode(g, tables{gdt: gdtAt, tss: tssAt, cr3: cr3, ring: p.Ring})
+	cpu, err := longMode(g, tables{gdt: gdtAt, cr3: cr3, ring: p.Ring})
 	if err != nil {
 		return CPU{}, err
 	}
-	if err := write(g, 0, p.Image(), "probe"); err != nil {
+	if err := write(g, codeAt, p.Image(), "probe"); err != nil {
 		return CPU{}, err
 	}
-	cpu.RDI, cpu.RSI = touch, uint64(l.Top())
+	cpu.RIP, cpu.RDI, cpu.RSI = codeAt, touch, uint64(l.Top())
 	return cpu, nil
 }
