@@ -1,0 +1,26 @@
+package serial
+
+// ring is a queue of bytes in a fixed buffer.
+type ring struct {
+	buf     []byte
+	head, n int
+}
+
+func (r *ring) len() int   { return r.n }
+func (r *ring) full() bool { return r.n == len(r.buf) }
+
+// push adds b, for which there must be room.
+func (r *ring) push(b byte) {
+	r.buf[(r.head+r.n)%len(r.buf)] = b
+	r.n++
+}
+
+// pop removes the oldest byte, which there must be.
+func (r *ring) pop() byte {
+	b := r.buf[r.head]
+	r.head = (r.head + 1) % len(r.buf)
+	r.n--
+	return b
+}
+
+func (r *ring) clear() { r.head, r.n = 0, 0 }
