@@ -1,0 +1,144 @@
+// Package exposure shows by attack whether the host kernel can read guest RAM.
+//
+// A guest plants a canary, 32 random bytes that it made itself, in pages of
+// its own; the host then searches its direct map (ScanKcore) and, as the
+// control, the machine's RAM from outside (ScanFile). The search proves
+// something only if the canary's clear text is nowhere else. So it never
+// leaves the guest: the guest reports it masked, the host carries it masked,
+// and the comparison unmasks what it has loaded, one word at a time, in a
+// register.
+package exposure
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Size is the length of a canary in bytes. Eight bytes would collide with
+// ordinary data now and then over a large RAM; 32 never do, and they are too
+// long to stand whole in general registers that a context switch saves.
+const Size = 32
+
+// The pad that masks every canary: clear text = masked XOR pad. It is public
+// and fixed; it only has to make the masked bytes, which lie about in console
+// buffers on the host, unlike the clear text in the guest. They are constants,
+// so that they are operands of instructions and the two never meet in memory.
+const (
+	pad0 uint64 = 0x9d1ac6b4e57f2083
+	pad1 uint64 = 0x3be8740f61d5924e
+	pad2 uint64 = 0xc2750d9838ae4bf1
+	pad3 uint64 = 0x5f946e23da01b7cc
+)
+
+// Canary is what a scan looks for. It holds the masked bytes only, as four
+// little-endian words, and nothing returns the clear text.
+type Canary struct {
+	masked [4]uint64
+}
+
+// New makes a canary from the kernel's random numbers. It blocks until the
+// kernel has seeded its generator.
+func New() (Canary, error) {
+	var b [Size]byte
+	// A request of up to 256 bytes is whole or fails (getrandom(2)); EINTR
+	// can only come while the generator is still unseeded.
+	for {
+		_, err := unix.Getrandom(b[:], 0)
+		if err == nil {
+			return fromMasked(b[:]), nil
+		}
+		if err != unix.EINTR {
+			return Canary{}, fmt.Errorf("getrandom: %w", err)
+		}
+	}
+}
+
+// Parse reads the form that String gives: 64 hexadecimal digits.
+func Parse(s string) (Canary, error) {
+	if len(s) != 2*Size {
+		return Canary{}, fmt.Errorf("canary of %d characters: want %d hexadecimal digits", len(s), 2*Size)
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		return Canary{}, fmt.Errorf("canary: %w", err)
+	}
+	return fromMasked(b), nil
+}
+
+func fromMasked(b []byte) Canary {
+	var c Canary
+	for i := range c.masked {
+		c.masked[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return c
+}
+
+// String gives the masked bytes in hexadecimal.
+func (c Canary) String() string {
+	var b [Size]byte
+	for i, w := range c.masked {
+		binary.LittleEndian.PutUint64(b[8*i:], w)
+	}
+	return hex.EncodeToString(b[:])
+}
+
+// Plant stores the clear text in the first Size bytes of dst, word by word
+// from a general register: through no buffer, and through no vector register,
+// which a VM exit would save to the host's memory as 32 adjacent bytes.
+//
+//go:noinline
+func (c *Canary) Plant(dst []byte) {
+	_ = dst[Size-1]
+	binary.LittleEndian.PutUint64(dst[0:], c.masked[0]^pad0)
+	binary.LittleEndian.PutUint64(dst[8:], c.masked[1]^pad1)
+	binary.LittleEndian.PutUint64(dst[16:], c.masked[2]^pad2)
+	binary.LittleEndian.PutUint64(dst[24:], c.masked[3]^pad3)
+}
+
+// In reports whether b, of at least Size bytes, starts with the clear text.
+func (c *Canary) In(b []byte) bool {
+	_ = b[Size-1]
+	return binary.LittleEndian.Uint64(b[0:])^pad0 == c.masked[0] &&
+		binary.LittleEndian.Uint64(b[8:])^pad1 == c.masked[1] &&
+		binary.LittleEndian.Uint64(b[16:])^pad2 == c.masked[2] &&
+		binary.LittleEndian.Uint64(b[24:])^pad3 == c.masked[3]
+}
+
+// step is the alignment, in bytes, at which the search looks. Plant's callers
+// align to 64; copies of a page or of a structure keep at least 8.
+const step = 8
+
+// find appends to offs the offset of every copy of the clear text in b that
+// is aligned to step, in ascending order.
+func (c *Canary) find(b []byte, offs []int) []int {
+	first := c.masked[0]
+	i := 0
+	// A cache line a turn; 24 bytes stay for a copy that starts in its last word.
+	for ; len(b)-i >= 64+Size-step; i += 64 {
+		l := b[i : i+64]
+		if binary.LittleEndian.Uint64(l[0:])^pad0 != first &&
+			binary.LittleEndian.Uint64(l[8:])^pad0 != first &&
+			binary.LittleEndian.Uint64(l[16:])^pad0 != first &&
+			binary.LittleEndian.Uint64(l[24:])^pad0 != first &&
+			binary.LittleEndian.Uint64(l[32:])^pad0 != first &&
+			binary.LittleEndian.Uint64(l[40:])^pad0 != first &&
+			binary.LittleEndian.Uint64(l[48:])^pad0 != first &&
+			binary.LittleEndian.Uint64(l[56:])^pad0 != first {
+			continue
+		}
+		for j := i; j < i+64; j += step {
+			if c.In(b[j:]) {
+				offs = append(offs, j)
+			}
+		}
+	}
+	for ; len(b)-i >= Size; i += step {
+		if c.In(b[i:]) {
+			offs = append(offs, i)
+		}
+	}
+	return offs
+}

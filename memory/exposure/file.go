@@ -1,0 +1,59 @@
+package exposure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// ScanFile looks for the canary in a file: a machine's RAM as the machine's
+// own host has it (QEMU's memory-backend-file). Holes are skipped. Addresses
+// in Hits are file offsets.
+func ScanFile(ctx context.Context, path string, c Canary, progress Progress) (Hits, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Hits{}, err
+	}
+	defer f.Close()
+	ranges, err := dataRanges(f)
+	if err != nil {
+		return Hits{}, err
+	}
+	h, err := Scan(ctx, f, ranges, c, progress)
+	if err != nil {
+		return h, fmt.Errorf("scan %s: %w", path, err)
+	}
+	return h, nil
+}
+
+// dataRanges lists the parts of f that are not holes, by lseek(2) with
+// SEEK_DATA and SEEK_HOLE; a file system without holes reports one part.
+func dataRanges(f *os.File) ([]Range, error) {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	var ranges []Range
+	for end := int64(0); end < size; {
+		start, err := f.Seek(end, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // only a hole is left
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if end, err = f.Seek(start, unix.SEEK_HOLE); err != nil {
+			return nil, err
+		}
+		// No aligned copy starts before a multiple of step or ends after one.
+		start, stop := (start+step-1)&^(step-1), end&^(step-1)
+		if start < stop {
+			ranges = append(ranges, Range{Off: start, Len: stop - start, Addr: uint64(start)})
+		}
+	}
+	return ranges, nil
+}
