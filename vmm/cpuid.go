@@ -10,6 +10,7 @@ import (
 // (Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E).
 const (
 	leaf1VMX        = 1 << 5  // ECX
+	leaf1Deadline   = 1 << 24 // ECX: TSC-deadline mode of the local APIC timer
 	leaf1Hypervisor = 1 << 31 // ECX
 	leaf1HTT        = 1 << 28 // EDX
 	extSVM          = 1 << 2  // 0x80000001 ECX
@@ -43,7 +44,11 @@ func guestCPUID(supported []kvm.CPUIDEntry, id, cpus int, hidden bool) []kvm.CPU
 	for _, e := range supported {
 		switch {
 		case e.Function == 1:
-			e.ECX |= leaf1Hypervisor
+			// KVM emulates the deadline timer (createCPUs has asked) but
+			// leaves it to us to say so (api.rst 4.46). Without it Linux
+			// calibrates the timer against the PIT, which fails where
+			// the host is slow.
+			e.ECX |= leaf1Hypervisor | leaf1Deadline
 			e.EBX = e.EBX&0xffff | uint32(cpus)<<16 | uint32(id)<<24
 			e.EDX &^= leaf1HTT
 			if cpus > 1 {

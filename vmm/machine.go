@@ -194,6 +194,9 @@ func (m *Machine) createCPUs() error {
 	if err != nil {
 		return err
 	}
+	if has, err := m.vm.Check(kvm.CapTSCDeadlineTimer); err != nil || has == 0 {
+		return errors.Join(err, errors.New("KVM has no TSC-deadline timer (KVM_CAP_TSC_DEADLINE_TIMER): it needs Linux 3.12 or newer"))
+	}
 	for id := range m.cfg.CPUs {
 		c, err := m.vm.CreateVCPU(id)
 		if err != nil {

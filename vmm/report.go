@@ -14,6 +14,9 @@ const (
 	reportSize = 2
 )
 
+// ReportParam tells offmap's own initramfs of the port.
+const ReportParam = "offmap.port=0x6f0"
+
 // report is the device behind the port.
 type report struct{ m *Machine }
 

@@ -61,7 +61,9 @@ func (c *vcpu) loop() {
 		}
 		exit, err := c.Run()
 		if err != nil {
-			if errors.Is(err, unix.EINTR) {
+			// EAGAIN is how KVM says that a vCPU which waited for its
+			// start-up IPI has been woken.
+			if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
 				continue
 			}
 			m.finish(Outcome{Reason: Crash}, m.explain(err))

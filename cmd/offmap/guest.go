@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"offmap/guest/payload"
+	"offmap/internal/debian"
+	"offmap/memory"
+	"offmap/vmm"
+	"offmap/vmm/boot"
+)
+
+// guestFlags say which guest to boot.
+type guestFlags struct {
+	kernel  string
+	initrd  string
+	payload string
+	exec    string
+	append  string
+	cmdline string
+}
+
+func (f *guestFlags) add(fl *pflag.FlagSet) {
+	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, or debian:SERIES for a stock Debian\ncloud kernel ("+names(debian.KnownSeries())+"), fetched if need be")
+	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` (default with debian: and --exec: offmap's own initramfs)")
+	fl.StringVar(&f.payload, "payload", "", "embedded guest to run without a kernel: "+strings.Join(payload.Names(), ", ")+" (default hello)")
+	fl.StringVar(&f.exec, "exec", "", "shell command `CMD` for offmap's own initramfs to run; the guest then powers off\nwith its exit code")
+	fl.StringVar(&f.append, "append", "", "`WORDS` for the end of the kernel's command line")
+	fl.StringVar(&f.cmdline, "cmdline", "", "the whole kernel command line, in place of offmap's own")
+}
+
+// debianPrefix marks a stock kernel from Debian's archive.
+const debianPrefix = "debian:"
+
+// guest is a guest that is ready to be loaded into RAM.
+type guest struct {
+	load  vmm.Loader
+	files []io.Closer
+}
+
+func (g *guest) Close() error {
+	var errs []error
+	for _, f := range g.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// open checks the flags and opens what they name, so that what is missing is
+// said before anything is made.
+func (f *guestFlags) open(ctx context.Context) (*guest, error) {
+	if f.kernel == "" {
+		return f.openPayload()
+	}
+	switch {
+	case f.payload != "":
+		return nil, usage("--kernel and --payload exclude each other")
+	case f.append != "" && f.cmdline != "":
+		return nil, usage("--append adds to offmap's own command line and --cmdline replaces it: use one")
+	case f.exec != "" && f.cmdline != "":
+		return nil, usage("--exec is passed on the command line, which --cmdline replaces: use one")
+	}
+	g := &guest{}
+	cfg, err := f.linux(ctx, g)
+	if err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	g.load = func(ram memory.Guest, cpus, tscKHz int) ([]boot.CPU, error) {
+		cfg := cfg
+		cfg.CPUs = cpus
+		cfg.Cmdline = f.cmdline
+		if f.cmdline == "" {
+			cfg.Cmdline = boot.Cmdline(tscKHz, strings.Join(f.words(), " "))
+		}
+		slog.Debug("kernel command line: " + cfg.Cmdline)
+		cpu, err := boot.Linux(ram, cfg)
+		return []boot.CPU{cpu}, err
+	}
+	return g, nil
+}
+
+func (f *guestFlags) openPayload() (*guest, error) {
+	for _, x := range []struct{ name, value string }{
+		{"--initrd", f.initrd}, {"--exec", f.exec}, {"--append", f.append}, {"--cmdline", f.cmdline},
+	} {
+		if x.value != "" {
+			return nil, usage("%s needs a kernel: name one with --kernel", x.name)
+		}
+	}
+	name := f.payload
+	if name == "" {
+		name = "hello"
+	}
+	p, err := payload.Lookup(name)
+	if err != nil {
+		return nil, exitWith(exitUsage, err)
+	}
+	return &guest{load: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
+		return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring})
+	}}, nil
+}
+
+// words are what offmap's own initramfs and the user add to the command line.
+func (f *guestFlags) words() []string {
+	w := []string{vmm.ReportParam}
+	if f.exec != "" {
+		w = append(w, "offmap.exec="+base64.RawURLEncoding.EncodeToString([]byte(f.exec)))
+	}
+	if f.append != "" {
+		w = append(w, f.append)
+	}
+	return w
+}
+
+// linux opens kernel and initrd.
+func (f *guestFlags) linux(ctx context.Context, g *guest) (cfg boot.LinuxConfig, err error) {
+	path := f.kernel
+	series, stock := strings.CutPrefix(f.kernel, debianPrefix)
+	if stock {
+		k, err := debian.GetKernel(ctx, series, func(what string, _ float64) {
+			slog.Info(f.kernel + ": " + what)
+		})
+		if err != nil {
+			return cfg, err
+		}
+		slog.Debug(fmt.Sprintf("kernel %s, package version %s", k.Release, k.Version))
+		path = k.Image
+	}
+	if cfg.Kernel, err = g.file("kernel", path); err != nil {
+		return cfg, err
+	}
+	switch {
+	case f.initrd != "":
+		cfg.Initrd, err = g.file("initrd", f.initrd)
+	case stock || f.exec != "":
+		cfg.Initrd, err = g.ownInitramfs()
+	}
+	return cfg, err
+}
+
+// file opens a regular file for the time of the guest.
+func (g *guest) file(what, path string) (*io.SectionReader, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	g.files = append(g.files, f)
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s %s: not a regular file", what, path)
+	}
+	return io.NewSectionReader(f, 0, info.Size()), nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
+
+// textLog is the log for people: the program's name, the message, and what
+// belongs to it. While the terminal is raw, a line needs its own carriage
+// return.
+type textLog struct {
+	w     io.Writer
+	level slog.Level
+	attrs []slog.Attr
+}
+
+func (l *textLog) Enabled(_ context.Context, level slog.Level) bool { return level >= l.level }
+
+func (l *textLog) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	b.WriteString("offmap: ")
+	if r.Level >= slog.LevelWarn {
+		b.WriteString(strings.ToLower(r.Level.String()) + ": ")
+	}
+	b.WriteString(r.Message)
+	add := func(a slog.Attr) bool {
+		fmt.Fprintf(&b, " %s=%v", a.Key, a.Value)
+		return true
+	}
+	for _, a := range l.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	b.WriteByte('\n')
+	text := b.String()
+	if rawTerminal.Load() {
+		text = strings.ReplaceAll(text, "\n", "\r\n")
+	}
+	_, err := io.WriteString(l.w, text)
+	return err
+}
+
+func (l *textLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *l
+	c.attrs = append(c.attrs[:len(c.attrs):len(c.attrs)], attrs...)
+	return &c
+}
+
+// WithGroup leaves groups out: nothing here has two attributes of a name.
+func (l *textLog) WithGroup(string) slog.Handler { return l }

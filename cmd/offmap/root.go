@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// globals are the flags that every command has.
+type globals struct {
+	verbose   bool
+	quiet     bool
+	logFormat string
+}
+
+// newRootCmd builds the command tree, so that tests get a fresh one each.
+func newRootCmd() *cobra.Command {
+	var g globals
+	root := &cobra.Command{
+		Use:   "offmap",
+		Short: "Run KVM guests whose RAM the host kernel can't see",
+		Long: `offmap runs KVM guests whose RAM lives in memfd_secret(2) memory, off the host
+kernel's direct map, on stock kernels.
+
+Results go to stdout, logs and progress to stderr. Exit codes: 0 fine, or the
+guest's own code; 1 error; 2 wrong usage; 3 a check failed; 4 this host can't;
+32 guest reset; 33 guest crash; 34 guest kernel panic; 124 timeout; 128+n
+ended by signal n.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return setLog(g)
+		},
+	}
+	fl := root.PersistentFlags()
+	fl.BoolVarP(&g.verbose, "verbose", "v", false, "say more")
+	fl.BoolVarP(&g.quiet, "quiet", "q", false, "say nothing but errors")
+	fl.StringVar(&g.logFormat, "log-format", "text", "format of the log on stderr: text or json")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newRunCmd(), newDoctorCmd(), newLabCmd(), newLabInitCmd())
+	return root
+}
+
+// commandError marks an error that a command returned, as against one in how
+// it was called.
+type commandError struct{ error }
+
+func (e *commandError) Unwrap() error { return e.error }
+
+// run wraps a command's function for RunE.
+func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := f(cmd, args); err != nil {
+			return &commandError{err}
+		}
+		return nil
+	}
+}
+
+// withSignals returns a context that a signal ends, with a *signalError as
+// its cause. A second signal ends the program the hard way.
+func withSignals(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	go func() {
+		select {
+		case s := <-signals:
+			signal.Stop(signals)
+			cancel(&signalError{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}
+
+func setLog(g globals) error {
+	level := slog.LevelInfo
+	switch {
+	case g.verbose && g.quiet:
+		return usage("--verbose and --quiet exclude each other")
+	case g.verbose:
+		level = slog.LevelDebug
+	case g.quiet:
+		level = slog.LevelError
+	}
+	switch g.logFormat {
+	case "text":
+		slog.SetDefault(slog.New(&textLog{w: os.Stderr, level: level}))
+	case "json":
+		slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})))
+	default:
+		return usage("unknown log format %q: have text and json", g.logFormat)
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"offmap/internal/probe"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/vmm"
+)
+
+// runFlags are the flags of offmap run.
+type runFlags struct {
+	guest   guestFlags
+	memory  size
+	cpus    int
+	backend string
+	attach  string
+	timeout time.Duration
+	json    bool
+	report  string
+}
+
+func newRunCmd() *cobra.Command {
+	f := runFlags{memory: 512 << 20}
+	cmd := &cobra.Command{
+		Use:   "run [flags]",
+		Short: "Boot a guest",
+		Long: `run boots a guest with its serial console on this terminal. Ctrl-a x stops it,
+Ctrl-a Ctrl-a sends a Ctrl-a.
+
+The guest is a Linux kernel (--kernel), or without one an embedded payload that
+needs no kernel (--payload). Its RAM is ordinary memory unless --backend says
+otherwise; with --backend secret, offmap refuses rather than use anything else.`,
+		Example: `  offmap run
+  offmap run -k debian:6.1 --backend secret
+  offmap run -k debian:6.1 --backend secret --exec 'cat /proc/meminfo'
+  offmap run -k ./bzImage -i ./initrd.img --append 'root=/dev/ram0' -m 2G -c 4`,
+		Args: cobra.NoArgs,
+		RunE: run(func(cmd *cobra.Command, _ []string) error {
+			return runGuest(cmd.Context(), f)
+		}),
+	}
+	fl := cmd.Flags()
+	f.guest.add(fl)
+	fl.VarP(&f.memory, "memory", "m", "guest RAM: MiB, or with K, M, G")
+	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of vCPUs")
+	fl.StringVar(&f.backend, "backend", string(memory.Memfd), "where guest RAM is at rest: "+names(memory.Backends()))
+	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
+	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
+	fl.BoolVar(&f.json, "json", false, "print a report in JSON on stdout, and the guest's console on stderr")
+	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`, and leave stdout to the console")
+	return cmd
+}
+
+func names[T ~string](list []T) string {
+	var s []string
+	for _, n := range list {
+		s = append(s, string(n))
+	}
+	return strings.Join(s, ", ")
+}
+
+// runReport is the JSON document of offmap run.
+type runReport struct {
+	Schema         string             `json:"schema"`
+	Host           probe.Host         `json:"host"`
+	Backend        memory.Backend     `json:"backend"`
+	Attach         attach.Method      `json:"attach"`
+	AttachRejected []attach.Rejection `json:"attach_rejected"`
+	Memory         uint64             `json:"memory_bytes"`
+	Populated      uint64             `json:"populated_bytes"`
+	Exposed        uint64             `json:"exposed_bytes"`
+	ExposedPeak    uint64             `json:"exposed_bytes_peak"`
+	// ToUserland is null where the guest didn't say.
+	ToUserland *float64          `json:"to_userland_ms"`
+	Exit       runExit           `json:"exit"`
+	Exits      map[string]uint64 `json:"exits"`
+}
+
+type runExit struct {
+	Reason vmm.Reason `json:"reason"`
+	Code   int        `json:"code"`
+	Detail string     `json:"detail,omitempty"`
+}
+
+func runGuest(ctx context.Context, f runFlags) (err error) {
+	backend, err := memory.ParseBackend(f.backend)
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	method, err := attach.ParseMethod(f.attach)
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	if f.json && f.report != "" {
+		return usage("--json and --report exclude each other: one document, in one place")
+	}
+	if f.timeout > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
+		defer cancel()
+	}
+	report, err := openReport(f)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, report.close()) }()
+	guest, err := f.guest.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer guest.Close()
+	if backend == memory.Secret {
+		if err := harden(); err != nil {
+			return err
+		}
+	}
+
+	var console io.Writer = os.Stdout
+	if f.json {
+		console = os.Stderr
+	}
+	m, err := vmm.New(vmm.Config{
+		Memory: uint64(f.memory), CPUs: f.cpus, Backend: backend, Attach: method,
+		Guest: guest.load, Console: console,
+		Warn: func(err error) { slog.Warn(err.Error()) },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	used, rejected := m.Attachment()
+	announce(f, backend, used, rejected)
+
+	restore, err := makeRaw()
+	if err != nil {
+		return err
+	}
+	go keys(os.Stdin, m.Input, m.Stop)
+	result, runErr := m.Run(ctx)
+	restore()
+
+	if rejected == nil {
+		rejected = []attach.Rejection{}
+	}
+	doc := runReport{
+		Schema: "offmap/run/v1", Host: probe.ThisHost(),
+		Backend: backend, Attach: used, AttachRejected: rejected,
+		Memory: uint64(f.memory), Populated: result.Populated,
+		Exposed: result.Exposed, ExposedPeak: result.ExposedPeak,
+		Exit:  runExit{result.Outcome.Reason, result.Outcome.Code, result.Outcome.Detail},
+		Exits: result.Exits,
+	}
+	if t := result.ToUserland; t > 0 {
+		ms := float64(t.Microseconds()) / 1000
+		doc.ToUserland = &ms
+	}
+	end := outcome(result.Outcome, runErr)
+	doc.Exit.Code = exitCode(end)
+	if err := report.write(doc); err != nil {
+		return err
+	}
+	return end
+}
+
+// announce says what guest RAM is, before the guest starts.
+func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attach.Rejection) {
+	for _, r := range rejected {
+		slog.Info(fmt.Sprintf("not %s: %s", r.Attach, r.Reason))
+	}
+	state := "in the host kernel's direct map"
+	if !b.Exposed() {
+		state = "off the host kernel's direct map"
+	}
+	slog.Info(fmt.Sprintf("%s of guest RAM in %s memory, attach %s: %s", f.memory.String(), b, used, state))
+}
+
+var errTimeout = errors.New("timeout: the guest was still running")
+
+// outcome turns the way a guest ended into the program's end.
+func outcome(o vmm.Outcome, err error) error {
+	switch {
+	case errors.Is(err, errTimeout):
+		return exitWith(exitTimeout, err)
+	case err != nil:
+		return err
+	}
+	detail := func(what string) error {
+		if o.Detail != "" {
+			what += ": " + o.Detail
+		}
+		return errors.New(what)
+	}
+	switch o.Reason {
+	case vmm.PowerOff:
+		return exitWith(o.Code, nil)
+	case vmm.Reset:
+		return exitWith(exitReset, detail("the guest asked for a reset"))
+	case vmm.Crash:
+		return exitWith(exitCrash, detail("the guest crashed"))
+	case vmm.Panic:
+		return exitWith(exitPanic, detail("the guest's kernel panicked"))
+	}
+	return nil
+}
+
+// reportFile is where a report goes: nowhere, to stdout, or to a file that is
+// opened before the guest runs, so that a bad name is said at once.
+type reportFile struct{ f *os.File }
+
+func openReport(f runFlags) (*reportFile, error) {
+	switch {
+	case f.json:
+		return &reportFile{os.Stdout}, nil
+	case f.report == "":
+		return &reportFile{}, nil
+	}
+	file, err := os.Create(f.report)
+	if err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	return &reportFile{file}, nil
+}
+
+func (r *reportFile) write(doc any) error {
+	if r.f == nil {
+		return nil
+	}
+	return printJSON(r.f, doc)
+}
+
+func (r *reportFile) close() error {
+	if r.f == nil || r.f == os.Stdout {
+		return nil
+	}
+	return r.f.Close()
+}
+
+// printJSON prints one document.
+func printJSON(w io.Writer, doc any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(doc); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
