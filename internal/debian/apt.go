@@ -69,7 +69,7 @@ func aptConf(dir string) string {
 		{"Dir::Etc::sourcelist", dir + "/etc/sources.list"},
 		{"Dir::Etc::sourceparts", "-"},
 		{"Dir::Etc::preferences", dir + "/etc/preferences"},
-		{"Dir::Etc::preferencesparts", "-"},
+		{"Dir::Etc::preferencesparts", "/dev/null"},
 		{"Dir::State", dir},
 		{"Dir::State::lists", dir + "/lists/"},
 		{"Dir::State::status", dir + "/etc/status"},
@@ -96,15 +96,20 @@ func aptConf(dir string) string {
 func (a *apt) run(ctx context.Context, dir, tool string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, tool, append([]string{"-c=" + a.conf, "-q"}, args...)...)
 	cmd.Dir = dir
+	return runQuietly(ctx, cmd)
+}
+
+// runQuietly runs cmd and returns its stdout. Its stderr goes into the error.
+func runQuietly(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive")
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	stopWithContext(cmd)
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
-		return nil, runError(tool+" "+strings.Join(args, " "), err, stderr.Bytes())
+		return nil, runError(strings.Join(cmd.Args, " "), err, stderr.Bytes())
 	}
 	return stdout.Bytes(), nil
 }
@@ -112,20 +117,22 @@ func (a *apt) run(ctx context.Context, dir, tool string, args ...string) ([]byte
 // stopWithContext makes the end of cmd's context end its whole process group
 // (apt's download methods are children), with a chance to clean up.
 func stopWithContext(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 }
 
-// runError names the command that failed and what it said, at most a few
-// lines of it.
+// runError names the command that failed and the end of what it said.
 func runError(what string, err error, stderr []byte) error {
 	if e, ok := errors.AsType[*exec.ExitError](err); ok && stderr == nil {
 		stderr = e.Stderr
 	}
 	lines := strings.Split(strings.TrimSpace(string(stderr)), "\n")
-	if len(lines) > 6 {
-		lines = lines[len(lines)-6:]
+	if len(lines) > 20 {
+		lines = lines[len(lines)-20:]
 	}
 	if msg := strings.TrimSpace(strings.Join(lines, "\n")); msg != "" {
 		return fmt.Errorf("%s: %w\n%s", what, err, msg)

@@ -162,11 +162,10 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return Kernel{}, err
 	}
-	if err := a.download(ctx, pkgs, tmp, progress); err != nil {
+	if err := a.download(ctx, pkgs, tmp, "kernel "+version, progress); err != nil {
 		return Kernel{}, err
 	}
-	progress.report("unpacking "+version, -1)
-	if err := a.unpack(ctx, tmp, filepath.Join(tmp, "root")); err != nil {
+	if err := a.unpack(ctx, tmp, filepath.Join(tmp, "root"), progress); err != nil {
 		return Kernel{}, err
 	}
 	if err := decompressModules(ctx, filepath.Join(tmp, "root")); err != nil {
@@ -231,20 +230,14 @@ func (a *apt) kernelPackages(ctx context.Context, r release) (pkgs []string, ver
 
 // assemble picks the parts of a kernel out of the unpacked packages in root.
 func assemble(root, dest string, k *Kernel) error {
-	var mods string
-	for _, lib := range []string{"usr/lib/modules", "lib/modules"} { // after and before the merged /usr
-		dirs, err := filepath.Glob(filepath.Join(root, lib, "*", "kernel"))
-		if err != nil {
-			return err
-		}
-		if len(dirs) == 1 {
-			mods = filepath.Dir(dirs[0])
-			break
-		}
+	dirs, err := filepath.Glob(filepath.Join(root, "lib/modules/*/kernel"))
+	if err != nil {
+		return err
 	}
-	if mods == "" {
-		return errors.New("no modules directory in the packages")
+	if len(dirs) != 1 {
+		return fmt.Errorf("%d modules directories in the packages, want one", len(dirs))
 	}
+	mods := filepath.Dir(dirs[0])
 	k.Release = filepath.Base(mods)
 	image := ""
 	for _, p := range []string{

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,17 +34,4 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-// unpackDeb unpacks one package into root.
-func unpackDeb(ctx context.Context, deb, root string) error {
-	cmd := exec.CommandContext(ctx, "dpkg-deb", "-x", deb, root)
-	stopWithContext(cmd)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return runError("dpkg-deb -x "+deb, err, out)
-	}
-	return nil
 }

@@ -1,0 +1,142 @@
+package debian
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ModulePath is where the module offmap.ko, built for k from sources, is or
+// will be in the cache.
+func ModulePath(k Kernel, sources fs.FS) (string, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %s\n", k.Release, k.Version)
+	err = fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(sources, path)
+		fmt.Fprintf(h, "%s %d\n", path, len(text))
+		h.Write(text)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	name := hex.EncodeToString(h.Sum(nil))[:16]
+	return filepath.Join(cache, "modules", k.Release, name, "offmap.ko"), nil
+}
+
+// BuildModule builds offmap.ko for k from sources, a kbuild directory, unless
+// the cache has it, and returns its path.
+func BuildModule(ctx context.Context, k Kernel, sources fs.FS, progress Progress) (string, error) {
+	path, err := ModulePath(k, sources)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path, err
+	}
+	home := filepath.Dir(filepath.Dir(path))
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", fmt.Errorf("the cache: %w", err)
+	}
+	unlock, err := lock(ctx, home+".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return path, err
+	}
+	tree, err := buildTree(ctx, k, progress)
+	if err != nil {
+		return "", fmt.Errorf("no compiler and headers to build offmap.ko for %s with: %w", k.Release, err)
+	}
+	progress.report("building offmap.ko for "+k.Release, -1)
+	ko, err := build(ctx, tree, k.Release, sources)
+	if err != nil {
+		return "", fmt.Errorf("build offmap.ko for %s: %w", k.Release, err)
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, ko, 0o644); err != nil {
+		return "", err
+	}
+	return path, os.Rename(tmp, path)
+}
+
+// build runs kbuild on a copy of sources in tree and returns the module.
+func build(ctx context.Context, tree, release string, sources fs.FS) ([]byte, error) {
+	dir, err := os.MkdirTemp(tree, "build-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.CopyFS(dir, sources); err != nil {
+		return nil, err
+	}
+	cmd, err := inTree(ctx, tree, "make", "-C", "/usr/src/linux-headers-"+release, "M=/"+filepath.Base(dir), "modules")
+	if err != nil {
+		return nil, err
+	}
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	stopWithContext(cmd)
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, runError("make", err, said.Bytes())
+	}
+	return os.ReadFile(filepath.Join(dir, "offmap.ko"))
+}
+
+// inTree makes a command that runs in tree as its root directory, with a
+// /dev/null, which neither compilers nor shell scripts do without. Root makes
+// the device; others, and a root that may not, take the machine's one into a
+// user and mount namespace.
+func inTree(ctx context.Context, tree string, argv ...string) (*exec.Cmd, error) {
+	null := filepath.Join(tree, "dev/null")
+	if err := os.MkdirAll(filepath.Dir(null), 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(tree, "tmp"), 0o777); err != nil {
+		return nil, err
+	}
+	const path = "PATH=/usr/sbin:/usr/bin"
+	err := unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+	if (err == nil || err == unix.EEXIST) && os.Geteuid() == 0 && isDevice(null) {
+		if err := os.Chmod(null, 0o666); err != nil { // against the umask
+			return nil, err
+		}
+		cmd := exec.CommandContext(ctx, "/usr/bin/env", append([]string{"-i", path, "LC_ALL=C"}, argv...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: tree}
+		cmd.Dir = "/"
+		return cmd, nil
+	}
+	if f, err := os.OpenFile(null, os.O_CREATE, 0o666); err == nil { // to mount over
+		f.Close()
+	}
+	const script = `mount --bind /dev/null "$0/dev/null" && cd / && exec chroot "$0" /usr/bin/env -i "$@"`
+	args := append([]string{"--user", "--map-root-user", "--mount", "sh", "-c", script, tree, path, "LC_ALL=C"}, argv...)
+	return exec.CommandContext(ctx, "unshare", args...), nil
+}
+
+func isDevice(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode()&fs.ModeCharDevice != 0
+}

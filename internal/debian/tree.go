@@ -1,0 +1,111 @@
+package debian
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// buildTools are what building a module takes beyond what the headers depend
+// on: kbuild's shell commands.
+var buildTools = []string{"base-files", "bash", "binutils", "coreutils", "dash", "diffutils", "findutils", "gawk", "grep", "make", "sed"}
+
+// notNeeded are dependencies of the headers that only matter on a machine that
+// boots the kernel; each is a prefix of package names.
+var notNeeded = []string{"linux-image-", "linux-base", "initramfs-tools", "dracut", "systemd", "libsystemd", "udev", "klibc", "libklibc", "debconf", "kmod", "cpio"}
+
+// buildTree returns the directory of a small Debian with the headers of k and
+// the compiler that goes with them, and fetches it if it isn't in the cache.
+// Nothing in it has been configured; it only serves to chroot into.
+func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error) {
+	r, err := lookup(k.Series)
+	if err != nil {
+		return "", err
+	}
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	home := filepath.Join(cache, "trees")
+	dir := filepath.Join(home, k.Release+"_"+strings.ReplaceAll(k.Version, ":", "_"))
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return dir, err
+	}
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return "", err
+	}
+	progress.report("reading package lists", -1)
+	a, err := newApt(ctx, filepath.Join(cache, "apt", r.series), r)
+	if err != nil {
+		return "", err
+	}
+	headers := "linux-headers-" + k.Release + "=" + k.Version
+	pkgs, err := a.closure(ctx, append([]string{headers}, buildTools...))
+	if err != nil { // the lists may be older than the kernel, or not there yet
+		if err := a.update(ctx); err != nil {
+			return "", err
+		}
+		if pkgs, err = a.closure(ctx, append([]string{headers}, buildTools...)); err != nil {
+			return "", fmt.Errorf("%w\nIf the archive has moved on to a newer kernel, offmap lab fetch %s gets that one.", err, k.Series)
+		}
+	}
+	tmp, err := os.MkdirTemp(home, ".unpack-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	if err := a.download(ctx, pkgs, tmp, "compiler and headers for "+k.Release, progress); err != nil {
+		return "", err
+	}
+	root := filepath.Join(tmp, "root")
+	if err := a.unpack(ctx, tmp, root, progress); err != nil {
+		return "", err
+	}
+	// gawk's name awk is an alternative, which its scripts would set up.
+	awk := filepath.Join(root, "usr/bin/awk")
+	if err := os.Symlink("gawk", awk); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	if err := os.Chmod(root, 0o755); err != nil {
+		return "", err
+	}
+	return dir, os.Rename(root, dir)
+}
+
+// closure lists names and all that they depend on, each as name=version. apt
+// works it out as for a machine on which nothing is installed.
+func (a *apt) closure(ctx context.Context, names []string) ([]string, error) {
+	out, err := a.run(ctx, a.dir, "apt-get", append([]string{"--simulate", "install"}, names...)...)
+	if err != nil {
+		return nil, err
+	}
+	pkgs := parseInstall(string(out))
+	if len(pkgs) == 0 {
+		return nil, fmt.Errorf("apt-get --simulate install %s: nothing to install", strings.Join(names, " "))
+	}
+	return pkgs, nil
+}
+
+// parseInstall reads the lines of apt-get --simulate such as
+// "Inst make (4.4.1-2 Debian:13.7/stable [amd64])".
+func parseInstall(out string) []string {
+	var pkgs []string
+lines:
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[0] != "Inst" {
+			continue
+		}
+		for _, prefix := range notNeeded {
+			if strings.HasPrefix(f[1], prefix) {
+				continue lines
+			}
+		}
+		pkgs = append(pkgs, f[1]+"="+strings.TrimPrefix(f[2], "("))
+	}
+	return pkgs
+}
