@@ -1,0 +1,143 @@
+package boot
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"offmap/guest/payload"
+	"offmap/memory"
+)
+
+func TestPayload(t *testing.T) {
+	tests := []struct {
+		ram  uint64
+		cpus int
+		ring uint8
+	}{
+		{32 << 20, 1, 3},
+		{32 << 20, MaxCPUs, 3},
+		{512 << 20, 2, 0},
+		{6 << 30, 4, 3},
+		{memory.MaxSize, 2, 3},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%dM-%dcpus-ring%d", tt.ram>>20, tt.cpus, tt.ring), func(t *testing.T) {
+			g := pc(t, tt.ram)
+			image := bytes.Repeat([]byte("payload"), 1000)
+			cpus, err := Payload(g, image, PayloadConfig{CPUs: tt.cpus, Ring: tt.ring})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(cpus) != tt.cpus {
+				t.Fatalf("%d CPUs", len(cpus))
+			}
+			c := cpus[0]
+			info := g.bytes(t, memory.GPA(c.RSI), 16+32)
+			if le.Uint64(info) != tt.ram || le.Uint32(info[8:]) != uint32(tt.cpus) || int(le.Uint32(info[12:])) != len(g.layout) {
+				t.Errorf("info % x", info)
+			}
+			free, end := le.Uint64(info[16:]), le.Uint64(info[24:])
+			if free%pageSize != 0 || end != uint64(g.layout[0].End()) {
+				t.Errorf("free RAM from %#x to %#x", free, end)
+			}
+			for at := range g.pages {
+				if uint64(at) >= free {
+					t.Errorf("wrote at %s, which the payload takes for free", at)
+				}
+			}
+			if !bytes.Equal(g.bytes(t, memory.GPA(c.RIP), len(image)), image) {
+				t.Error("the payload isn't where it starts")
+			}
+
+			stacks := map[uint64]bool{}
+			for i, c := range cpus {
+				if c.RDI != uint64(i) || c.CS.DPL != tt.ring || c.Data.DPL != tt.ring {
+					t.Errorf("CPU %d: RDI %d, ring %d", i, c.RDI, c.CS.DPL)
+				}
+				page := (c.RSP - 1) &^ (pageSize - 1)
+				if stacks[page] || page < c.RIP+uint64(len(image)) || page >= c.CR3 || c.RSP > c.CR3 {
+					t.Errorf("CPU %d: stack page %#x; image at %#x, page tables at %#x", i, page, c.RIP, c.CR3)
+				}
+				stacks[page] = true
+			}
+			for _, a := range []uint64{c.RIP, c.RSP - 1, free, uint64(g.layout.Top()) - 1} {
+				if phys, user, ok := g.translate(t, c, a); !ok || phys != a || user != (tt.ring == 3) {
+					t.Errorf("%#x maps to %#x, user %v, %v", a, phys, user, ok)
+				}
+			}
+		})
+	}
+}
+
+func TestPayloadErrors(t *testing.T) {
+	var many []memory.Region
+	for i := range memory.GPA(300) {
+		many = append(many, memory.Region{Start: i * 4 << 20, Size: 2 << 20})
+	}
+	ok := PayloadConfig{CPUs: 1, Ring: 3}
+	tests := []struct {
+		name  string
+		g     *sparse
+		image int
+		cfg   PayloadConfig
+		want  string
+	}{
+		{"no CPUs", pc(t, 32<<20), 1, PayloadConfig{Ring: 3}, "0 vCPUs"},
+		{"too many CPUs", pc(t, 32<<20), 1, PayloadConfig{CPUs: 255, Ring: 3}, "1 to 254"},
+		{"ring 1", pc(t, 32<<20), 1, PayloadConfig{CPUs: 1, Ring: 1}, "privilege level 1"},
+		{"too big", pc(t, 32<<20), 32 << 20, ok, "must leave some"},
+		{"nothing left", newSparse(t, memory.Region{Size: 8 * pageSize}), 1, ok, "must leave some"},
+		{"not from 0", newSparse(t, memory.Region{Start: 1 << 20, Size: 1 << 20}), 1, ok, "start at 0"},
+		{"many regions", newSparse(t, many...), 1, ok, "300 regions"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Payload(tt.g, make([]byte, tt.image), tt.cfg)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestProbe(t *testing.T) {
+	p, err := payload.Lookup("probe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pages := range []uint64{ProbePages, 8, 512} {
+		g := newSparse(t, memory.Region{Size: pages * pageSize})
+		c, err := Probe(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(g.bytes(t, memory.GPA(c.RIP), len(p.Image())), p.Image()) {
+			t.Error("the probe isn't where it starts")
+		}
+		if c.RSI != pages*pageSize || c.RDI != 4*pageSize || c.CS.DPL != 3 {
+			t.Errorf("touches %#x to %#x at ring %d", c.RDI, c.RSI, c.CS.DPL)
+		}
+		for at := range g.pages {
+			if uint64(at) >= c.RDI {
+				t.Errorf("wrote at %s, which the probe touches", at)
+			}
+		}
+		for _, a := range []uint64{c.RIP, c.RDI, c.RSI - 1} {
+			if phys, user, ok := g.translate(t, c, a); !ok || phys != a || !user {
+				t.Errorf("%#x maps to %#x, user %v, %v", a, phys, user, ok)
+			}
+		}
+	}
+	for name, g := range map[string]*sparse{
+		"four pages":  newSparse(t, memory.Region{Size: 4 * pageSize}),
+		"two regions": newSparse(t, memory.Region{Size: 8 * pageSize}, memory.Region{Start: 1 << 20, Size: pageSize}),
+		"not from 0":  newSparse(t, memory.Region{Start: pageSize, Size: 8 * pageSize}),
+		"over 1 GiB":  newSparse(t, memory.Region{Size: 1<<30 + pageSize}),
+	} {
+		if _, err := Probe(g); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
