@@ -55,7 +55,7 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 	err = runProbe(sys, slots(ram, nil))
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {
-		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP, and GUP refuses secretmem on this kernel; use the bridge module (`modprobe offmap`), or an ordinary backend", b, unix.EFAULT)}
+		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT)}
 	}
 	return err
 }

@@ -1,0 +1,34 @@
+# `make help` lists the targets.
+
+GO      ?= go
+KMOD    := memory/kmod
+GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -name '*.bin')
+
+bin/offmap: $(GOFILES) ## build the program, static, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/offmap
+
+build: bin/offmap
+
+test: ## run every test (scripts/test installs what is missing first)
+	scripts/test
+
+demo: ## boot Linux in secret memory, and show that the host can't read it
+	scripts/demo
+
+kmod: ## build the bridge module for the running kernel
+	$(MAKE) -C $(KMOD)
+
+kmod-install: ## install the bridge module, so that modprobe finds it (as root)
+	$(MAKE) -C $(KMOD) install
+
+generate: ## assemble the embedded payloads again
+	$(GO) generate ./...
+
+clean: ## remove what was built
+	rm -rf bin
+	-$(MAKE) -C $(KMOD) clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build test demo kmod kmod-install generate clean help
