@@ -105,20 +105,28 @@ func build(ctx context.Context, tree, release string, sources fs.FS) ([]byte, er
 	return os.ReadFile(filepath.Join(dir, "offmap.ko"))
 }
 
-// inTree makes a command that runs in tree as its root directory, with a
-// /dev/null, which neither compilers nor shell scripts do without. Root makes
-// the device; others, and a root that may not, take the machine's one into a
-// user and mount namespace.
+// inTree makes a command that runs in tree as its root directory. A /dev/null
+// has to be there, for compilers and shell scripts: root makes the device;
+// others, and a root that may not, take the machine's one into a user and
+// mount namespace. /proc would take rights that containers withhold; all that
+// is asked of it is where the stack is, by 7.x's objtool, which needs it to
+// word the message should it crash. Ours will do.
 func inTree(ctx context.Context, tree string, argv ...string) (*exec.Cmd, error) {
 	null := filepath.Join(tree, "dev/null")
-	if err := os.MkdirAll(filepath.Dir(null), 0o755); err != nil {
+	for _, dir := range []string{"dev", "proc/self", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(tree, dir), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(tree, "tmp"), 0o777); err != nil {
+	if err := os.WriteFile(filepath.Join(tree, "proc/self/maps"), maps, 0o644); err != nil {
 		return nil, err
 	}
 	const path = "PATH=/usr/sbin:/usr/bin"
-	err := unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+	err = unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
 	if (err == nil || err == unix.EEXIST) && os.Geteuid() == 0 && isDevice(null) {
 		if err := os.Chmod(null, 0o666); err != nil { // against the umask
 			return nil, err
