@@ -1,0 +1,142 @@
+// Package e2e tests the program as it is built, in the lab: stock kernels,
+// real kvm_amd, the bridge module, and a Linux guest.
+//
+// Outside the lab, TestLab boots each kernel with this test binary as the
+// program to run inside; there, with -inside, the rest of the tests run.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	inLab  = flag.Bool("lab", false, "boot the lab's kernels and test in them")
+	inside = flag.Bool("inside", false, "run the tests that are made for the inside of the lab")
+	kernel = flag.String("kernel", "all", "with -lab: the series to test in, or all")
+	boots  = flag.Int("boots", 1, "how often each boot is made that is compared with others")
+	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
+)
+
+// program is bin/offmap, seen from this package's directory.
+const program = "../../bin/offmap"
+
+// guestKernel is what the guests boot: Debian's oldest, in every lab kernel.
+const guestKernel = "debian:6.1"
+
+// packages have tests that want a real KVM, a real memfd_secret or root.
+var packages = []string{"kvm", "memory", "memory/attach", "memory/exposure", "vmm"}
+
+func TestLab(t *testing.T) {
+	if !*inLab {
+		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
+	}
+	dir := t.TempDir()
+	// The lab sees this directory and nothing else of the host's.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	self := filepath.Join(dir, "e2e.test")
+	for _, p := range append([]string{"internal/e2e"}, packages...) {
+		build := exec.Command("go", "test", "-c", "-o", filepath.Join(dir, filepath.Base(p)+".test"), "offmap/"+p)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("go test -c %s: %v\n%s", p, err, out)
+		}
+	}
+	offmap, err := filepath.Abs(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, offmap, filepath.Join(dir, "offmap"))
+	for _, series := range series(t, offmap) {
+		t.Run(series, func(t *testing.T) {
+			args := []string{
+				"lab", "--kernel", series, "--timeout", "3h", "-v", "--program", self, "--",
+				"-test.v", "-test.timeout=3h", "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
+			}
+			cmd := exec.Command(offmap, args...)
+			cmd.Dir = dir
+			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+			if err := cmd.Run(); err != nil {
+				t.Fatalf("offmap %s: %v", strings.Join(args, " "), err)
+			}
+		})
+	}
+}
+
+// series lists the kernels to test in.
+func series(t *testing.T, offmap string) []string {
+	if *kernel != "all" {
+		return strings.Split(*kernel, ",")
+	}
+	return []string{"6.1", "6.12", "7.x"}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatalf("%v: build it first with `make`", err)
+	}
+	if err := os.WriteFile(to, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// needInside skips what only makes sense inside the lab.
+func needInside(t *testing.T) {
+	t.Helper()
+	if !*inside {
+		t.Skip("SKIPPED: runs inside the lab (TestLab)")
+	}
+}
+
+// TestPackages runs the other packages' tests on the lab's kernel.
+func TestPackages(t *testing.T) {
+	needInside(t)
+	for _, p := range packages {
+		t.Run(p, func(t *testing.T) {
+			out, err := exec.Command("./"+filepath.Base(p)+".test", "-test.v").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			for line := range bytes.Lines(out) {
+				if bytes.Contains(line, []byte("SKIPPED")) {
+					t.Logf("%s", bytes.TrimSpace(line))
+				}
+			}
+		})
+	}
+}
+
+// result is how a run of the program ended.
+type result struct {
+	code           int
+	stdout, stderr string
+	took           time.Duration
+}
+
+// offmapRun runs the program.
+func offmapRun(t *testing.T, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "./offmap", args...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	start := time.Now()
+	err := cmd.Run()
+	if cmd.ProcessState == nil || ctx.Err() != nil {
+		t.Fatalf("offmap %s: %v, %v\n%s\n%s", strings.Join(args, " "), err, ctx.Err(), stdout.String(), stderr.String())
+	}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), time.Since(start)}
+}
