@@ -1,11 +1,33 @@
 package attach
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/memory/kmod"
 )
+
+const page = 4096
+
+// needBridge skips the test where there is no module to test.
+func needBridge(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(BridgeDevice); errors.Is(err, os.ErrNotExist) {
+		t.Skipf("NOT TESTED: no %s here: run in the lab", BridgeDevice)
+	}
+}
 
 // secret is a secret file and the owner's mapping of it.
 type secret struct {
@@ -15,6 +37,14 @@ type secret struct {
 
 func newSecret(t *testing.T, size int) *secret {
 	t.Helper()
+	fd := secretFile(t, size)
+	return &secret{fd, mapShared(t, fd, 0, size)}
+}
+
+func secretFile(t *testing.T, size int) int {
+	t.Helper()
+	// What is charged, and when, differs; see TestBridgeMemlock.
+	setMemlock(t, unix.RLIM_INFINITY)
 	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
 	if err != nil {
 		t.Fatalf("memfd_secret: %v", err)
@@ -23,15 +53,121 @@ func newSecret(t *testing.T, size int) *secret {
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		t.Fatalf("ftruncate: %v", err)
 	}
-	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatalf("mmap of secret memory: %v", err)
+	return fd
+}
+
+func setMemlock(t *testing.T, bytes uint64) {
+	t.Helper()
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}); err != nil {
+		t.Fatalf("setrlimit RLIMIT_MEMLOCK: %v", err)
 	}
-	t.Cleanup(func() { unix.Munmap(mem) })
-	return &secret{fd, mem}
+}
+
+func openDevice(t *testing.T) int {
+	t.Helper()
+	fd, err := openBridgeDevice("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// vmFlags returns the flags of the mapping at mem, from smaps (proc(5)).
+func vmFlags(t *testing.T, mem []byte) []string {
+	t.Helper()
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	head := fmt.Sprintf("%x-", start(mem))
+	head = strings.TrimPrefix(head, "0x")
+	found := false
+	for s := bufio.NewScanner(f); s.Scan(); {
+		found = found || strings.HasPrefix(s.Text(), head)
+		if flags, ok := strings.CutPrefix(s.Text(), "VmFlags:"); ok && found {
+			return strings.Fields(flags)
+		}
+	}
+	t.Fatalf("no mapping at %p in smaps", start(mem))
+	return nil
+}
+
+// The constants are those of the header that the module is built from.
+func TestBridgeABI(t *testing.T) {
+	src, err := kmod.Sources.ReadFile("offmap.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(re string) uint64 {
+		t.Helper()
+		m := regexp.MustCompile(re).FindSubmatch(src)
+		if m == nil {
+			t.Fatalf("offmap.h has no %s", re)
+		}
+		n, err := strconv.ParseUint(string(m[1]), 0, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if v := number(`OFFMAP_ABI_VERSION\s+(\w+)`); v != bridgeVersion {
+		t.Errorf("version is %d, header has %d", bridgeVersion, v)
+	}
+	// include/uapi/asm-generic/ioctl.h: direction, size, type, number
+	magic := number(`OFFMAP_IOC_MAGIC\s+(\w+)`) << 8
+	if c := magic | number(`_IO\(OFFMAP_IOC_MAGIC, (\w+)\)`); c != bridgeGetVersion {
+		t.Errorf("OFFMAP_IOC_VERSION is %#x, header has %#x", bridgeGetVersion, c)
+	}
+	const write = 1 << 30
+	size := uint64(bindRequestSize) << 16
+	if c := write | size | magic | number(`_IOW\(OFFMAP_IOC_MAGIC, (\w+), struct offmap_bind\)`); c != bridgeBind {
+		t.Errorf("OFFMAP_IOC_BIND is %#x, header has %#x", bridgeBind, c)
+	}
+}
+
+func TestBridgeUnavailable(t *testing.T) {
+	locked := filepath.Join(t.TempDir(), "device")
+	if err := os.WriteFile(locked, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, device string
+		want         error
+		errno        unix.Errno
+		fix          string
+	}{
+		{"missing", filepath.Join(t.TempDir(), "device"), ErrBridgeMissing, unix.ENOENT, "modprobe offmap"},
+		{"another device", "/dev/null", ErrBridgeABI, unix.ENOTTY, "offmap.ko"},
+		{"no right", locked, ErrBridgeDenied, unix.EACCES, "group"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			errc := make(chan error)
+			go func() {
+				// Never unlocked: the thread and its lack of rights end here.
+				runtime.LockOSThread()
+				if tt.errno == unix.EACCES {
+					unix.Setfsuid(65534)
+				}
+				_, err := OpenBridge(tt.device, -1, nil, 0)
+				errc <- err
+			}()
+			err := <-errc
+			for _, want := range []error{tt.want, tt.errno} {
+				if !errors.Is(err, want) {
+					t.Errorf("error is %v, not %q", err, want)
+				}
+			}
+			if err != nil && !(strings.Contains(err.Error(), tt.device) && strings.Contains(err.Error(), tt.fix)) {
+				t.Errorf("error doesn't name %s and %q: %v", tt.device, tt.fix, err)
+			}
+		})
+	}
 }
 
 func TestBridgeView(t *testing.T) {
+	needBridge(t)
 	s := newSecret(t, 1<<20)
 	b := openBridge(t, s)
 	view := b.bytes()
@@ -43,5 +179,84 @@ func TestBridgeView(t *testing.T) {
 	copy(s.mem[700000:], "by the owner")
 	if got := view[700000:][:12]; !bytes.Equal(got, []byte("by the owner")) {
 		t.Errorf("view reads %q", got)
+	}
+
+	flags := vmFlags(t, view)
+	for _, want := range []string{"sh", "pf", "io", "dc", "de", "dd"} {
+		if !slices.Contains(flags, want) {
+			t.Errorf("VmFlags %v lack %s", flags, want)
+		}
+	}
+	for _, unwanted := range []string{"ex", "me"} {
+		if slices.Contains(flags, unwanted) {
+			t.Errorf("VmFlags %v have %s", flags, unwanted)
+		}
+	}
+}
+
+// A page that nobody touched doesn't exist, reads and writes both make one,
+// and who touches it second gets the same one.
+func TestBridgePopulatesLazily(t *testing.T) {
+	needBridge(t)
+	s := newSecret(t, 1024*page)
+	view := openBridge(t, s).bytes()
+	if n := resident(t, s.mem); n != 0 {
+		t.Fatalf("%d pages before the first touch", n)
+	}
+	for i := range 10 {
+		view[i*100*page] = 1
+		if v, err := load(view, (i*100+50)*page); v != 0 || err != nil {
+			t.Errorf("a fresh page reads %d, %v", v, err)
+		}
+		s.mem[i*100*page] = 1
+	}
+	if n := resident(t, s.mem); n != 20 {
+		t.Errorf("%d pages after touching 20", n)
+	}
+}
+
+// The view can be of a part of the file, and mapped piece by piece.
+func TestBridgeOfPart(t *testing.T) {
+	needBridge(t)
+	s := newSecret(t, 16*page)
+	dev := openDevice(t)
+	req := s.request()
+	req.len = 8 * page
+	if err := bind(dev, &req); err != nil {
+		t.Fatal(err)
+	}
+	for off := range 8 {
+		piece := mapShared(t, dev, int64(off*page), page)
+		piece[0] = byte('a' + off)
+		if got := s.mem[off*page]; got != byte('a'+off) {
+			t.Errorf("page %d: owner reads %q", off, got)
+		}
+	}
+}
+
+// Pages that only ever were touched through the view, which leaves no trace
+// in them, survive what drops and moves other pages.
+func TestBridgeSurvivesReclaim(t *testing.T) {
+	needBridge(t)
+	s := newSecret(t, 256*page)
+	view := openBridge(t, s).bytes()
+	for i := range 256 {
+		view[i*page] = byte(i)
+	}
+	for _, knob := range []string{"/proc/sys/vm/drop_caches", "/proc/sys/vm/compact_memory"} {
+		if err := os.WriteFile(knob, []byte("3"), 0); err != nil {
+			// compact_memory takes nothing but 1 on newer kernels.
+			if err := os.WriteFile(knob, []byte("1"), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := unix.Fadvise(s.fd, 0, 0, unix.FADV_DONTNEED); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 256 {
+		if view[i*page] != byte(i) || s.mem[i*page] != byte(i) {
+			t.Fatalf("page %d: view reads %d, owner %d", i, view[i*page], s.mem[i*page])
+		}
 	}
 }
