@@ -60,6 +60,9 @@ func TestIOPermission(t *testing.T) {
 			t.Errorf("port %#x is closed", port)
 		}
 	}
+	if b[len(b)-1] != 0xff {
+		t.Error("no byte of ones after the bitmap (Intel SDM vol. 1 §19.5.2)")
+	}
 }
 
 func TestIdentity(t *testing.T) {

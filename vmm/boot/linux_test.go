@@ -203,6 +203,32 @@ func TestBootELF(t *testing.T) {
 	}
 }
 
+func TestParseKernel(t *testing.T) {
+	tests := []struct {
+		name              string
+		image             []byte
+		start, end, entry memory.GPA
+	}{
+		{"bzImage", bzImage(nil), 0x1000000, 0x4378000, 0x1000200},
+		{"bzImage, aligned up", bzImage(func(b []byte) { le.PutUint64(b[atPrefAddress:], 0x1100000) }), 0x1200000, 0x4578000, 0x1200200},
+		{"bzImage, fixed", bzImage(func(b []byte) { le.PutUint64(b[atPrefAddress:], 0x1100000); b[atRelocatable] = 0 }), 0x1100000, 0x4478000, 0x1100200},
+		{"bzImage, init_size too small", bzImage(func(b []byte) { le.PutUint32(b[atInitSize:], 1) }), 0x1000000, 0x1000000 + testCode, 0x1000200},
+		{"ELF", vmlinux(nil), 0x1000000, 0x1201000, 0x1000040},
+		{"ELF, not in order", vmlinux(func(h *elf.Header64, p []elf.Prog64) { p[0], p[2] = p[2], p[0] }), 0x1000000, 0x1201000, 0x1000040},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			k, err := parseKernel(section(tt.image))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k.start != tt.start || k.end != tt.end || k.entry != tt.entry {
+				t.Errorf("from %s to %s, entry %s; want %s, %s, %s", k.start, k.end, k.entry, tt.start, tt.end, tt.entry)
+			}
+		})
+	}
+}
+
 func TestPlaceInitrd(t *testing.T) {
 	const mib = 1 << 20
 	tests := []struct {
