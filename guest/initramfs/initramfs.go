@@ -1,0 +1,192 @@
+// Package initramfs builds the initramfs with which offmap boots Linux when it
+// isn't given one. It holds one program, the offmap binary itself, as process
+// 1 and, by links, as every command (package userland). So there is nothing
+// to build, fetch or cache before a guest can run.
+package initramfs
+
+import (
+	"bytes"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"offmap/guest/initramfs/userland"
+)
+
+// Options of New. The zero value is good.
+type Options struct {
+	// Init is the program to start as process 1; it must be static, and be
+	// userland.Program for the names that it is called by. Empty is the
+	// program that runs now.
+	Init string
+	// Files are regular files of the host to put in: path in the guest to
+	// path on the host. Directories on the way are made.
+	Files map[string]string
+}
+
+// New builds an initramfs, in the kernel's newc format, uncompressed: a guest
+// copies faster than it unpacks, under emulation above all.
+// Documentation/driver-api/early-userspace/buffer-format.rst.
+func New(opts Options) (*io.SectionReader, error) {
+	var out bytes.Buffer
+	w := archive{records: cpio.Newc.Writer(&out), dirs: map[string]bool{".": true}}
+	if err := w.addAll(opts); err != nil {
+		return nil, fmt.Errorf("build the initramfs: %w", err)
+	}
+	return io.NewSectionReader(bytes.NewReader(out.Bytes()), 0, int64(out.Len())), nil
+}
+
+// archive writes records, and each directory before what is in it.
+type archive struct {
+	records cpio.RecordWriter
+	dirs    map[string]bool
+	inode   uint64
+}
+
+func (a *archive) addAll(opts Options) error {
+	for _, d := range []string{"bin", "dev", "proc", "sys", "tmp", "root"} {
+		if err := a.addDir(d); err != nil {
+			return err
+		}
+	}
+	// What there is before process 1 has mounted a devtmpfs: the kernel opens
+	// the console for it.
+	for _, dev := range []cpio.Record{
+		cpio.CharDev("dev/console", 0o600, 5, 1),
+		cpio.CharDev("dev/null", 0o666, 1, 3),
+	} {
+		if err := a.add(dev); err != nil {
+			return err
+		}
+	}
+	if err := a.addInit(opts.Init); err != nil {
+		return err
+	}
+	for _, name := range userland.Names() {
+		if err := a.add(cpio.Symlink("bin/"+name, "/init")); err != nil {
+			return err
+		}
+	}
+	for name, host := range opts.Files {
+		if err := a.addFile(name, host); err != nil {
+			return err
+		}
+	}
+	return cpio.WriteTrailer(a.records)
+}
+
+// add writes a record whose directory is there.
+func (a *archive) add(r cpio.Record) error {
+	// Files with one inode number would be hard links of each other.
+	a.inode++
+	r.Ino = a.inode
+	if err := a.records.WriteRecord(r); err != nil {
+		return fmt.Errorf("%s: %w", r.Name, err)
+	}
+	return nil
+}
+
+func (a *archive) addDir(name string) error {
+	if a.dirs[name] {
+		return nil
+	}
+	if err := a.addDir(path.Dir(name)); err != nil {
+		return err
+	}
+	a.dirs[name] = true
+	return a.add(cpio.Directory(name, 0o755))
+}
+
+// addFile adds a file of the host with its permissions.
+func (a *archive) addFile(name, host string) error {
+	// In a rooted clean path no ".." is left to lead out of the guest's root.
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	f, info, err := openRegular(host)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if name == "" || a.dirs[name] {
+		return fmt.Errorf("%s: %q is a directory in the guest", host, "/"+name)
+	}
+	if err := a.addDir(path.Dir(name)); err != nil {
+		return err
+	}
+	return a.add(regular(name, f, info.Size(), info.Mode().Perm()))
+}
+
+// addInit adds the program at file, or else the one that runs now, as /init.
+func (a *archive) addInit(file string) error {
+	if file == "" {
+		// By this name it is there even if somebody has replaced it meanwhile.
+		file = "/proc/self/exe"
+	}
+	f, _, err := openRegular(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := loadedSize(f)
+	if err != nil {
+		return fmt.Errorf("%s as the guest's init: %w", file, err)
+	}
+	return a.add(regular("init", f, size, 0o755))
+}
+
+func openRegular(file string) (*os.File, fs.FileInfo, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", file)
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+func regular(name string, r io.ReaderAt, size int64, perm fs.FileMode) cpio.Record {
+	return cpio.Record{
+		ReaderAt: io.NewSectionReader(r, 0, size),
+		Info: cpio.Info{
+			Name: name, Mode: cpio.S_IFREG | uint64(perm), NLink: 1, FileSize: uint64(size),
+		},
+	}
+}
+
+// loadedSize checks that a guest without libraries can run the program in r,
+// and returns how much of it the kernel loads, in bytes. What follows that,
+// symbols for a debugger, would only cost the guest memory.
+func loadedSize(r io.ReaderAt) (int64, error) {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return 0, err
+	}
+	if f.Machine != elf.EM_X86_64 {
+		return 0, fmt.Errorf("a program for %v, and guests are x86-64", f.Machine)
+	}
+	size := uint64(0)
+	for _, p := range f.Progs {
+		switch p.Type {
+		case elf.PT_INTERP:
+			return 0, errors.New("dynamically linked, and the guest has no libraries: build it with CGO_ENABLED=0")
+		case elf.PT_LOAD:
+			size = max(size, p.Off+p.Filesz)
+		}
+	}
+	if size == 0 || size > 1<<32-1 { // newc has 32 bits for a size
+		return 0, fmt.Errorf("%d bytes to load", size)
+	}
+	return int64(size), nil
+}

@@ -1,0 +1,122 @@
+// Package userland is what runs inside the Linux guests that offmap boots:
+// process 1, a POSIX shell, and the few commands that somebody who looks
+// around in a guest wants. It is part of the offmap binary, which is all that
+// our initramfs holds: started as /init it is process 1, and started by the
+// name of a command, through a link, it is that command.
+package userland
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/u-root/u-root/pkg/core"
+	"github.com/u-root/u-root/pkg/core/cat"
+	"github.com/u-root/u-root/pkg/core/chmod"
+	"github.com/u-root/u-root/pkg/core/cp"
+	"github.com/u-root/u-root/pkg/core/find"
+	"github.com/u-root/u-root/pkg/core/ls"
+	"github.com/u-root/u-root/pkg/core/mkdir"
+	"github.com/u-root/u-root/pkg/core/mv"
+	"github.com/u-root/u-root/pkg/core/rm"
+	"github.com/u-root/u-root/pkg/core/touch"
+	"golang.org/x/sys/unix"
+)
+
+// applet is one command. run gets the arguments without the name.
+type applet struct {
+	name string
+	run  func(args []string) error
+}
+
+// In alphabetical order.
+var applets = []applet{
+	{"canary", canary},
+	{"cat", uroot(cat.New)},
+	{"chmod", uroot(chmod.New)},
+	{"cp", uroot(cp.New)},
+	{"date", date},
+	{"dd", dd},
+	{"dmesg", dmesg},
+	{"find", uroot(find.New)},
+	{"free", free},
+	{"grep", grep},
+	{"halt", reboot(unix.LINUX_REBOOT_CMD_HALT)},
+	{"head", head},
+	{"insmod", insmod},
+	{"ls", uroot(ls.New)},
+	{"mkdir", uroot(mkdir.New)},
+	{"mount", mount},
+	{"mv", uroot(mv.New)},
+	{"poweroff", reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)},
+	{"ps", ps},
+	{"reboot", reboot(unix.LINUX_REBOOT_CMD_RESTART)},
+	{"rm", uroot(rm.New)},
+	{"sh", shell},
+	{"sleep", sleep},
+	{"sync", func([]string) error { unix.Sync(); return nil }},
+	{"touch", uroot(touch.New)},
+	{"umount", umount},
+	{"uname", uname},
+	{"wc", wc},
+}
+
+// uroot makes an applet of one of u-root's commands.
+func uroot(newCommand func() core.Command) func([]string) error {
+	return func(args []string) error { return newCommand().Run(args...) }
+}
+
+// Names lists the commands that there are, in alphabetical order.
+func Names() []string {
+	names := make([]string, len(applets))
+	for i, a := range applets {
+		names[i] = a.name
+	}
+	return names
+}
+
+// Program returns the program that this process was started as, judging by
+// args[0], or nil if that is none of the guest's. Run, it returns the exit
+// code; as process 1 it does not return. Further arguments of process 1 say
+// nothing: the kernel passes on words of its command line that it doesn't know.
+func Program(args []string) func() int {
+	if len(args) == 0 {
+		return nil
+	}
+	name := filepath.Base(args[0])
+	if name == "init" && os.Getpid() == 1 {
+		return func() int { boot(); return 0 }
+	}
+	for _, a := range applets {
+		if a.name == name {
+			return func() int { return exitCode(a.name, a.run(args[1:])) }
+		}
+	}
+	return nil
+}
+
+// exitStatus is an error that says all that there is to say by its number.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// exitCode prints err, if it is one to print, and returns the exit code.
+func exitCode(name string, err error) int {
+	var status exitStatus
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	return 1
+}
+
+// usage is the error of wrong arguments.
+func usage(synopsis string) error {
+	fmt.Fprintln(os.Stderr, "usage:", synopsis)
+	return exitStatus(2)
+}
