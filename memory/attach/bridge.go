@@ -35,7 +35,7 @@ func openBridgeDevice(device string) (int, error) {
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return -1, fmt.Errorf("open %s: %w: %w: load the kernel module with `modprobe offmap`; "+
-			"if that doesn't find it, build and install it with `make -C memory/kmod install`",
+			"if that doesn't find it, build and install it with `make kmod && sudo make kmod-install`",
 			device, ErrBridgeMissing, err)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return -1, fmt.Errorf("open %s: %w: %w: run as root, or let your group have the device "+
@@ -56,7 +56,7 @@ func checkBridgeVersion(device string, fd int) error {
 		return fmt.Errorf("ioctl OFFMAP_IOC_VERSION on %s: %w: %w: is it the device of offmap.ko?",
 			device, ErrBridgeABI, err)
 	}
-	const reload = "`make -C memory/kmod install && modprobe -r offmap && modprobe offmap`"
+	const reload = "`sudo make kmod-install && sudo modprobe -r offmap && sudo modprobe offmap`"
 	switch {
 	case got < bridgeVersion:
 		return fmt.Errorf("%s: %w: it speaks ABI %d, needed is %d: update the module with %s",
