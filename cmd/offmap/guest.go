@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"offmap/guest/initramfs"
 	"offmap/guest/payload"
 	"offmap/internal/debian"
 	"offmap/memory"
@@ -142,7 +143,7 @@ func (f *guestFlags) linux(ctx context.Context, g *guest) (cfg boot.LinuxConfig,
 	case f.initrd != "":
 		cfg.Initrd, err = g.file("initrd", f.initrd)
 	case stock || f.exec != "":
-		cfg.Initrd, err = g.ownInitramfs()
+		cfg.Initrd, err = initramfs.New(initramfs.Options{})
 	}
 	return cfg, err
 }

@@ -6,10 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"offmap/guest/initramfs/userland"
+	"offmap/internal/lab/inside"
 )
 
 func main() {
-	os.Exit(Main(os.Args[1:]))
+	os.Exit(program()())
+}
+
+// program is what this process was started as: a command of our guests'
+// userland or its process 1, the lab's process 1, or offmap.
+func program() func() int {
+	lab := len(os.Args) > 1 && os.Args[1] == inside.Command
+	if p := userland.Program(os.Args); p != nil && !lab {
+		return p
+	}
+	return func() int { return Main(os.Args[1:]) }
 }
 
 // Main is the program, for main and for the tests. It returns the exit code.

@@ -19,7 +19,7 @@ import (
 const (
 	canaryLine   = "offmap-canary: "
 	canaryHold   = canaryLine + "planted"
-	canaryKept   = canaryLine + "kept "
+	canaryKept   = canaryLine + "held in "
 	guestCommand = "canary -hold"
 )
 

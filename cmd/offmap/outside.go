@@ -1,0 +1,9 @@
+package main
+
+import (
+	"context"
+
+	"offmap/memory/exposure"
+)
+
+func outsideScan() func(context.Context, exposure.Canary) (exposure.Hits, error) { return nil }
