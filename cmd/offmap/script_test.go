@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"offmap/kvm"
+	"offmap/memory/attach"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"offmap": func() { os.Exit(Main(os.Args[1:])) },
+	})
+}
+
+// exitcode N PROGRAM [ARG]... runs a program that must end with exit code N.
+func exitcode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exitcode N PROGRAM [ARG]...")
+	}
+	got := 0
+	err := ts.Exec(args[1], args[2:]...)
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		got = e.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if args[0] != strconv.Itoa(got) {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
+	}
+}
+
+// TestScripts runs the command line as a user does. Conditions: [kvm] for a
+// usable /dev/kvm, [bridge] for a usable bridge.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "kvm":
+				sys, err := kvm.Open("")
+				if err == nil {
+					sys.Close()
+				}
+				return err == nil, nil
+			case "bridge":
+				return attach.CheckBridge() == nil, nil
+			}
+			return false, nil
+		},
+	})
+}
