@@ -4,116 +4,271 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/term"
 
 	"offmap/internal/debian"
 	"offmap/internal/lab"
 	"offmap/internal/lab/inside"
+	"offmap/internal/lab/wire"
+	"offmap/memory/kmod"
 )
 
 // labFlags are the flags of offmap lab.
 type labFlags struct {
 	kernels  []string
-	memory   int64
+	memory   size
 	cpus     int
 	program  string
 	append   string
 	noModule bool
 	timeout  time.Duration
-	verbose  bool
 }
 
 func newLabCmd() *cobra.Command {
-	var f labFlags
+	f := labFlags{memory: lab.DefaultMemory, cpus: lab.DefaultCPUs}
 	cmd := &cobra.Command{
 		Use:   "lab [flags] -- COMMAND [ARG]...",
-		Short: "Run an offmap command inside a stock kernel",
-		Args:  cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Short: "Run an offmap command inside a stock Debian kernel",
+		Long: `lab boots a stock Debian cloud kernel in QEMU, which emulates a processor with
+SVM and nested paging, and runs an offmap command in it: with a real kvm_amd
+and the bridge module, whatever this machine has. The command's stdout, stderr
+and exit code are returned as if it had run here; the current directory, the
+cache and the directories of paths on the command line are those of this
+machine.
+
+Afterwards the lab kernel's log is checked. If the kernel complained (oops,
+BUG, WARNING, stall, lockup...) or the module can't be unloaded, the exit code
+is 3, whatever the command's was.`,
+		Example: `  offmap lab -- doctor
+  offmap lab --kernel 7.x -- run -k debian:6.1 --backend secret --json
+  offmap lab --kernel all --program ./attach.test -- -test.v
+  offmap lab fetch && offmap lab shell`,
+		Args: cobra.ArbitraryArgs,
+		RunE: run(func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && f.program == "" {
+				return usage("lab: which offmap command? Write it after --, such as: offmap lab -- doctor")
+			}
+			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+				return usage("lab: put the command to run inside after --, such as: offmap lab -- %s", strings.Join(args, " "))
+			}
 			return runLab(cmd.Context(), f, args)
-		},
+		}),
 	}
-	fl := cmd.Flags()
-	fl.StringArrayVarP(&f.kernels, "kernel", "k", nil, "kernel series to run in: "+strings.Join(debian.KnownSeries(), ", ")+" or all (repeatable; default the newest)")
-	fl.Int64Var(&f.memory, "memory", lab.DefaultMemory>>20, "RAM of the lab machine in MiB")
-	fl.IntVar(&f.cpus, "cpus", lab.DefaultCPUs, "processors of the lab machine")
-	fl.StringVar(&f.program, "program", "", "run this static executable instead of offmap")
-	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
-	fl.BoolVar(&f.noModule, "no-module", false, "don't load offmap.ko")
-	fl.DurationVar(&f.timeout, "timeout", 10*time.Minute, "give up after this long")
-	fl.BoolVarP(&f.verbose, "verbose", "v", false, "say what exactly it ran on")
+	f.addMachine(cmd)
+	cmd.Flags().StringVar(&f.program, "program", "", "run `FILE`, a static executable, instead of offmap")
+	cmd.AddCommand(newLabListCmd(), newLabFetchCmd(), newLabShellCmd())
 	return cmd
 }
 
-// newLabInitCmd is what the lab machine's kernel starts as its process 1.
+// addMachine adds the flags that describe the machine.
+func (f *labFlags) addMachine(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringArrayVarP(&f.kernels, "kernel", "k", nil, "kernel `SERIES` to run in: "+
+		strings.Join(debian.KnownSeries(), ", ")+" or all (repeatable; default the newest)")
+	fl.VarP(&f.memory, "memory", "m", "RAM of the lab machine: MiB, or with K, M, G")
+	fl.IntVarP(&f.cpus, "cpus", "c", f.cpus, "processors of the lab machine")
+	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
+	fl.BoolVar(&f.noModule, "no-module", false, "don't build and load offmap.ko")
+	fl.DurationVar(&f.timeout, "timeout", 0, "give up on a machine after this long, such as 10m (0: never)")
+}
+
+// newLabInitCmd is what a lab machine's kernel starts as its process 1.
 func newLabInitCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: inside.Command, Hidden: true,
+		Use: inside.Command, Hidden: true, Args: cobra.NoArgs,
 		Run: func(*cobra.Command, []string) { inside.Main() },
 	}
 }
 
+// chosenSeries are the kernel series that list names; none is the newest.
+func chosenSeries(list []string) ([]string, error) {
+	known := debian.KnownSeries()
+	if len(list) == 0 {
+		return known[len(known)-1:], nil
+	}
+	if slices.Contains(list, "all") {
+		return known, nil
+	}
+	var chosen []string
+	for _, s := range list {
+		if !slices.Contains(known, s) {
+			return nil, usage("unknown kernel series %q: have %s and all", s, strings.Join(known, ", "))
+		}
+		if !slices.Contains(chosen, s) {
+			chosen = append(chosen, s)
+		}
+	}
+	return chosen, nil
+}
+
+// runLab runs args, or f.program with args, in each of the chosen kernels.
 func runLab(ctx context.Context, f labFlags, args []string) error {
-	series := f.kernels
-	if len(series) == 0 {
-		all := debian.KnownSeries()
-		series = all[len(all)-1:]
-	}
-	if slices.Contains(series, "all") {
-		series = debian.KnownSeries()
-	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
-	defer signal.Stop(signals)
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
-	defer cancel()
-	cache, err := debian.CacheDir()
+	series, err := chosenSeries(f.kernels)
 	if err != nil {
 		return err
 	}
-	worst := 0
-	for _, s := range series {
-		kernel, err := debian.GetKernel(ctx, s, func(what string, _ float64) {
-			fmt.Fprintf(os.Stderr, "debian:%s: %s\n", s, what)
-		})
-		if err != nil {
-			return err
-		}
-		cfg := lab.Config{
-			Kernel: kernel, Program: f.program, Args: args,
-			Memory: f.memory << 20, CPUs: f.cpus, Append: f.append,
-			Shares: []string{cache}, Env: []string{"OFFMAP_CACHE=" + cache},
-			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Signals: signals,
-		}
-		res, err := lab.Run(ctx, cfg)
-		if se, ok := errors.AsType[*lab.SignalError](err); ok {
-			os.Exit(128 + int(se.Signal))
-		}
-		if err != nil {
-			return err
-		}
-		if f.verbose {
-			fmt.Fprintf(os.Stderr, "lab: kernel %s (%s), QEMU %s, %s, up in %.1f s\n", kernel.Release, kernel.Version, res.QEMU, res.CPU, res.Started.Seconds())
-		}
-		if len(res.Findings) > 0 {
-			for _, x := range res.Findings {
-				fmt.Fprintf(os.Stderr, "lab: kernel log line %d: %s: %s\n", x.Line, x.What, x.Text)
-			}
-			res.Code = 3
-		}
-		if worst == 0 {
-			worst = res.Code
+	cfgs, err := prepareLabs(ctx, f, series, args)
+	if err != nil {
+		return err
+	}
+	if len(cfgs) == 1 {
+		return runHere(ctx, f, cfgs[0])
+	}
+	return runSideBySide(ctx, f, cfgs)
+}
+
+// prepareLabs brings together what the machines need, before any is started.
+func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.Config, error) {
+	if err := lab.Check(ctx); err != nil {
+		return nil, exitWith(exitCannot, err)
+	}
+	cache, err := debian.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range lab.NeededSeries(args) {
+		if _, _, err := getKernel(ctx, s, false); err != nil {
+			return nil, err
 		}
 	}
-	if worst != 0 {
-		os.Exit(worst)
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	base := lab.Config{
+		Program: f.program, Args: args, Dir: dir,
+		Shares: append([]string{cache}, lab.NeededDirs(dir, args)...),
+		Env:    lab.Environment(os.Environ(), cache),
+		Memory: int64(f.memory), CPUs: f.cpus, Append: f.append,
+	}
+	var cfgs []lab.Config
+	for _, s := range series {
+		cfg := base
+		if cfg.Kernel, cfg.Module, err = getKernel(ctx, s, !f.noModule); err != nil {
+			return nil, err
+		}
+		if err := cfg.Complete(); err != nil {
+			return nil, exitWith(exitUsage, err)
+		}
+		cfgs = append(cfgs, cfg)
+	}
+	return cfgs, nil
+}
+
+// getKernel gets a kernel, and the module for it, from the cache or else from
+// Debian.
+func getKernel(ctx context.Context, series string, withModule bool) (k debian.Kernel, module string, err error) {
+	err = withProgress("debian:"+series, func(p debian.Progress) (err error) {
+		if k, err = debian.GetKernel(ctx, series, p); err == nil && withModule {
+			module, err = debian.BuildModule(ctx, k, kmod.Sources, p)
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return k, module, nil
+	case ctx.Err() != nil:
+		return k, "", context.Cause(ctx)
+	}
+	return k, "", exitWith(exitCannot, err)
+}
+
+// runHere runs one machine on our own standard streams.
+func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
+	cfg.Stdin, cfg.Stdout, cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if term.IsTerminal(0) && term.IsTerminal(1) {
+		cfg.Terminal = terminal
+		state, err := term.MakeRaw(0)
+		if err != nil {
+			return fmt.Errorf("the terminal: %w", err)
+		}
+		defer term.Restore(0, state)
+	}
+	return oneLab(ctx, f, cfg)
+}
+
+// terminal describes our terminal to a machine.
+func terminal() wire.Terminal {
+	cols, rows, err := term.GetSize(1)
+	if err != nil {
+		cols, rows = 80, 24
+	}
+	return wire.Terminal{Rows: uint16(rows), Cols: uint16(cols), StderrPipe: !term.IsTerminal(2)}
+}
+
+// runSideBySide runs several machines, as many at a time as there are
+// processors and memory for. What they print comes one after the other, in
+// the order asked for; the exit code is the first that isn't 0.
+func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
+	atOnce := max(1, min(runtime.NumCPU()/f.cpus, lab.Room(int64(f.memory))))
+	outputs := newTurns(len(cfgs))
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	errs := make([]error, len(cfgs))
+	for i, cfg := range cfgs {
+		g.Go(func() error {
+			defer outputs.done(i)
+			fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: kernel %s\n", cfg.Kernel.Series)
+			cfg.Stdout, cfg.Stderr = outputs.writer(i, os.Stdout), outputs.writer(i, os.Stderr)
+			if errs[i] = oneLab(ctx, f, cfg); errs[i] != nil {
+				errs[i] = fmt.Errorf("kernel %s: %w", cfg.Kernel.Series, errs[i])
+				fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: %v\n", errs[i])
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return exitWith(exitCode(err), nil) // they have all been said
+		}
 	}
 	return nil
 }
+
+// oneLab runs one machine. The program's exit code comes back as an error.
+func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
+	// Signals go to the program inside, whose end then ends all of this. The
+	// command's own context would end the machine with the first one.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH)
+	defer signal.Stop(signals)
+	if ctx.Err() != nil { // it came before we listened
+		return context.Cause(ctx)
+	}
+	cfg.Signals = signals
+	ctx = context.WithoutCancel(ctx)
+	if f.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errLabTimeout)
+		defer cancel()
+	}
+	res, err := lab.Run(ctx, cfg)
+	switch stop, _ := errors.AsType[*lab.SignalError](err); {
+	case stop != nil:
+		return &signalError{stop.Signal}
+	case errors.Is(err, errLabTimeout):
+		return exitWith(exitTimeout, fmt.Errorf("the lab machine with kernel %s was not done after %s", cfg.Kernel.Release, f.timeout))
+	case err != nil:
+		return err
+	}
+	slog.Debug("lab", "kernel", cfg.Kernel.Release, "package", cfg.Kernel.Version, "qemu", res.QEMU,
+		"cpu", res.CPU, "cpus", cfg.CPUs, "module", res.Module, "up_ms", res.Started.Milliseconds())
+	if err := res.Verdict(); err != nil {
+		return exitWith(exitCheck, err)
+	}
+	return exitWith(res.Code, nil)
+}
+
+var errLabTimeout = errors.New("timeout")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"offmap/internal/lab/wire"
 )
@@ -26,7 +27,7 @@ func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (wire
 	defer cancel(nil)
 	// The end of the context ends the machine, and that ends Receive.
 	defer context.AfterFunc(ctx, func() { m.cmd.Process.Kill() })()
-	helpers.Go(func() { passSignals(ctx, cancel, cfg.Signals, running, conn) })
+	helpers.Go(func() { passSignals(ctx, cancel, cfg, running, conn) })
 
 	for {
 		kind, payload, err := conn.Receive()
@@ -74,31 +75,46 @@ type SignalError struct{ Signal syscall.Signal }
 
 func (e *SignalError) Error() string { return "ended by " + e.Signal.String() }
 
-// passSignals passes signals on to the program. The machine itself is ended
-// by the first one if the program doesn't run yet, and by a second one.
-func passSignals(ctx context.Context, cancel context.CancelCauseFunc, signals <-chan os.Signal, running <-chan struct{}, conn *wire.Conn) {
-	passed := false
+// stopPatience is how long a program may take to end after a signal.
+const stopPatience = 15 * time.Second
+
+// passSignals passes the first signal on to the program. The machine itself is
+// ended by one that comes before the program runs, by a second one, and by a
+// program that doesn't end.
+func passSignals(ctx context.Context, end context.CancelCauseFunc, cfg *Config, running <-chan struct{}, conn *wire.Conn) {
+	var (
+		passed    syscall.Signal
+		patience  <-chan time.Time
+		isRunning = func() bool {
+			select {
+			case <-running:
+				return true
+			default:
+				return false
+			}
+		}
+	)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case s := <-signals:
-			sig, ok := s.(syscall.Signal)
-			if !ok {
-				continue
-			}
-			select {
-			case <-running:
+		case <-patience:
+			end(&SignalError{passed})
+			return
+		case s := <-cfg.Signals:
+			sig, _ := s.(syscall.Signal)
+			switch {
+			case sig == syscall.SIGWINCH:
+				if isRunning() && cfg.Terminal != nil {
+					conn.SendJSON(wire.Resize, cfg.Terminal())
+				}
+			case isRunning() && passed == 0:
+				passed, patience = sig, time.After(stopPatience)
+				conn.Send(wire.Signal, []byte{byte(sig)})
 			default:
-				cancel(&SignalError{sig})
+				end(&SignalError{sig})
 				return
 			}
-			if passed {
-				cancel(&SignalError{sig})
-				return
-			}
-			passed = true
-			conn.Send(wire.Signal, []byte{byte(sig)})
 		}
 	}
 }

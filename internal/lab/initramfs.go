@@ -11,12 +11,14 @@ import (
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"offmap/guest/initramfs/userland"
+	"offmap/internal/lab/inside"
 	"offmap/internal/lab/wire"
 )
 
 // writeInitramfs writes all that a lab machine holds to w: the offmap binary
-// as /init and bin/offmap, the program to run if it is another one, the
-// kernel modules below lib/modules, and the spec.
+// as /init, and in BinDir under its own and its userland's names; the program
+// to run if it is another one; kernel modules below lib/modules; the spec.
 func writeInitramfs(w io.Writer, cfg *Config, modules []string, spec wire.Spec) error {
 	var files []cpio.Record
 	dirs := map[string]bool{}
@@ -63,8 +65,10 @@ func writeInitramfs(w io.Writer, cfg *Config, modules []string, spec wire.Spec) 
 	if err := addFile("init", cfg.Init, 0o755); err != nil {
 		return err
 	}
-	addDir("bin")
-	files = append(files, cpio.Symlink("bin/offmap", "/init"))
+	addDir(inside.BinDir[1:])
+	for _, name := range append(userland.Names(), "offmap") {
+		files = append(files, cpio.Symlink(inside.BinDir[1:]+"/"+name, "/init"))
+	}
 	if cfg.Program != "" {
 		if err := addFile(programPath(cfg.Program)[1:], cfg.Program, 0o755); err != nil {
 			return err
@@ -100,7 +104,7 @@ func writeInitramfs(w io.Writer, cfg *Config, modules []string, spec wire.Spec) 
 }
 
 // programPath is where the initramfs holds the program at path.
-func programPath(path string) string { return "/lab/" + filepath.Base(path) }
+func programPath(path string) string { return "/lab/program/" + filepath.Base(path) }
 
 // insidePath is where the initramfs holds the kernel's module at path.
 func insidePath(cfg *Config, path string) (string, error) {

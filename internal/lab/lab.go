@@ -13,6 +13,8 @@ package lab
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -35,7 +37,10 @@ type Config struct {
 	// Init is the offmap binary, or another one that calls inside.Main when
 	// its argument is inside.Command; empty: this program.
 	Init string
-	// Program is a static executable to run instead of offmap.
+	// Name is what Init is started as: one of the userland's commands;
+	// empty: offmap.
+	Name string
+	// Program is a static executable to run instead.
 	Program string
 	Args    []string
 	// Dir is the directory to run in; empty: the current one. It is visible
@@ -51,18 +56,21 @@ type Config struct {
 
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// Signals are passed on to the program; the first one before the program
-	// runs, and a second one after it, end the machine.
+	// Terminal gives the program a terminal of the size that it returns;
+	// nil: pipes. It is asked again when SIGWINCH comes through Signals.
+	Terminal func() wire.Terminal
+	// Signals are passed on to the program. One that comes before the program
+	// runs, and any second one, end the machine.
 	Signals <-chan os.Signal
-	// ScanOutside answers a request that a program sent to wire.ScanPort; ram
-	// is the machine's RAM. Nil: the request is answered with an error.
-	ScanOutside func(ram *os.File, request []byte) []byte
 }
 
 // Defaults of a lab machine.
 const (
 	DefaultMemory = 2 << 30 // room for a 512 MiB guest, twice over
 	DefaultCPUs   = 2
+
+	minMemory = 256 << 20 // below that the kernel can't unpack its initramfs
+	maxCPUs   = 16
 )
 
 // A Result says how a run went.
@@ -75,6 +83,7 @@ type Result struct {
 	KernelLog string
 	QEMU      string        // version
 	CPU       string        // model
+	Module    string        // SHA-256 of offmap.ko, hexadecimal; empty: none
 	Started   time.Duration // from nothing to the program's start
 }
 
@@ -82,7 +91,7 @@ type Result struct {
 // Result is valid if the error is nil; the program's own failure is no error.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
 	start := time.Now()
-	if err := cfg.complete(); err != nil {
+	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
 	qemu, version, err := findQEMU(ctx)
@@ -95,6 +104,11 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	defer m.close()
 	res := &Result{QEMU: version, CPU: cpuModel}
+	if cfg.Module != "" {
+		if res.Module, err = hash(cfg.Module); err != nil {
+			return nil, err
+		}
+	}
 	report, err := m.converse(ctx, &cfg, func() { res.Started = time.Since(start) })
 	res.KernelLog = m.log()
 	if err != nil {
@@ -108,9 +122,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	return res, nil
 }
 
-// complete fills in the defaults and checks what can be checked before a
-// machine is started.
-func (cfg *Config) complete() error {
+// Complete fills in the defaults and checks what can be checked before a
+// machine is started. Run calls it too.
+func (cfg *Config) Complete() error {
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
@@ -128,11 +142,20 @@ func (cfg *Config) complete() error {
 			return err
 		}
 	}
+	if cfg.Name == "" {
+		cfg.Name = "offmap"
+	}
 	if cfg.Stdout == nil {
 		cfg.Stdout = io.Discard
 	}
 	if cfg.Stderr == nil {
 		cfg.Stderr = io.Discard
+	}
+	switch {
+	case cfg.Memory < minMemory:
+		return fmt.Errorf("a lab machine of %d MiB: it needs %d at least", cfg.Memory>>20, minMemory>>20)
+	case cfg.CPUs < 1 || cfg.CPUs > maxCPUs:
+		return fmt.Errorf("a lab machine with %d processors: it can have 1 to %d", cfg.CPUs, maxCPUs)
 	}
 	for _, path := range []string{cfg.Init, cfg.Program} {
 		if path == "" {
@@ -145,17 +168,57 @@ func (cfg *Config) complete() error {
 	return nil
 }
 
+// Verdict is what speaks against trusting the run, whatever the program said:
+// nil if the kernel's log is complete and clean and the module was unloaded.
+func (r *Result) Verdict() error {
+	var said []string
+	for _, f := range r.Findings {
+		said = append(said, fmt.Sprintf("%s: %s", f.What, f.Text))
+	}
+	if r.LostLog > 0 {
+		said = append(said, fmt.Sprintf("%d records of the kernel log were overwritten before they could be checked", r.LostLog))
+	}
+	if r.Unload != "" {
+		said = append(said, "offmap.ko could not be unloaded afterwards: "+r.Unload)
+	}
+	if len(said) == 0 {
+		return nil
+	}
+	const most = 20
+	if n := len(said) - most; n > 0 {
+		said = append(said[:most], fmt.Sprintf("and %d more", n))
+	}
+	return fmt.Errorf("the lab's kernel is not well:\n  %s", strings.Join(said, "\n  "))
+}
+
+// hash is the SHA-256 of a file, in hexadecimal.
+func hash(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), nil
+}
+
 // spec is what the inside gets to know.
 func (cfg *Config) spec() wire.Spec {
-	argv := append([]string{"/bin/offmap"}, cfg.Args...)
+	spec := wire.Spec{
+		Shares: cfg.shares(),
+		Path:   inside.BinDir + "/" + cfg.Name,
+		Argv:   append([]string{cfg.Name}, cfg.Args...),
+		Env:    append([]string{"PATH=" + inside.BinDir, "HOME=/root", "TMPDIR=" + inside.TempDir}, cfg.Env...),
+		Dir:    cfg.Dir,
+	}
 	if cfg.Program != "" {
-		argv[0] = programPath(cfg.Program)
+		spec.Path = programPath(cfg.Program)
+		spec.Argv[0] = filepath.Base(cfg.Program)
 	}
-	env := append([]string{"PATH=/bin", "HOME=/root", "TMPDIR=/tmp"}, cfg.Env...)
-	return wire.Spec{
-		Shares: cfg.shares(), Argv: argv, Env: env, Dir: cfg.Dir,
-		Time: time.Now().UnixNano(),
+	if cfg.Terminal != nil {
+		t := cfg.Terminal()
+		spec.Terminal = &t
 	}
+	return spec
 }
 
 // shares lists the directories to show inside, none below another.
@@ -163,9 +226,9 @@ func (cfg *Config) shares() []string {
 	var list []string
 	for _, dir := range append([]string{cfg.Dir}, cfg.Shares...) {
 		dir = filepath.Clean(dir)
-		covered := dir == "/"
+		covered := !shareable(dir)
 		for _, have := range list {
-			covered = covered || dir == have || strings.HasPrefix(dir, have+"/")
+			covered = covered || within(dir, have)
 		}
 		if !covered {
 			list = append(list, dir)

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -26,6 +27,7 @@ type machine struct {
 	kernel  strings.Builder // its log as read inside at the end
 
 	closers []io.Closer
+	cancel  context.CancelFunc // ends the workers that don't read a port
 	workers sync.WaitGroup
 }
 
@@ -84,13 +86,15 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 	if err := m.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", qemu, err)
 	}
+	var ctx context.Context
+	ctx, m.cancel = context.WithCancel(context.Background())
 	m.workers.Go(func() {
 		m.cmd.Wait()
 		close(m.died)
 	})
 	m.workers.Go(func() { m.keepConsole(m.ports[consoleChannel]) })
 	m.workers.Go(func() { serveFiles(m.ports[wire.FilesPort], cfg.shares()) })
-	m.workers.Go(func() { serveScans(m.ports[wire.ScanPort], m.ram, cfg.ScanOutside) })
+	m.workers.Go(func() { serveScans(ctx, m.ports[wire.ScanPort], m.ram) })
 	return m, nil
 }
 
@@ -121,6 +125,7 @@ func (m *machine) log() string {
 
 // close takes the machine down and waits for everything that serves it.
 func (m *machine) close() {
+	m.cancel()
 	m.cmd.Process.Kill()
 	<-m.died
 	m.closeAll()

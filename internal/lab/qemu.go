@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -18,6 +19,38 @@ const minQEMU = 8
 
 // ErrQEMU means that there is no emulator fit for the lab.
 var ErrQEMU = errors.New("the lab needs QEMU")
+
+// Check says whether a lab can be had here at all.
+func Check(ctx context.Context) error {
+	_, _, err := findQEMU(ctx)
+	return err
+}
+
+// Room is how many machines with memory bytes of RAM each the free memory is
+// enough for.
+func Room(memory int64) int {
+	free, err := availableMemory()
+	if err != nil {
+		return 1
+	}
+	const emulator = 768 << 20 // QEMU's translated code, and its own
+	return int(free / (memory + emulator))
+}
+
+// availableMemory reads MemAvailable from /proc/meminfo, in bytes.
+func availableMemory() (int64, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errors.New("no MemAvailable in /proc/meminfo")
+}
 
 // findQEMU returns the emulator's path and version.
 func findQEMU(ctx context.Context) (path, version string, err error) {

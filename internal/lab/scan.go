@@ -2,26 +2,48 @@ package lab
 
 import (
 	"bufio"
-	"io"
+	"context"
+	"encoding/json"
+	"fmt"
 	"net"
 	"os"
+
+	"offmap/internal/lab/outside"
+	"offmap/memory/exposure"
 )
 
-// maxRequest is the longest request line that a program may send.
-const maxRequest = 64 << 10
-
-// serveScans answers the request lines that come from inside, each with one
-// line, until conn is closed.
-func serveScans(conn net.Conn, ram *os.File, scan func(ram *os.File, request []byte) []byte) {
-	lines := bufio.NewScanner(io.Reader(conn))
-	lines.Buffer(nil, maxRequest)
-	for lines.Scan() {
-		reply := []byte(`{"error":"this lab can't scan its RAM from outside"}`)
-		if scan != nil {
-			reply = scan(ram, lines.Bytes())
+// serveScans answers the requests that come from inside, a line each, until
+// conn is closed or ctx ends.
+func serveScans(ctx context.Context, conn net.Conn, ram *os.File) {
+	requests := bufio.NewScanner(conn)
+	for requests.Scan() {
+		reply, err := scanRAM(ctx, ram, requests.Bytes())
+		if err != nil {
+			reply.Error = err.Error()
 		}
-		if _, err := conn.Write(append(reply, '\n')); err != nil {
+		line, err := json.Marshal(reply)
+		if err != nil {
+			return
+		}
+		if _, err := conn.Write(append(line, '\n')); err != nil {
 			return
 		}
 	}
+}
+
+// scanRAM searches the RAM of the running machine.
+func scanRAM(ctx context.Context, ram *os.File, request []byte) (outside.Reply, error) {
+	var req outside.Request
+	if err := json.Unmarshal(request, &req); err != nil {
+		return outside.Reply{}, fmt.Errorf("the request: %w", err)
+	}
+	canary, err := exposure.Parse(req.Canary)
+	if err != nil {
+		return outside.Reply{}, err
+	}
+	hits, err := exposure.ScanFile(ctx, fmt.Sprintf("/proc/self/fd/%d", ram.Fd()), canary, nil)
+	if err != nil {
+		return outside.Reply{}, err
+	}
+	return outside.Reply{Total: hits.Total, Pages: hits.Pages, ScannedBytes: hits.Scanned}, nil
 }

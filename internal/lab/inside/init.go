@@ -19,6 +19,13 @@ import (
 // puts it on the kernel command line, from where it reaches process 1.
 const Command = "lab-init"
 
+// Where the machine's own things are: out of the way of the host's
+// directories, which are mounted over those of the same name.
+const (
+	BinDir  = "/lab/bin"
+	TempDir = "/lab/tmp"
+)
+
 // Main is the life of process 1. It does not return: the machine powers off.
 func Main() {
 	if os.Getpid() != 1 {
@@ -113,6 +120,7 @@ func mountAll() error {
 		{"/dev", "devtmpfs", "mode=0755", unix.MS_NOSUID},
 		{"/dev/pts", "devpts", "mode=0620,ptmxmode=0666", unix.MS_NOSUID | unix.MS_NOEXEC},
 		{"/dev/shm", "tmpfs", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
+		{TempDir, "tmpfs", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
 		{"/tmp", "tmpfs", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
 		{"/run", "tmpfs", "mode=0755", unix.MS_NOSUID | unix.MS_NODEV},
 		{"/sys/kernel/debug", "debugfs", "mode=0700", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},

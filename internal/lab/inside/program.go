@@ -1,9 +1,9 @@
 package inside
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -16,19 +16,8 @@ import (
 // runProgram runs the program of spec, relays its standard streams and the
 // signals that come for it, and returns its exit code.
 func runProgram(spec wire.Spec, conn *wire.Conn) (int, error) {
-	inR, inW, err := os.Pipe()
+	s, err := openStreams(spec)
 	if err != nil {
-		return 0, err
-	}
-	outR, outW, err := os.Pipe()
-	if err != nil {
-		return 0, err
-	}
-	errR, errW, err := os.Pipe()
-	if err != nil {
-		return 0, err
-	}
-	if err := conn.Send(wire.Ready, nil); err != nil {
 		return 0, err
 	}
 	// Not os.ProcAttr.Dir: between fork and exec the runtime can't stop this
@@ -37,27 +26,27 @@ func runProgram(spec wire.Spec, conn *wire.Conn) (int, error) {
 	if err := os.Chdir(spec.Dir); err != nil {
 		return 0, err
 	}
-	proc, err := os.StartProcess(spec.Argv[0], spec.Argv, &os.ProcAttr{
-		Env:   spec.Env,
-		Files: []*os.File{inR, outW, errW},
-		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	if err := conn.Send(wire.Ready, nil); err != nil {
+		return 0, err
+	}
+	proc, err := os.StartProcess(spec.Path, spec.Argv, &os.ProcAttr{
+		Env: spec.Env, Files: s.program[:], Sys: s.attr,
 	})
-	inR.Close()
-	outW.Close()
-	errW.Close()
+	s.closeProgram()
 	if err != nil {
-		return 0, fmt.Errorf("start %s: %w", spec.Argv[0], err)
+		return 0, fmt.Errorf("start %s: %w", spec.Path, err)
 	}
 	pid := proc.Pid
-	proc.Release()
+	proc.Release() // reap waits for it
 
-	go receive(conn, inW, pid)
+	go receive(conn, s, pid)
 	var outputs sync.WaitGroup
-	outputs.Go(func() { relay(conn, wire.Stdout, outR) })
-	outputs.Go(func() { relay(conn, wire.Stderr, errR) })
-
+	outputs.Go(func() { relay(conn, wire.Stdout, s.out) })
+	if s.err != nil {
+		outputs.Go(func() { relay(conn, wire.Stderr, s.err) })
+	}
 	status := reap(pid)
-	// What it left behind holds its pipes and may hold offmap.ko.
+	// What it left behind holds its streams and may hold offmap.ko.
 	syscall.Kill(-1, syscall.SIGKILL)
 	reap(0)
 	outputs.Wait()
@@ -83,15 +72,14 @@ func reap(pid int) syscall.WaitStatus {
 	}
 }
 
-// relay sends what comes from r until its end.
-func relay(conn *wire.Conn, k wire.Kind, r io.Reader) {
+// relay sends what comes from f until its end: of a pipe EOF, of a terminal
+// EIO, once nobody has it open any more.
+func relay(conn *wire.Conn, k wire.Kind, f *os.File) {
 	buf := make([]byte, wire.MaxPayload)
 	for {
-		n, err := r.Read(buf)
-		if n > 0 {
-			if conn.Send(k, buf[:n]) != nil {
-				return
-			}
+		n, err := f.Read(buf)
+		if n > 0 && conn.Send(k, buf[:n]) != nil {
+			return
 		}
 		if err != nil {
 			return
@@ -101,17 +89,18 @@ func relay(conn *wire.Conn, k wire.Kind, r io.Reader) {
 
 // receive passes on what the host sends. If the host is gone there is nobody
 // left to run anything for.
-func receive(conn *wire.Conn, stdin *os.File, pid int) {
-	// One frame at a time, written by a goroutine of its own, so that a
-	// program that doesn't read its input can still be sent a signal.
+func receive(conn *wire.Conn, s *streams, pid int) {
+	// Input is written by a goroutine of its own, so that a program that
+	// doesn't read it can still be sent a signal. The host waits for
+	// StdinDone, so one frame is all that there is to hold.
 	input := make(chan []byte, 1)
 	go func() {
 		for data := range input {
 			if len(data) == 0 {
-				stdin.Close()
-				return
+				s.closeInput()
+				continue
 			}
-			stdin.Write(data) // EPIPE: it doesn't read any more
+			s.in.Write(data) // EPIPE: it doesn't read any more
 			conn.Send(wire.StdinDone, nil)
 		}
 	}()
@@ -127,6 +116,11 @@ func receive(conn *wire.Conn, stdin *os.File, pid int) {
 		case wire.Signal:
 			if len(payload) == 1 {
 				syscall.Kill(-pid, syscall.Signal(payload[0]))
+			}
+		case wire.Resize:
+			var t wire.Terminal
+			if json.Unmarshal(payload, &t) == nil {
+				s.resize(t.Rows, t.Cols)
 			}
 		}
 	}

@@ -31,23 +31,21 @@ type Spec struct {
 	// Shares are host directories to mount at the same path; the index in
 	// this list is the directory's name at the root of the file server.
 	Shares []string `json:"shares"`
-	// Argv is the program, as a path, and its arguments.
+	// Path is the program, Argv its arguments with its name.
+	Path string   `json:"path"`
 	Argv []string `json:"argv"`
 	Env  []string `json:"env"`
 	Dir  string   `json:"dir"`
-	// Terminal gives the program a terminal instead of pipes.
-	Terminal bool `json:"terminal,omitempty"`
-	// StderrPipe keeps stderr off the terminal.
-	StderrPipe bool  `json:"stderr_pipe,omitempty"`
-	Size       *Size `json:"size,omitempty"`
-	// Time is the host's clock at the start, in nanoseconds since 1970.
-	Time int64 `json:"time_ns"`
+	// Terminal, if there, is what the program gets instead of pipes.
+	Terminal *Terminal `json:"terminal,omitempty"`
 }
 
-// A Size is that of a terminal, in characters.
-type Size struct {
-	Rows uint16 `json:"rows"`
+// A Terminal is what a program sees of the user's terminal.
+type Terminal struct {
+	Rows uint16 `json:"rows"` // characters
 	Cols uint16 `json:"cols"`
+	// StderrPipe leaves stderr a pipe: the user has sent it elsewhere.
+	StderrPipe bool `json:"stderr_pipe,omitempty"`
 }
 
 // A Kind says what a frame carries.
@@ -57,7 +55,7 @@ type Kind byte
 const (
 	Stdin  Kind = iota + 1 // bytes; none: end of file
 	Signal                 // one byte: the number
-	Resize                 // Size as JSON
+	Resize                 // Terminal as JSON
 )
 
 // Frames from the inside.

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"offmap/internal/debian"
+	"offmap/memory/kmod"
+)
+
+func newLabListCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the kernels of the lab, and what of them is in the cache",
+		Args:  cobra.NoArgs,
+		RunE:  run(func(*cobra.Command, []string) error { return listLabs() }),
+	}
+}
+
+func listLabs() error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SERIES\tRELEASE\tPACKAGE\tMODULE")
+	for _, s := range debian.KnownSeries() {
+		k, err := debian.Cached(s)
+		if errors.Is(err, fs.ErrNotExist) {
+			fmt.Fprintf(w, "%s\t-\tnot fetched\t-\n", s)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		built := "built"
+		path, err := debian.ModulePath(k, kmod.Sources)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Stat(path); err != nil {
+			built = "not built"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", s, k.Release, k.Version, built)
+	}
+	return w.Flush()
+}
+
+func newLabFetchCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "fetch [SERIES]...",
+		Short: "Fetch kernels and build the module for them, all without SERIES",
+		Long: `fetch brings the kernels of the lab into the cache, or up to what Debian's
+archive has now, together with compiler and headers, and builds offmap.ko for
+each. After that the lab needs no network.`,
+		RunE: run(func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = []string{"all"}
+			}
+			series, err := chosenSeries(args)
+			if err != nil {
+				return err
+			}
+			return fetchLabs(cmd.Context(), series)
+		}),
+	}
+}
+
+func fetchLabs(ctx context.Context, series []string) error {
+	for _, s := range series {
+		err := withProgress("debian:"+s, func(p debian.Progress) error {
+			k, err := debian.FetchKernel(ctx, s, p)
+			if err == nil {
+				_, err = debian.BuildModule(ctx, k, kmod.Sources, p)
+			}
+			return err
+		})
+		if err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return exitWith(exitCannot, err)
+		}
+	}
+	return listLabs()
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"offmap/internal/debian"
+)
+
+// withProgress calls work and prints on stderr how far it has come: one line
+// that changes where that is a terminal, otherwise a line for each new thing.
+func withProgress(name string, work func(debian.Progress) error) error {
+	if !term.IsTerminal(2) {
+		last := ""
+		return work(func(what string, _ float64) {
+			if what != last {
+				fmt.Fprintf(os.Stderr, "offmap: %s: %s\n", name, what)
+			}
+			last = what
+		})
+	}
+	last := ""
+	err := work(func(what string, done float64) {
+		if last != "" && last != what {
+			fmt.Fprintln(os.Stderr)
+		}
+		last = what
+		const eraseLine = "\r\x1b[K"
+		fmt.Fprintf(os.Stderr, "%soffmap: %s: %s%s", eraseLine, name, what, bar(done))
+	})
+	if last != "" {
+		fmt.Fprintln(os.Stderr)
+	}
+	return err
+}
+
+// bar draws a share from 0 to 1; a negative one is unknown, and nothing.
+func bar(done float64) string {
+	if done < 0 {
+		return ""
+	}
+	const width = 30
+	full := min(width, int(done*width))
+	return fmt.Sprintf(" [%s%s] %3.0f %%", strings.Repeat("=", full), strings.Repeat(" ", width-full), 100*done)
+}

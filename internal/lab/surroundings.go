@@ -1,0 +1,89 @@
+package lab
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// What a command line expects of the machine that it is typed on, and the lab
+// has to bring along.
+
+var debianName = regexp.MustCompile(`(?:^|=)debian:(\S+)$`)
+
+// NeededSeries lists the Debian kernels that args name as debian:SERIES.
+func NeededSeries(args []string) []string {
+	var list []string
+	for _, a := range args {
+		if m := debianName.FindStringSubmatch(a); m != nil && !slices.Contains(list, m[1]) {
+			list = append(list, m[1])
+		}
+	}
+	return list
+}
+
+// NeededDirs lists the directories, outside of dir, of the files that args
+// name: a path with a slash, alone or after a flag's =, that exists or could
+// be created.
+func NeededDirs(dir string, args []string) []string {
+	var list []string
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") {
+			_, a, _ = strings.Cut(a, "=")
+		}
+		if !strings.Contains(a, "/") {
+			continue
+		}
+		if !filepath.IsAbs(a) {
+			a = filepath.Join(dir, a)
+		}
+		a = filepath.Clean(a)
+		if st, err := os.Stat(a); err != nil || !st.IsDir() {
+			a = filepath.Dir(a)
+		}
+		if st, err := os.Stat(a); err != nil || !st.IsDir() {
+			continue
+		}
+		if shareable(a) && !within(a, dir) && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// shareable says whether a host directory may be mounted inside: not where
+// it would hide what makes up the machine.
+func shareable(dir string) bool {
+	if dir == "/" {
+		return false
+	}
+	for _, own := range []string{"/proc", "/sys", "/dev", "/run", "/lab", "/lib"} {
+		if within(dir, own) {
+			return false
+		}
+	}
+	return true
+}
+
+// within says whether path is dir or below it; both are clean.
+func within(path, dir string) bool {
+	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
+}
+
+// Environment is what of the host's environment is passed on: what steers
+// offmap and Go programs, and what describes the terminal.
+func Environment(host []string, cache string) []string {
+	env := []string{"OFFMAP_CACHE=" + cache}
+	for _, kv := range host {
+		name, _, _ := strings.Cut(kv, "=")
+		switch {
+		case name == "OFFMAP_CACHE":
+		case strings.HasPrefix(name, "OFFMAP_"),
+			slices.Contains([]string{"TERM", "NO_COLOR", "GODEBUG", "GOTRACEBACK", "GOMAXPROCS", "GOGC"}, name):
+			env = append(env, kv)
+		}
+	}
+	return env
+}
