@@ -1,0 +1,268 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// runDoc is what the tests read of a run's report.
+type runDoc struct {
+	Schema         string
+	Backend        string
+	Attach         string
+	AttachRejected []struct{ Attach, Reason string } `json:"attach_rejected"`
+	Memory         uint64                            `json:"memory_bytes"`
+	Populated      uint64                            `json:"populated_bytes"`
+	Exposed        uint64                            `json:"exposed_bytes"`
+	ExposedPeak    uint64                            `json:"exposed_bytes_peak"`
+	ToUserland     *float64                          `json:"to_userland_ms"`
+	Exit           struct {
+		Reason string
+		Code   int
+	}
+}
+
+// report runs a guest and returns its JSON report.
+func report(t *testing.T, wantCode int, args ...string) (runDoc, result) {
+	t.Helper()
+	r := offmapRun(t, append([]string{"run", "--json", "--timeout", "2m"}, args...)...)
+	if r.code != wantCode {
+		t.Fatalf("offmap run %s: exit code %d, want %d\n%s\n%s", strings.Join(args, " "), r.code, wantCode, r.stdout, r.stderr)
+	}
+	var d runDoc
+	if err := json.Unmarshal([]byte(r.stdout), &d); err != nil {
+		t.Fatalf("%v in the report:\n%s", err, r.stdout)
+	}
+	return d, r
+}
+
+// linux are the arguments that boot the guest kernel.
+func linux(backend, exec string, more ...string) []string {
+	return append([]string{"-k", guestKernel, "--backend", backend, "--append", "quiet", "--exec", exec}, more...)
+}
+
+// TestSecretLinux boots Linux with all its RAM in secret memory.
+func TestSecretLinux(t *testing.T) {
+	needInside(t)
+	for _, cpus := range []string{"1", "2"} {
+		d, r := report(t, 7, linux("secret", "uname -r; exit 7", "--cpus", cpus)...)
+		if d.Backend != "secret" || d.Attach != "bridge" || d.Exit.Reason != "poweroff" || d.Exit.Code != 7 {
+			t.Errorf("%+v", d)
+		}
+		if len(d.AttachRejected) != 1 || d.AttachRejected[0].Attach != "direct" || !strings.Contains(d.AttachRejected[0].Reason, "GUP") {
+			t.Errorf("rejected: %+v", d.AttachRejected)
+		}
+		if d.Exposed != 0 || d.ExposedPeak != 0 {
+			t.Errorf("%d bytes exposed, %d at the peak", d.Exposed, d.ExposedPeak)
+		}
+		if d.ToUserland == nil || d.Populated == 0 || d.Populated > d.Memory/2 {
+			t.Errorf("to userland %v, %d of %d bytes populated: want at most half", d.ToUserland, d.Populated, d.Memory)
+		}
+		if !strings.Contains(r.stderr, "6.1.0-") {
+			t.Errorf("the console lacks uname's answer:\n%s", r.stderr)
+		}
+	}
+}
+
+// TestEndings ends Linux guests in every way.
+func TestEndings(t *testing.T) {
+	needInside(t)
+	for _, c := range []struct {
+		name, exec, reason string
+		code               int
+	}{
+		{"exit code", "exit 3", "poweroff", 3},
+		{"poweroff", "poweroff; sleep 60", "poweroff", 0},
+		{"reboot", "reboot; sleep 60", "reset", 32},
+		{"panic", "echo c > /proc/sysrq-trigger; sleep 60", "panic", 34},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if d, _ := report(t, c.code, linux("secret", c.exec)...); d.Exit.Reason != c.reason {
+				t.Errorf("reason %q, want %q", d.Exit.Reason, c.reason)
+			}
+		})
+	}
+	t.Run("timeout", func(t *testing.T) {
+		r := offmapRun(t, append([]string{"run", "--timeout", "3s"}, linux("secret", "sleep 100")...)...)
+		if r.code != 124 || !strings.Contains(r.stderr, "timeout") {
+			t.Errorf("exit code %d, want 124\n%s", r.code, r.stderr)
+		}
+	})
+	t.Run("SIGTERM", func(t *testing.T) {
+		cmd := exec.Command("./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Second)
+		cmd.Process.Signal(syscall.SIGTERM)
+		if cmd.Wait(); cmd.ProcessState.ExitCode() != 128+15 {
+			t.Errorf("%v, want exit code 143", cmd.ProcessState)
+		}
+	})
+	t.Run("SIGKILL", func(t *testing.T) {
+		cmd := exec.Command("./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Second)
+		cmd.Process.Kill()
+		cmd.Wait() // the kernel log and rmmod, at the lab's end, are the test
+	})
+}
+
+// TestGuard runs a guest that writes every paravirtual MSR it knows. In hidden
+// RAM each must be a #GP; the control, in ordinary RAM, shows that the guest
+// can tell.
+func TestGuard(t *testing.T) {
+	needInside(t)
+	d, r := report(t, 0, "--backend", "secret", "--payload", "kvmclock", "-m", "64")
+	if d.Attach != "bridge" || !strings.Contains(r.stderr, "#GP") || strings.Contains(r.stderr, "accepted") {
+		t.Errorf("%+v\n%s", d, r.stderr)
+	}
+	control := offmapRun(t, "run", "--backend", "anon", "--payload", "kvmclock", "-m", "64")
+	if control.code == 0 || !strings.Contains(control.stdout, "accepted") {
+		t.Errorf("the control was refused every MSR too: exit code %d\n%s", control.code, control.stdout)
+	}
+	t.Logf("hidden:\n%s\ncontrol:\n%s", r.stderr, control.stdout)
+}
+
+// TestSizes verifies all RAM of guests at the sizes' edges.
+func TestSizes(t *testing.T) {
+	needInside(t)
+	for _, mib := range []string{"32", "100"} {
+		d, _ := report(t, 0, "--backend", "secret", "--payload", "touch", "-m", mib, "-c", "2")
+		if d.Populated != d.Memory || d.Exposed != 0 {
+			t.Errorf("%s MiB: %+v", mib, d)
+		}
+	}
+	// Linux in little memory.
+	report(t, 0, linux("secret", "true", "-m", "96")...)
+}
+
+// auditDoc is what the tests read of an audit's report.
+type auditDoc struct {
+	Avenues []struct {
+		Name, Verdict, Evidence string
+		Control                 struct{ Verdict string }
+	}
+	Scans []struct {
+		Backend, Attach string
+		Planted         int  `json:"planted_pages"`
+		Kept            int  `json:"kept_pages"`
+		DirectAlive     int  `json:"direct_map_alive_pages"`
+		DirectAfter     int  `json:"direct_map_after_pages"`
+		OutsideAlive    *int `json:"outside_alive_pages"`
+		OutsideAfter    *int `json:"outside_after_pages"`
+	}
+}
+
+// TestAudit is the proof: a canary of the guest's own is in RAM, seen from
+// outside, and not in the direct map; in ordinary memory it is in both.
+func TestAudit(t *testing.T) {
+	needInside(t)
+	r := offmapRun(t, "audit", "--json", "-k", guestKernel)
+	if r.code != 0 {
+		t.Fatalf("exit code %d\n%s\n%s", r.code, r.stdout, r.stderr)
+	}
+	var d auditDoc
+	if err := json.Unmarshal([]byte(r.stdout), &d); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", d.Scans)
+	control, secret := d.Scans[0], d.Scans[1]
+	if control.OutsideAlive == nil || secret.OutsideAlive == nil {
+		t.Fatal("no scan from outside")
+	}
+	if control.Backend != "anon" || control.DirectAlive < control.Planted || *control.OutsideAlive < control.Planted {
+		t.Errorf("the control's canary wasn't found everywhere: %+v", control)
+	}
+	if secret.Attach != "bridge" || secret.Planted == 0 || secret.Kept != secret.Planted || *secret.OutsideAlive < secret.Planted {
+		t.Errorf("the secret guest's canary wasn't in RAM: %+v", secret)
+	}
+	if secret.DirectAlive != 0 || secret.DirectAfter != 0 || *secret.OutsideAfter != 0 {
+		t.Errorf("the secret guest's canary was found: %+v", secret)
+	}
+	if a := d.Avenues[0]; a.Verdict != "blocked" || a.Control.Verdict != "exposed" {
+		t.Errorf("%+v", a)
+	}
+	// The same audit of ordinary memory must fail.
+	if r := offmapRun(t, "audit", "-k", guestKernel, "--backend", "memfd"); r.code != 3 {
+		t.Errorf("audit of memfd: exit code %d, want 3\n%s", r.code, r.stdout)
+	}
+}
+
+// TestNothingLeft looks at the lab after all guests above: no process, no
+// temporary file of theirs. That the module unloads, the lab checks itself.
+func TestNothingLeft(t *testing.T) {
+	needInside(t)
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range procs {
+		cmdline, _ := os.ReadFile("/proc/" + p.Name() + "/cmdline")
+		if strings.HasPrefix(string(cmdline), "./offmap") {
+			t.Errorf("process %s is left: %q", p.Name(), cmdline)
+		}
+	}
+	left, err := os.ReadDir(os.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range left {
+		if strings.Contains(f.Name(), "offmap") {
+			t.Errorf("temporary file %s is left", f.Name())
+		}
+	}
+}
+
+// median of an odd number of values, or the lower middle of an even one.
+func median(v []float64) float64 {
+	s := slices.Clone(v)
+	slices.Sort(s)
+	return s[(len(s)-1)/2]
+}
+
+// TestBootTimes boots the same guest in ordinary and in secret memory, in
+// turns. It holds the ratio of the medians only where -boots gives it enough
+// to go by: a shared machine is noisy.
+func TestBootTimes(t *testing.T) {
+	needInside(t)
+	if *boots < 5 {
+		t.Skip("SKIPPED: wants -boots=5 or more")
+	}
+	times := map[string][]float64{}
+	for range *boots {
+		for _, b := range []string{"anon", "secret"} {
+			d, _ := report(t, 0, linux(b, "true")...)
+			times[b] = append(times[b], *d.ToUserland)
+			t.Logf("%-6s to userland %5.0f ms, %d MiB populated", b, *d.ToUserland, d.Populated>>20)
+		}
+	}
+	a, s := median(times["anon"]), median(times["secret"])
+	fmt.Printf("to_userland_ms, medians of %d, interleaved: anon %.0f, secret+bridge %.0f, ratio %.2f\n", *boots, a, s, s/a)
+	if s > 1.25*a {
+		t.Errorf("secret memory takes %.2f times as long as ordinary memory, want at most 1.25", s/a)
+	}
+}
+
+// TestSoak boots secret guests in a row, each of which must get to the end.
+func TestSoak(t *testing.T) {
+	needInside(t)
+	if *soak == 0 {
+		t.Skip("SKIPPED: wants -soak=N")
+	}
+	var times []float64
+	for i := range *soak {
+		d, _ := report(t, 0, linux("secret", "true", "--cpus", fmt.Sprint(1+i%2))...)
+		times = append(times, *d.ToUserland)
+	}
+	fmt.Printf("%d nested boots in a row: all reached userland, median %.0f ms, slowest %.0f ms\n", *soak, median(times), slices.Max(times))
+}
