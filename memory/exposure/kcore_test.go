@@ -166,6 +166,10 @@ func TestScanKcore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Munmap(mem)
+	// Else khugepaged may move the pages together and leave copies behind.
+	if err := unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
+		t.Fatal(err)
+	}
 	for p := 0; p < pages; p++ {
 		c.Plant(mem[p*4096+64*(p%64):])
 	}
