@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
@@ -74,8 +76,8 @@ func (a *archive) addAll(opts Options) error {
 			return err
 		}
 	}
-	for name, host := range opts.Files {
-		if err := a.addFile(name, host); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(opts.Files)) {
+		if err := a.addFile(name, opts.Files[name]); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,9 @@ package userland
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 )
@@ -32,6 +34,10 @@ func parseCmdline(line string) (options, error) {
 		case "offmap.port":
 			var n uint64
 			if n, err = strconv.ParseUint(value, 0, 16); err == nil {
+				if n == math.MaxUint16 {
+					err = errors.New("no port after it")
+					break
+				}
 				o.port = uint16(n)
 			}
 		case "offmap.exec":

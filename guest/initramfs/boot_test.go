@@ -1,0 +1,239 @@
+package initramfs
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"offmap/internal/debian"
+)
+
+// machine is a stock kernel on our initramfs, in plain QEMU: other than in
+// offmap itself there is a port for the exit code and none for the event.
+type machine struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  chan []byte
+	text []byte // of the console, from where expect left off
+}
+
+// start boots the kernel of series; this test binary is the init.
+func start(t *testing.T, series, append string) *machine {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("boots a machine")
+	}
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Skipf("SKIPPED, no guest was booted: %v", err)
+	}
+	kernel, err := debian.Cached(series)
+	if err != nil {
+		t.Skipf("SKIPPED, no guest was booted: %v; offmap lab fetch gets it", err)
+	}
+	image, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd := filepath.Join(t.TempDir(), "initrd")
+	if err := os.WriteFile(initrd, readAll(t, image), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	m := &machine{t: t, out: make(chan []byte, 1)}
+	m.cmd = exec.CommandContext(ctx, qemu,
+		"-M", "q35,accel=tcg", "-cpu", "EPYC", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
+		"-serial", "stdio", "-device", "isa-debug-exit,iobase=0x6f1,iosize=1",
+		"-kernel", kernel.Image, "-initrd", initrd,
+		"-append", "console=ttyS0 quiet panic=-1 "+append)
+	if m.in, err = m.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(m.out)
+		for {
+			b := make([]byte, 4096)
+			n, err := out.Read(b)
+			if n > 0 {
+				m.out <- b[:n]
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		for range m.out {
+		}
+		m.cmd.Wait()
+	})
+	return m
+}
+
+// expect waits for s on the console and forgets all up to its end.
+func (m *machine) expect(s string) {
+	m.t.Helper()
+	for {
+		before, after, ok := bytes.Cut(m.text, []byte(s))
+		if ok {
+			m.t.Logf("%s%s", before, s)
+			m.text = after
+			return
+		}
+		b, ok := <-m.out
+		if !ok {
+			m.t.Fatalf("the machine ended before it wrote %q; last on its console:\n%s", s, m.text)
+		}
+		m.text = append(m.text, b...)
+	}
+}
+
+func (m *machine) send(s string) {
+	m.t.Helper()
+	if _, err := io.WriteString(m.in, s); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// end waits for the machine's end. It returns what was left on the console,
+// and the exit code written to the port or -1 if there was none.
+func (m *machine) end() (rest string, code int) {
+	m.t.Helper()
+	for b := range m.out {
+		m.text = append(m.text, b...)
+	}
+	err := m.cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return string(m.text), -1
+	case errors.As(err, &exit) && exit.ExitCode()&1 == 1: // isa-debug-exit's 2*code+1
+		return string(m.text), exit.ExitCode() >> 1
+	}
+	m.t.Fatalf("%v; last on the console:\n%s", err, m.text)
+	return "", 0
+}
+
+// eachKernel runs f for every kernel that offmap knows.
+func eachKernel(t *testing.T, f func(t *testing.T, series string)) {
+	for _, s := range debian.KnownSeries() {
+		t.Run(s, func(t *testing.T) { f(t, s) })
+	}
+}
+
+// execWord is the kernel parameter for a shell command.
+func execWord(command string) string {
+	return " offmap.exec=" + base64.RawURLEncoding.EncodeToString([]byte(command))
+}
+
+const portWord = "offmap.port=0x6f0"
+
+func TestBootExec(t *testing.T) {
+	eachKernel(t, func(t *testing.T, series string) {
+		m := start(t, series, portWord+execWord("canary -pages 10; echo $PATH; exit 35"))
+		m.expect("offmap: userland\r\n")
+		m.expect("offmap-canary: ")
+		m.expect(" pages=10\r\n")
+		m.expect("/bin\r\n")
+		if rest, code := m.end(); code != 35 {
+			t.Errorf("exit code %d; last on the console: %q", code, rest)
+		}
+	})
+}
+
+// TestBootOutputIsWhole writes more than any buffer on the way holds, right
+// before the end.
+func TestBootOutputIsWhole(t *testing.T) {
+	m := start(t, "6.1", portWord+execWord("i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 1"))
+	m.expect("offmap: userland\r\n")
+	rest, code := m.end()
+	var want strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&want, "line %d\r\n", i)
+	}
+	if rest != want.String() || code != 1 {
+		t.Errorf("exit code %d, %d bytes of output, want 1 and %d; its end: %q", code, len(rest), want.Len(), rest[max(0, len(rest)-50):])
+	}
+}
+
+func TestBootInteractive(t *testing.T) {
+	m := start(t, "6.1", portWord)
+	m.expect("offmap: userland\r\n# ")
+	m.send("echo $((6*7)); pwd\r")
+	m.expect("\r\n42\r\n/root\r\n# ")
+	// Ctrl-C ends a command of another process, one of the shell's own, and
+	// nothing else.
+	m.send("sleep 1000\r")
+	m.expect("sleep 1000\r\n")
+	time.Sleep(time.Second)
+	m.send("\x03")
+	m.expect("# ")
+	m.send("while :; do :; done\r")
+	m.expect("done\r\n")
+	time.Sleep(time.Second)
+	m.send("\x03")
+	m.expect("# ")
+	m.send("\x03")
+	m.expect("# ")
+	m.send("echo (\r")
+	m.expect("sh: ")
+	m.expect("# ")
+	m.send("for i in a b; do\r")
+	m.expect("> ")
+	m.send("echo x$i; done\r")
+	m.expect("\r\nxa\r\nxb\r\n# ")
+	// An orphan's parent is process 1, which must not let it stay a zombie.
+	m.send("sh -c 'sh -c \"sleep 0.1\" & exit 0'; sleep 1; ps | grep -c ' Z '\r")
+	m.expect("\r\n0\r\n# ")
+	m.send("canary -pages 300 -hold\r")
+	m.expect("offmap-canary: planted\r\n")
+	m.send("\r")
+	m.expect("held in 300 of 300 pages\r\n# ")
+	m.send("exit 9\r")
+	if rest, code := m.end(); code != 9 {
+		t.Errorf("exit code %d; last on the console: %q", code, rest)
+	}
+}
+
+// TestBootEnds ends machines without the port: by the end of the command, and
+// by commands for it. With -no-reboot QEMU ends at a reboot too.
+func TestBootEnds(t *testing.T) {
+	for _, command := range []string{"exit 5", "poweroff; sleep 1000", "reboot; sleep 1000"} {
+		t.Run(command, func(t *testing.T) {
+			m := start(t, "6.1", execWord(command))
+			m.expect("offmap: userland\r\n")
+			if rest, code := m.end(); code != -1 {
+				t.Errorf("exit code %d from nowhere; last on the console: %q", code, rest)
+			}
+		})
+	}
+}
+
+// TestBootBadCmdline passes a command that can't be read: the console must
+// say so, and the exit code must not be a success.
+func TestBootBadCmdline(t *testing.T) {
+	m := start(t, "6.1", portWord+" offmap.exec=%%%")
+	m.expect("offmap: userland\r\n")
+	m.expect("init: kernel command line: offmap.exec: ")
+	if rest, code := m.end(); code != 2 {
+		t.Errorf("exit code %d; last on the console: %q", code, rest)
+	}
+}
