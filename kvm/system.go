@@ -9,7 +9,7 @@ package kvm
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -44,17 +44,19 @@ type System struct {
 	mmapSize int
 }
 
+// OpenError is a device node that can't be opened. It wraps fs.ErrNotExist
+// where there is no KVM and fs.ErrPermission where there is no right to it.
+type OpenError struct{ fs.PathError }
+
 // Open opens KVM's device node ("" is DefaultPath) and checks that it speaks
-// the stable API. It fails with an error that wraps fs.ErrNotExist where
-// there is no KVM, fs.ErrPermission where there is no right to it, and
-// ErrAPIVersion.
+// the stable API. It fails with an *OpenError, or wraps ErrAPIVersion.
 func Open(path string) (*System, error) {
 	if path == "" {
 		path = DefaultPath
 	}
 	n, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &OpenError{fs.PathError{Op: "open", Path: path, Err: err}}
 	}
 	s := &System{fd: fd{n: n}}
 	v, err := ioctl(n, kvmGetAPIVersion, 0)

@@ -181,7 +181,7 @@ func (m *Machine) createDevices() error {
 		{"report port", reportBase, reportSize, &report{m}},
 		{"ACPI power management", power.PMBase, power.PMSize, power.NewPM(off)},
 		{"reset register", power.ResetPort, power.ResetPortSize, power.NewResetControl(reset)},
-		{"clock", rtc.Base, rtc.Size, rtc.New(nil)},
+		{"clock", rtc.Port, rtc.Size, rtc.New(time.Now)},
 		{"keyboard controller", power.KeyboardPort, power.KeyboardSize, power.NewKeyboard(reset)},
 	} {
 		if err := m.ports.Add(d.name, d.base, d.size, d.dev); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -69,6 +70,9 @@ func exitCode(err error) int {
 	}
 	if s, ok := errors.AsType[*signalError](err); ok {
 		return exitSignal + int(s.Signal)
+	}
+	if _, ok := errors.AsType[*kvm.OpenError](err); ok {
+		return exitCannot
 	}
 	for _, c := range cannot {
 		if errors.Is(err, c) {

@@ -9,6 +9,8 @@ import (
 
 	"offmap/guest/initramfs/userland"
 	"offmap/internal/lab/inside"
+	"offmap/internal/probe"
+	"offmap/kvm"
 )
 
 func main() {
@@ -41,6 +43,9 @@ func Main(args []string) int {
 	}
 	if c, ok := errors.AsType[*codeError](err); !ok || c.err != nil {
 		fmt.Fprintf(os.Stderr, "offmap: %v\n", err)
+		if noKVM, ok := errors.AsType[*kvm.OpenError](err); ok {
+			fmt.Fprintf(os.Stderr, "To fix it: %s.\n", probe.FixKVM(noKVM))
+		}
 		if exitCode(err) == exitUsage {
 			fmt.Fprintln(os.Stderr, "Run 'offmap --help' or 'offmap COMMAND --help' for usage.")
 		}

@@ -3,7 +3,6 @@ package probe
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -68,17 +67,12 @@ func Run(size uint64) Report {
 func checkKVM() (*kvm.System, Check) {
 	c := Check{Name: "kvm"}
 	sys, err := kvm.Open("")
-	switch {
-	case err == nil:
-		c.Status, c.Detail = OK, kvm.DefaultPath+" opens and speaks API version 12"
-		return sys, c
-	case errors.Is(err, fs.ErrNotExist):
-		c.Fix = fixKVM()
-	case errors.Is(err, fs.ErrPermission):
-		c.Fix = "sudo usermod -aG kvm \"$USER\", then log in again"
+	if err != nil {
+		c.Status, c.Detail, c.Fix = Fail, err.Error(), FixKVM(err)
+		return nil, c
 	}
-	c.Status, c.Detail = Fail, err.Error()
-	return nil, c
+	c.Status, c.Detail = OK, kvm.DefaultPath+" opens and speaks API version 12"
+	return sys, c
 }
 
 func checkFlavour() Check {

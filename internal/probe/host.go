@@ -3,6 +3,8 @@
 package probe
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"runtime"
 	"strings"
@@ -60,8 +62,11 @@ func flavour() string {
 	return "unknown"
 }
 
-// fixKVM says what to do for a /dev/kvm that isn't there.
-func fixKVM() string {
+// FixKVM says what to do where KVM can't be opened.
+func FixKVM(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "sudo usermod -aG kvm \"$USER\", then log in again"
+	}
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err == nil && !strings.Contains(string(info), " svm") && !strings.Contains(string(info), " vmx") {
 		return "this CPU shows neither SVM nor VMX: switch virtualization on in the firmware (in a VM: nested virtualization), or use `offmap lab`"
