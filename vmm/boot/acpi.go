@@ -53,7 +53,6 @@ const (
 	// and so Linux doesn't look for it.
 	bootLegacyDevices = 1 << 0
 	bootNoVGA         = 1 << 2
-	bootNoRTC         = 1 << 5
 
 	// Fixed feature flags, §5.2.9, table 5.10.
 	fixedWBINVD      = 1 << 0
@@ -155,7 +154,7 @@ func fadtTable(facs, dsdt uint64) []byte {
 	t[fadtPM1CtlLen] = power.PMSize - power.PM1Control
 	le.PutUint16(t[fadtC2Latency:], noC2)
 	le.PutUint16(t[fadtC3Latency:], noC3)
-	le.PutUint16(t[fadtBootArch:], bootLegacyDevices|bootNoVGA|bootNoRTC)
+	le.PutUint16(t[fadtBootArch:], bootLegacyDevices|bootNoVGA)
 	le.PutUint32(t[fadtFlags:], fixedWBINVD|fixedC1|fixedNoPwrButton|fixedNoSlpButton|
 		fixedNoRTCWake|fixedResetReg|fixedHeadless)
 	t[fadtResetReg], t[fadtResetReg+1], t[fadtResetReg+3] = gasIO, 8, 1 // bits wide, byte access

@@ -50,8 +50,8 @@ type UART struct {
 	mu    sync.Mutex
 	space *sync.Cond // input has room, or closed
 
-	input ring // what the guest can't see yet
-	fifo  ring // what it can
+	input ring // from Input
+	loop  ring // from the transmitter, in loopback
 
 	ier, fcr, lcr, mcr, scratch byte
 	divisor                     [2]byte
@@ -69,7 +69,7 @@ func New(cfg Config) *UART {
 		irq:     cfg.IRQ,
 		onError: cfg.OnError,
 		input:   ring{buf: make([]byte, inputSize)},
-		fifo:    ring{buf: make([]byte, fifoSize)},
+		loop:    ring{buf: make([]byte, fifoSize)},
 	}
 	if u.onError == nil {
 		u.onError = func(error) {}
@@ -80,9 +80,12 @@ func New(cfg Config) *UART {
 }
 
 // Input queues p for the guest. It blocks while the queue is full, and fails
-// with os.ErrClosed once the UART is closed. The guest sees input only while
-// it has the receive interrupt enabled, so that what was typed before its
-// driver was ready isn't lost when the driver clears the FIFO.
+// with os.ErrClosed once the UART is closed.
+//
+// The guest sees input only while it has the receive interrupt enabled, and
+// clearing the FIFO doesn't drop it: as if it came in just after. Linux's
+// driver clears the FIFO and reads it empty several times on its way to a
+// first reader, and all that was typed or piped in until then would be lost.
 func (u *UART) Input(p []byte) (n int, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -134,8 +137,20 @@ func (u *UART) Write(off uint64, p []byte) {
 	u.update()
 }
 
-func (u *UART) dlab() bool { return u.lcr&lcrDLAB != 0 }
-func (u *UART) loop() bool { return u.mcr&mcrLoop != 0 }
+func (u *UART) dlab() bool   { return u.lcr&lcrDLAB != 0 }
+func (u *UART) looped() bool { return u.mcr&mcrLoop != 0 }
+
+// receiver is what the data register reads from, and how much of it is in the
+// FIFO.
+func (u *UART) receiver() (r *ring, n int) {
+	switch {
+	case u.looped():
+		return &u.loop, u.loop.len()
+	case u.ier&ierReceive != 0:
+		return &u.input, min(u.input.len(), fifoSize)
+	}
+	return nil, 0
+}
 
 func (u *UART) load(reg uint64) byte {
 	switch reg {
@@ -143,10 +158,12 @@ func (u *UART) load(reg uint64) byte {
 		if u.dlab() {
 			return u.divisor[0]
 		}
-		if u.fifo.len() == 0 {
+		r, n := u.receiver()
+		if n == 0 {
 			return 0
 		}
-		return u.fifo.pop()
+		u.space.Broadcast()
+		return r.pop()
 	case regIER:
 		if u.dlab() {
 			return u.divisor[1]
@@ -181,8 +198,11 @@ func (u *UART) store(reg uint64, v byte) {
 		switch {
 		case u.dlab():
 			u.divisor[0] = v
-		case u.loop():
-			u.receive(v)
+		case u.looped():
+			u.overrun = u.overrun || u.loop.full()
+			if !u.loop.full() {
+				u.loop.push(v)
+			}
 			u.transmit = true
 		default:
 			u.send(v)
@@ -204,7 +224,7 @@ func (u *UART) store(reg uint64, v byte) {
 		}
 	case regIIR: // FCR
 		if v&fcrClearReceive != 0 || (v^u.fcr)&fcrEnable != 0 {
-			u.fifo.clear()
+			u.loop.clear()
 		}
 		if v&fcrEnable == 0 {
 			v = 0 // the other bits want this one
@@ -213,6 +233,9 @@ func (u *UART) store(reg uint64, v byte) {
 	case regLCR:
 		u.lcr = v
 	case regMCR:
+		if (v^u.mcr)&mcrLoop != 0 {
+			u.loop.clear()
+		}
 		u.mcr = v & mcrMask
 	case regScratch:
 		u.scratch = v
@@ -236,21 +259,12 @@ func (u *UART) drained() {
 	u.update()
 }
 
-// receive puts v into the FIFO, as the line or the loop would.
-func (u *UART) receive(v byte) {
-	if u.fifo.full() {
-		u.overrun = true
-		return
-	}
-	u.fifo.push(v)
-}
-
 // lineStatus reads LSR, which clears the error bits.
 func (u *UART) lineStatus() (s byte) {
-	if u.loop() || u.tx.ready() {
+	if u.looped() || u.tx.ready() {
 		s |= lsrEmpty
 	}
-	if u.fifo.len() > 0 {
+	if _, n := u.receiver(); n > 0 {
 		s |= lsrData
 	}
 	if u.overrun {
@@ -263,7 +277,7 @@ func (u *UART) lineStatus() (s byte) {
 // modemStatus reads MSR: a peer that is always ready, or our own outputs in
 // loopback. The lines don't change by themselves, so the delta bits stay 0.
 func (u *UART) modemStatus() (s byte) {
-	if !u.loop() {
+	if !u.looped() {
 		return msrCTS | msrDSR | msrDCD
 	}
 	for _, w := range [...]struct{ out, in byte }{
@@ -278,11 +292,12 @@ func (u *UART) modemStatus() (s byte) {
 
 // pending is the interrupt identification: the highest in priority, or none.
 func (u *UART) pending() byte {
+	_, received := u.receiver()
 	switch {
 	case u.ier&ierLine != 0 && u.overrun:
 		return iirLine
-	case u.ier&ierReceive != 0 && u.fifo.len() > 0:
-		if u.fifo.len() < triggers[u.fcr>>fcrTriggerShift] {
+	case u.ier&ierReceive != 0 && received > 0:
+		if received < triggers[u.fcr>>fcrTriggerShift] {
 			return iirReceiveTime
 		}
 		return iirReceive
@@ -292,15 +307,9 @@ func (u *UART) pending() byte {
 	return iirNone
 }
 
-// update moves input on and drives the interrupt line to what the registers
-// say. Everything that changes the state ends with it.
+// update drives the interrupt line to what the registers say. Everything that
+// changes them ends with it.
 func (u *UART) update() {
-	if u.ier&ierReceive != 0 && !u.loop() && u.input.len() > 0 {
-		for u.input.len() > 0 && !u.fifo.full() {
-			u.receive(u.input.pop())
-		}
-		u.space.Broadcast()
-	}
 	level := u.pending() != iirNone
 	if level == u.level || u.irq == nil {
 		return
