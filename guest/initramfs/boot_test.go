@@ -27,7 +27,7 @@ type machine struct {
 	text []byte // of the console, from where expect left off
 }
 
-// start boots the kernel of series; this test binary is the init.
+// start boots the kernel of series; offmap, built for the purpose, is the init.
 func start(t *testing.T, series, append string) *machine {
 	t.Helper()
 	if testing.Short() {
@@ -41,7 +41,7 @@ func start(t *testing.T, series, append string) *machine {
 	if err != nil {
 		t.Skipf("SKIPPED, no guest was booted: %v; offmap lab fetch gets it", err)
 	}
-	image, err := New(Options{})
+	image, err := New(Options{Init: buildOffmap(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +86,36 @@ func start(t *testing.T, series, append string) *machine {
 		m.cmd.Wait()
 	})
 	return m
+}
+
+// scratch is a directory for the time of all tests.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "offmap-initramfs-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+// buildOffmap builds offmap as users have it, once. The test binary itself
+// won't do as an init: with the race detector it isn't static.
+func buildOffmap(t *testing.T) string {
+	t.Helper()
+	offmap := filepath.Join(scratch, "offmap")
+	if _, err := os.Stat(offmap); err == nil {
+		return offmap
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", offmap, "offmap/cmd/offmap")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build offmap: %v\n%s", err, out)
+	}
+	return offmap
 }
 
 // expect waits for s on the console and forgets all up to its end.

@@ -12,17 +12,7 @@ import (
 	"testing"
 
 	"github.com/u-root/u-root/pkg/cpio"
-
-	"offmap/guest/initramfs/userland"
 )
-
-// TestMain lets a guest that the tests boot start this binary as its init.
-func TestMain(m *testing.M) {
-	if p := userland.Program(os.Args); p != nil {
-		os.Exit(p())
-	}
-	os.Exit(m.Run())
-}
 
 // program returns an ELF executable with n bytes to load and n behind them.
 func program(t *testing.T, machine elf.Machine, interp bool, n uint64) []byte {
