@@ -118,8 +118,9 @@ static vm_fault_t offmap_fault(struct vm_fault *vmf)
 		return ret & VM_FAULT_ERROR ? ret : VM_FAULT_SIGBUS;
 
 	/*
-	 * Nobody collects the dirty bits of a PFNMAP. A clean page that no
-	 * ordinary page table maps would look droppable.
+	 * As for any shared mapping's page that may be written. Nobody collects
+	 * the dirty bits of a PFNMAP, and a clean page that no ordinary page
+	 * table maps is dropped by soft_offline_page(), view or not.
 	 */
 	folio = page_folio(populate.page);
 	folio_mark_dirty(folio);
