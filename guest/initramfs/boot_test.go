@@ -189,6 +189,16 @@ func TestBootExec(t *testing.T) {
 	})
 }
 
+// TestBootKilled ends the shell by a signal, and process 1 by none.
+func TestBootKilled(t *testing.T) {
+	m := start(t, "6.1", portWord+execWord("kill 1; kill -2 1; sleep 1; kill $$; sleep 1000"))
+	m.expect("offmap: userland\r\n")
+	// QEMU's exit code has room for seven bits of the guest's, 128 + 15.
+	if rest, code := m.end(); code != 15 {
+		t.Errorf("exit code %d; last on the console: %q", code, rest)
+	}
+}
+
 // TestBootOutputIsWhole writes more than any buffer on the way holds, right
 // before the end.
 func TestBootOutputIsWhole(t *testing.T) {

@@ -44,6 +44,7 @@ func shell(args []string) error {
 		interp.StdIO(os.Stdin, os.Stdout, os.Stderr),
 		interp.Params(append([]string{"--"}, args...)...),
 		interp.Interactive(interactive),
+		interp.CallHandler(ownKill),
 	)
 	if err != nil {
 		return err
@@ -56,6 +57,20 @@ func shell(args []string) error {
 		return err
 	}
 	return status(r.Run(context.Background(), prog))
+}
+
+// ownKill has kill run by its path. The interpreter takes the bare name for a
+// builtin, which it then doesn't have.
+func ownKill(ctx context.Context, args []string) ([]string, error) {
+	if args[0] != "kill" {
+		return args, nil
+	}
+	hc := interp.HandlerCtx(ctx)
+	path, err := interp.LookPathDir(hc.Dir, hc.Env, "kill")
+	if err != nil {
+		return args, nil
+	}
+	return append([]string{path}, args[1:]...), nil
 }
 
 func isTerminal(f *os.File) bool {

@@ -75,6 +75,32 @@ func insmod(args []string) error {
 	return nil
 }
 
+// kill sends a signal, SIGTERM if not told: kill [-NUMBER] PID...
+func kill(args []string) error {
+	sig := uint64(unix.SIGTERM)
+	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		var err error
+		if sig, err = strconv.ParseUint(args[0][1:], 10, 7); err != nil {
+			return usage("kill [-NUMBER] PID...")
+		}
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return usage("kill [-NUMBER] PID...")
+	}
+	var errs []error
+	for _, a := range args {
+		pid, err := strconv.Atoi(a)
+		if err == nil {
+			err = unix.Kill(pid, unix.Signal(sig))
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", a, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // mount shows what is mounted, or mounts: mount -t TYPE [-o DATA] SOURCE TARGET.
 func mount(args []string) error {
 	if len(args) == 0 {

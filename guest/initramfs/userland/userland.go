@@ -46,6 +46,7 @@ var applets = []applet{
 	{"halt", reboot(unix.LINUX_REBOOT_CMD_HALT)},
 	{"head", head},
 	{"insmod", insmod},
+	{"kill", kill},
 	{"ls", uroot(ls.New)},
 	{"mkdir", uroot(mkdir.New)},
 	{"mount", mount},
