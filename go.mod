@@ -31,3 +31,5 @@ require (
 	gopkg.in/yaml.v3 v3.0.1 // indirect
 	mvdan.cc/sh/v3 v3.14.1 // indirect
 )
+
+tool github.com/bobuhiro11/gokvm

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"offmap/internal/debian"
 )
 
 var (
@@ -57,7 +59,10 @@ func TestLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
-	for _, series := range series(t, offmap) {
+	if *boots >= 5 {
+		preparePeer(t, dir, offmap)
+	}
+	for _, series := range series() {
 		t.Run(series, func(t *testing.T) {
 			args := []string{
 				"lab", "--kernel", series, "--timeout", "3h", "-v", "--program", self, "--",
@@ -74,11 +79,11 @@ func TestLab(t *testing.T) {
 }
 
 // series lists the kernels to test in.
-func series(t *testing.T, offmap string) []string {
+func series() []string {
 	if *kernel != "all" {
 		return strings.Split(*kernel, ",")
 	}
-	return []string{"6.1", "6.12", "7.x"}
+	return debian.KnownSeries()
 }
 
 func copyFile(t *testing.T, from, to string) {
