@@ -50,8 +50,8 @@ install_packages() {
 			echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
 		done >bin/apt/sources.list
 	fi
-	as_root apt-get "${options[@]}" -q update
-	as_root apt-get "${options[@]}" -q -y --no-install-recommends install "$@"
+	as_root apt-get "${options[@]}" -qq update
+	as_root apt-get "${options[@]}" -qq -y --no-install-recommends install "$@"
 }
 
 # need WHAT...: install the packages behind what isn't there.
