@@ -35,7 +35,7 @@ var complaints = []complaint{
 	{"sanitizer", regexp.MustCompile(`^(UBSAN|KASAN|KCSAN|KFENCE|BUG: K\w+SAN)`)},
 	{"lockdep", regexp.MustCompile(`possible (recursive|circular) locking|suspicious RCU usage|Voluntary context switch within RCU`)},
 	{"oops", regexp.MustCompile(`^Oops|^(stack segment|double fault|general protection fault|invalid opcode|divide error|int3|page fault|PANIC: double fault)\b.*(\[#\d+\]|\bSMP\b|error_code|non-canonical)`)},
-	{"bug", regexp.MustCompile(`\bBUG:|^kernel BUG at|unable to handle|^PANIC:`)},
+	{"bug", regexp.MustCompile(`\bBUG:|^kernel BUG at|unable to handle|^(traps: )?PANIC:`)},
 	{"warning", regexp.MustCompile(`^(\S+: )?WARNING: |^-+\[ cut here \]`)},
 	{"trace", regexp.MustCompile(`^Call Trace:`)},
 	{"lost memory", regexp.MustCompile(`^Out of memory: Killed|invoked oom-killer`)},

@@ -145,7 +145,10 @@ func (m *machine) lost(release string) error {
 	if s := strings.TrimSpace(m.stderr.String()); s != "" {
 		msg += "\n  " + s
 	}
-	return fmt.Errorf("%s; the end of its log:%s", msg, tail(m.log(), 25))
+	for _, f := range CheckLog(m.log()) {
+		msg += "\n  " + f.Text
+	}
+	return fmt.Errorf("%s\nthe end of its log:%s", msg, tail(m.log(), 25))
 }
 
 // tail quotes the last n lines of a log.
