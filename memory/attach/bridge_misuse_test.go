@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,7 +47,7 @@ func TestBridgeBindRefuses(t *testing.T) {
 		{"length beyond the file", func(r *bindRequest) { r.len += page }, unix.EINVAL},
 		{"length of everything", func(r *bindRequest) { r.len = -page & (1<<64 - 1) }, unix.EINVAL},
 		{"length negative", func(r *bindRequest) { r.len = 1 << 63; r.addr = nil }, unix.EINVAL},
-		{"address not at a page", func(r *bindRequest) { r.addr = unsafe.Add(r.addr, 1) }, unix.EINVAL},
+		{"address not at a page", func(r *bindRequest) { r.addr = beyond(r.addr, 1) }, unix.EINVAL},
 		{"no descriptor", func(r *bindRequest) { r.fd = -1 }, unix.EBADF},
 		{"O_PATH", func(r *bindRequest) { r.fd = int32(path) }, unix.EBADF},
 		{"the device", func(r *bindRequest) { r.fd = int32(dev) }, unix.EINVAL},
@@ -57,10 +56,10 @@ func TestBridgeBindRefuses(t *testing.T) {
 		}, unix.EINVAL},
 		{"a secret file without size", func(r *bindRequest) { r.fd = int32(unsized) }, unix.EINVAL},
 		{"address 0", func(r *bindRequest) { r.addr = nil }, unix.EFAULT},
-		{"kernel address", func(r *bindRequest) { r.addr = unsafe.Add(nil, -1<<30) }, unix.EFAULT},
+		{"kernel address", func(r *bindRequest) { r.addr = beyond(nil, -1<<30) }, unix.EFAULT},
 		{"another file's mapping", func(r *bindRequest) { r.addr = start(other.mem) }, unix.EFAULT},
 		{"a mapping from another offset", func(r *bindRequest) { r.addr, r.len = start(tail), 4*page }, unix.EFAULT},
-		{"beyond a mapping's start", func(r *bindRequest) { r.addr, r.len = unsafe.Add(r.addr, page), page }, unix.EFAULT},
+		{"beyond a mapping's start", func(r *bindRequest) { r.addr, r.len = beyond(r.addr, page), page }, unix.EFAULT},
 		{"a mapping with a hole", func(r *bindRequest) { r.addr = start(holed) }, unix.EFAULT},
 		{"a mapping out of order", func(r *bindRequest) { r.addr = start(patched) }, unix.EFAULT},
 	} {

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tests look at the view itself, which nothing else does. It is safe here:
-// no guest, and no userfaultfd that would have to answer.
+// Tests look at the view itself, which nothing else does.
 
 // bytes is the view as a slice.
 func (b *Bridge) bytes() []byte { return unsafe.Slice((*byte)(b.view), b.size) }
@@ -33,6 +32,9 @@ func openBridge(t *testing.T, s *secret) *Bridge {
 }
 
 func start(mem []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(mem)) }
+
+// beyond is p moved by n bytes, for requests that are wrong on purpose.
+func beyond(p unsafe.Pointer, n int) unsafe.Pointer { return unsafe.Add(p, n) }
 
 const bindRequestSize = unsafe.Sizeof(bindRequest{})
 
@@ -172,6 +174,9 @@ func forked(t *testing.T, trap, a1, a2, a3, a4, a5, a6 uintptr) unix.Errno {
 }
 
 func forkedBind(t *testing.T, fd int, req *bindRequest) unix.Errno {
+	var pin runtime.Pinner
+	pin.Pin(req) // to the heap: a stack might move before the call
+	defer pin.Unpin()
 	return forked(t, unix.SYS_IOCTL, uintptr(fd), bridgeBind, uintptr(unsafe.Pointer(req)), 0, 0, 0)
 }
 

@@ -19,7 +19,7 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 }
 #endif
 
-#ifndef kzalloc_obj /* Linux 7.0 */
+#ifndef kzalloc_obj /* what 7.x has in place of kzalloc(sizeof()) */
 #define kzalloc_obj(obj, gfp) kzalloc(sizeof(obj), gfp)
 #endif
 
