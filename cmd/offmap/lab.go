@@ -130,17 +130,15 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 
 // prepareLabs brings together what the machines need, before any is started.
 func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.Config, error) {
+	if f.cpus < 1 || f.memory == 0 { // in lab.Config that means the default
+		return nil, usage("lab: a machine needs processors and memory")
+	}
 	if err := lab.Check(ctx); err != nil {
 		return nil, exitWith(exitCannot, err)
 	}
 	cache, err := debian.CacheDir()
 	if err != nil {
 		return nil, err
-	}
-	for _, s := range lab.NeededSeries(args) {
-		if _, _, err := getKernel(ctx, s, false); err != nil {
-			return nil, err
-		}
 	}
 	dir, err := os.Getwd()
 	if err != nil {
@@ -152,14 +150,19 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		Env:    lab.Environment(os.Environ(), cache),
 		Memory: int64(f.memory), CPUs: f.cpus, Append: f.append,
 	}
+	if err := base.Complete(); err != nil {
+		return nil, exitWith(exitUsage, err)
+	}
+	for _, s := range lab.NeededSeries(args) {
+		if _, _, err := getKernel(ctx, s, false); err != nil {
+			return nil, err
+		}
+	}
 	var cfgs []lab.Config
 	for _, s := range series {
 		cfg := base
 		if cfg.Kernel, cfg.Module, err = getKernel(ctx, s, !f.noModule); err != nil {
 			return nil, err
-		}
-		if err := cfg.Complete(); err != nil {
-			return nil, exitWith(exitUsage, err)
 		}
 		cfgs = append(cfgs, cfg)
 	}

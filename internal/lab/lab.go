@@ -157,7 +157,7 @@ func (cfg *Config) Complete() error {
 	case cfg.CPUs < 1 || cfg.CPUs > maxCPUs:
 		return fmt.Errorf("a lab machine with %d processors: it can have 1 to %d", cfg.CPUs, maxCPUs)
 	}
-	for _, path := range []string{cfg.Init, cfg.Program} {
+	for _, path := range []string{cfg.Program, cfg.Init} {
 		if path == "" {
 			continue
 		}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"offmap/internal/debian"
+)
+
+// TestLabRefuses has offmap lab refuse before it starts or fetches anything:
+// with a PATH that holds nothing but what a case puts there, and an empty
+// cache that stays empty.
+func TestLabRefuses(t *testing.T) {
+	const (
+		newQEMU = "#!/bin/sh\necho 'QEMU emulator version 10.0.2'\n"
+		oldQEMU = "#!/bin/sh\necho 'QEMU emulator version 7.2.22 (Debian 1:7.2)'\n"
+		badApt  = "#!/bin/sh\nif test \"$1\" = indextargets; then exit 0; fi\necho 'E: The mirror is unreachable' >&2\nexit 100\n"
+	)
+	working := map[string]string{"qemu-system-x86_64": newQEMU}
+	offline := map[string]string{"qemu-system-x86_64": newQEMU, "apt-get": badApt, "apt-cache": badApt, "dpkg-deb": badApt}
+	tests := []struct {
+		name  string
+		tools map[string]string
+		args  []string
+		code  int
+		want  string // in stderr
+	}{
+		{"no command", working, []string{"lab"}, exitUsage, "offmap lab -- doctor"},
+		{"command without dashes", working, []string{"lab", "doctor"}, exitUsage, "lab -- doctor"},
+		{"command before the dashes", working, []string{"lab", "doctor", "--", "x"}, exitUsage, "after --"},
+		{"unknown series", working, []string{"lab", "-k", "5.10", "--", "doctor"}, exitUsage, "6.1, 6.12, 7.x and all"},
+		{"unknown series to fetch", working, []string{"lab", "fetch", "5.10"}, exitUsage, `"5.10"`},
+		{"shells in several", working, []string{"lab", "shell", "-k", "all"}, exitUsage, "one kernel"},
+		{"no QEMU", nil, []string{"lab", "--", "doctor"}, exitCannot, "apt install qemu-system-x86"},
+		{"old QEMU", map[string]string{"qemu-system-x86_64": oldQEMU}, []string{"lab", "--", "doctor"}, exitCannot, "bookworm-backports"},
+		{"too little memory", working, []string{"lab", "-m", "64", "--program", "/bin/true"}, exitUsage, "256"},
+		{"no processor", working, []string{"lab", "-c", "0", "--program", "/bin/true"}, exitUsage, "processors"},
+		{"no such program", working, []string{"lab", "--program", "nowhere"}, exitUsage, "nowhere"},
+		{"program is a script", working, []string{"lab", "--program", "script"}, exitUsage, "not an ELF"},
+		{"no apt", working, []string{"lab", "fetch"}, exitCannot, "apt-get is missing"},
+		{"offline", offline, []string{"lab", "fetch", "6.1"}, exitCannot, "The mirror is unreachable"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "script"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			bin := filepath.Join(dir, "bin")
+			if err := os.Mkdir(bin, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			for name, text := range tt.tools {
+				if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, _, stderr := offmapIn(t, dir, bin, tt.args...)
+			if code != tt.code || !strings.Contains(stderr, tt.want) {
+				t.Errorf("exit code %d, want %d with %q; stderr:\n%s", code, tt.code, tt.want, stderr)
+			}
+			left, _ := filepath.Glob(filepath.Join(dir, "cache/kernels/*/*"))
+			if len(left) > 0 {
+				t.Errorf("left in the cache: %q", left)
+			}
+		})
+	}
+}
+
+func TestLabList(t *testing.T) {
+	dir := t.TempDir()
+	code, stdout, stderr := offmapIn(t, dir, "", "lab", "list")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	if n := strings.Count(stdout, "not fetched"); n != len(debian.KnownSeries()) {
+		t.Errorf("%d kernels not fetched, want all of them:\n%s", n, stdout)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "cache")); err == nil {
+		t.Error("to list it has made a cache")
+	}
+}
+
+// offmapIn runs this test binary as offmap (see TestMain) in dir, with a cache
+// there.
+func offmapIn(t *testing.T, dir, path string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Args = append([]string{"offmap"}, args...)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + path, "HOME=" + dir, "OFFMAP_CACHE=" + filepath.Join(dir, "cache")}
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = e.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return code, out.String(), errOut.String()
+}
+
+func TestTurns(t *testing.T) {
+	var one, two strings.Builder
+	turns := newTurns(3)
+	say := func(i int, to *strings.Builder, text string) {
+		t.Helper()
+		if _, err := turns.writer(i, to).Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(1, &one, "b1 ")
+	say(2, &one, "c1 ")
+	say(0, &one, "a1 ")
+	if one.String() != "a1 " {
+		t.Errorf("at first %q, want what the first says as it says it", one.String())
+	}
+	say(1, &two, "B1 ")
+	turns.done(2)
+	turns.done(0)
+	say(1, &one, "b2 ")
+	turns.done(1)
+	if got, want := one.String(), "a1 b1 b2 c1 "; got != want {
+		t.Errorf("said %q, want %q", got, want)
+	}
+	if got, want := two.String(), "B1 "; got != want {
+		t.Errorf("said %q on the other, want %q", got, want)
+	}
+}
