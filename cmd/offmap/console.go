@@ -13,7 +13,8 @@ import (
 var rawTerminal atomic.Bool
 
 // makeRaw switches the terminal that stdin is, if it is one, to raw mode, and
-// returns what switches it back. That must run on every way out.
+// returns what switches it back. That must run on every way out; more than
+// once does no harm.
 func makeRaw() (restore func(), err error) {
 	fd := int(os.Stdin.Fd())
 	if !term.IsTerminal(fd) {

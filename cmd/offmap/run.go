@@ -137,7 +137,7 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		Warn: func(err error) { slog.Warn(err.Error()) },
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, report.write(f.refused(backend, err)))
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	used, rejected := m.Attachment()
@@ -147,31 +147,47 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	defer restore()
 	go keys(os.Stdin, m.Input, m.Stop)
-	result, runErr := m.Run(ctx)
+	result, err := m.Run(ctx)
 	restore()
 
-	if rejected == nil {
-		rejected = []attach.Rejection{}
-	}
-	doc := runReport{
-		Schema: "offmap/run/v1", Host: probe.ThisHost(),
-		Backend: backend, Attach: used, AttachRejected: rejected,
-		Memory: uint64(f.memory), Populated: result.Populated,
-		Exposed: result.Exposed, ExposedPeak: result.ExposedPeak,
-		Exit:  runExit{result.Outcome.Reason, result.Outcome.Code, result.Outcome.Detail},
-		Exits: result.Exits,
-	}
+	doc := f.document(backend, rejected)
+	doc.Attach = used
+	doc.Populated, doc.Exposed, doc.ExposedPeak = result.Populated, result.Exposed, result.ExposedPeak
+	doc.Exits = result.Exits
 	if t := result.ToUserland; t > 0 {
 		ms := float64(t.Microseconds()) / 1000
 		doc.ToUserland = &ms
 	}
-	end := outcome(result.Outcome, runErr)
-	doc.Exit.Code = exitCode(end)
+	end := outcome(result.Outcome, err)
+	doc.Exit = runExit{result.Outcome.Reason, exitCode(end), result.Outcome.Detail}
 	if err := report.write(doc); err != nil {
 		return err
 	}
 	return end
+}
+
+// document is a report with what is known before the guest runs.
+func (f runFlags) document(b memory.Backend, rejected []attach.Rejection) runReport {
+	if rejected == nil {
+		rejected = []attach.Rejection{} // [] in JSON, not null
+	}
+	return runReport{
+		Schema: "offmap/run/v1", Host: probe.ThisHost(), Backend: b, AttachRejected: rejected,
+		Memory: uint64(f.memory), Exits: map[string]uint64{},
+	}
+}
+
+// refused is the report of a guest that couldn't be made.
+func (f runFlags) refused(b memory.Backend, err error) runReport {
+	var rejected []attach.Rejection
+	if r, ok := errors.AsType[*attach.RefusedError](err); ok {
+		rejected = r.Rejected
+	}
+	doc := f.document(b, rejected)
+	doc.Exit = runExit{"refused", exitCode(err), err.Error()}
+	return doc
 }
 
 // announce says what guest RAM is, before the guest starts.
