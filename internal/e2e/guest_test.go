@@ -2,10 +2,8 @@ package e2e
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -231,48 +229,4 @@ func TestNothingLeft(t *testing.T) {
 			t.Errorf("temporary file %s is left", f.Name())
 		}
 	}
-}
-
-// median of an odd number of values, or the lower middle of an even one.
-func median(v []float64) float64 {
-	s := slices.Clone(v)
-	slices.Sort(s)
-	return s[(len(s)-1)/2]
-}
-
-// TestBootTimes boots the same guest in ordinary and in secret memory, in
-// turns. It holds the ratio of the medians only where -boots gives it enough
-// to go by: a shared machine is noisy.
-func TestBootTimes(t *testing.T) {
-	needInside(t)
-	if *boots < 5 {
-		t.Skip("SKIPPED: wants -boots=5 or more")
-	}
-	times := map[string][]float64{}
-	for range *boots {
-		for _, b := range []string{"anon", "secret"} {
-			d, _ := report(t, 0, linux(b, "true")...)
-			times[b] = append(times[b], *d.ToUserland)
-			t.Logf("%-6s to userland %5.0f ms, %d MiB populated", b, *d.ToUserland, d.Populated>>20)
-		}
-	}
-	a, s := median(times["anon"]), median(times["secret"])
-	fmt.Printf("to_userland_ms, medians of %d, interleaved: anon %.0f, secret+bridge %.0f, ratio %.2f\n", *boots, a, s, s/a)
-	if s > 1.25*a {
-		t.Errorf("secret memory takes %.2f times as long as ordinary memory, want at most 1.25", s/a)
-	}
-}
-
-// TestSoak boots secret guests in a row, each of which must get to the end.
-func TestSoak(t *testing.T) {
-	needInside(t)
-	if *soak == 0 {
-		t.Skip("SKIPPED: wants -soak=N")
-	}
-	var times []float64
-	for i := range *soak {
-		d, _ := report(t, 0, linux("secret", "true", "--cpus", fmt.Sprint(1+i%2))...)
-		times = append(times, *d.ToUserland)
-	}
-	fmt.Printf("%d nested boots in a row: all reached userland, median %.0f ms, slowest %.0f ms\n", *soak, median(times), slices.Max(times))
 }
