@@ -154,6 +154,9 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		return nil, exitWith(exitUsage, err)
 	}
 	for _, s := range lab.NeededSeries(args) {
+		if !slices.Contains(debian.KnownSeries(), s) {
+			continue // for the command inside to complain about
+		}
 		if _, _, err := getKernel(ctx, s, false); err != nil {
 			return nil, err
 		}
@@ -192,11 +195,14 @@ func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
 	cfg.Stdin, cfg.Stdout, cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if term.IsTerminal(0) && term.IsTerminal(1) {
 		cfg.Terminal = terminal
-		state, err := term.MakeRaw(0)
-		if err != nil {
-			return fmt.Errorf("the terminal: %w", err)
-		}
-		defer term.Restore(0, state)
+		// Not before the program is there: until then Ctrl-C is for us.
+		var state *term.State
+		cfg.Ready = func() { state, _ = term.MakeRaw(0) }
+		defer func() {
+			if state != nil {
+				term.Restore(0, state)
+			}
+		}()
 	}
 	return oneLab(ctx, f, cfg)
 }
@@ -254,7 +260,7 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 	ctx = context.WithoutCancel(ctx)
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errLabTimeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%w after %s", errLabTimeout, f.timeout))
 		defer cancel()
 	}
 	res, err := lab.Run(ctx, cfg)
@@ -262,7 +268,9 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 	case stop != nil:
 		return &signalError{stop.Signal}
 	case errors.Is(err, errLabTimeout):
-		return exitWith(exitTimeout, fmt.Errorf("the lab machine with kernel %s was not done after %s", cfg.Kernel.Release, f.timeout))
+		return exitWith(exitTimeout, err)
+	case errors.Is(err, lab.ErrKernel):
+		return exitWith(exitCheck, err)
 	case err != nil:
 		return err
 	}
@@ -274,4 +282,4 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 	return exitWith(res.Code, nil)
 }
 
-var errLabTimeout = errors.New("timeout")
+var errLabTimeout = errors.New("not done")

@@ -49,12 +49,13 @@ func listLabs() error {
 }
 
 func newLabFetchCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "fetch [SERIES]...",
+	var update bool
+	cmd := &cobra.Command{
+		Use:   "fetch [flags] [SERIES]...",
 		Short: "Fetch kernels and build the module for them, all without SERIES",
-		Long: `fetch brings the kernels of the lab into the cache, or up to what Debian's
-archive has now, together with compiler and headers, and builds offmap.ko for
-each. After that the lab needs no network.`,
+		Long: `fetch brings the kernels of the lab into the cache, together with compiler and
+headers, and builds offmap.ko for each. After that the lab needs no network.
+What is in the cache already stays, unless --update finds something newer.`,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				args = []string{"all"}
@@ -63,15 +64,21 @@ each. After that the lab needs no network.`,
 			if err != nil {
 				return err
 			}
-			return fetchLabs(cmd.Context(), series)
+			return fetchLabs(cmd.Context(), series, update)
 		}),
 	}
+	cmd.Flags().BoolVar(&update, "update", false, "replace what the archive has a newer version of")
+	return cmd
 }
 
-func fetchLabs(ctx context.Context, series []string) error {
+func fetchLabs(ctx context.Context, series []string, update bool) error {
+	get := debian.GetKernel
+	if update {
+		get = debian.UpdateKernel
+	}
 	for _, s := range series {
 		err := withProgress("debian:"+s, func(p debian.Progress) error {
-			k, err := debian.FetchKernel(ctx, s, p)
+			k, err := get(ctx, s, p)
 			if err == nil {
 				_, err = debian.BuildModule(ctx, k, kmod.Sources, p)
 			}

@@ -25,6 +25,8 @@ type Kernel struct {
 	Image string `json:"-"`
 	// ModulesDir is the path of lib/modules/Release.
 	ModulesDir string `json:"-"`
+
+	dir string // holds all of it, and what is built for it
 }
 
 // Progress is told what is being done, in words, and how much of it is done,
@@ -82,6 +84,7 @@ func load(dir string) (Kernel, error) {
 	if err := json.Unmarshal(text, &k); err != nil {
 		return k, fmt.Errorf("%s/kernel.json: %w", dir, err)
 	}
+	k.dir = dir
 	k.Image = filepath.Join(dir, "vmlinuz")
 	k.ModulesDir = filepath.Join(dir, "lib/modules", k.Release)
 	for _, p := range []string{k.Image, k.ModulesDir} {
@@ -102,8 +105,9 @@ func GetKernel(ctx context.Context, series string, progress Progress) (Kernel, e
 	return fetch(ctx, series, progress, false)
 }
 
-// FetchKernel brings the cache up to what the archive has now.
-func FetchKernel(ctx context.Context, series string, progress Progress) (Kernel, error) {
+// UpdateKernel brings the cache up to what the archive has now. An older
+// kernel is removed, with what was built for it.
+func UpdateKernel(ctx context.Context, series string, progress Progress) (Kernel, error) {
 	return fetch(ctx, series, progress, true)
 }
 
@@ -182,6 +186,9 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 		return Kernel{}, err
 	}
 	if err := publish(home, dest); err != nil {
+		return Kernel{}, err
+	}
+	if err := prune(home, dest); err != nil {
 		return Kernel{}, err
 	}
 	return load(dest)
@@ -278,4 +285,23 @@ func publish(home, dest string) error {
 		return err
 	}
 	return os.Rename(tmp, filepath.Join(home, "current"))
+}
+
+// prune removes what else there is in home: older kernels, and what was left
+// by somebody who was killed. Nobody else is at work there, because of the
+// lock; a machine that runs has read its kernel already.
+func prune(home, keep string) error {
+	entries, err := os.ReadDir(home)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() || e.Name() == filepath.Base(keep) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(home, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }

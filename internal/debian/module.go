@@ -19,13 +19,8 @@ import (
 // ModulePath is where the module offmap.ko, built for k from sources, is or
 // will be in the cache.
 func ModulePath(k Kernel, sources fs.FS) (string, error) {
-	cache, err := CacheDir()
-	if err != nil {
-		return "", err
-	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %s\n", k.Release, k.Version)
-	err = fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -38,7 +33,7 @@ func ModulePath(k Kernel, sources fs.FS) (string, error) {
 		return "", err
 	}
 	name := hex.EncodeToString(h.Sum(nil))[:16]
-	return filepath.Join(cache, "modules", k.Release, name, "offmap.ko"), nil
+	return filepath.Join(k.dir, "modules", name, "offmap.ko"), nil
 }
 
 // BuildModule builds offmap.ko for k from sources, a kbuild directory, unless
@@ -51,11 +46,10 @@ func BuildModule(ctx context.Context, k Kernel, sources fs.FS, progress Progress
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
-	home := filepath.Dir(filepath.Dir(path))
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", fmt.Errorf("the cache: %w", err)
 	}
-	unlock, err := lock(ctx, home+".lock")
+	unlock, err := lock(ctx, filepath.Join(k.dir, "build.lock"))
 	if err != nil {
 		return "", err
 	}

@@ -30,13 +30,9 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 	if err != nil {
 		return "", err
 	}
-	home := filepath.Join(cache, "trees")
-	dir := filepath.Join(home, k.Release+"_"+strings.ReplaceAll(k.Version, ":", "_"))
+	dir := filepath.Join(k.dir, "tree")
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return dir, err
-	}
-	if err := os.MkdirAll(home, 0o755); err != nil {
-		return "", err
 	}
 	progress.report("reading package lists", -1)
 	a, err := newApt(ctx, filepath.Join(cache, "apt", r.series), r)
@@ -50,10 +46,10 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 			return "", err
 		}
 		if pkgs, err = a.closure(ctx, append([]string{headers}, buildTools...)); err != nil {
-			return "", fmt.Errorf("%w\nIf the archive has moved on to a newer kernel, offmap lab fetch %s gets that one.", err, k.Series)
+			return "", fmt.Errorf("%w\nIf the archive has moved on to a newer kernel, offmap lab fetch --update %s gets that one.", err, k.Series)
 		}
 	}
-	tmp, err := os.MkdirTemp(home, ".unpack-")
+	tmp, err := os.MkdirTemp(k.dir, ".unpack-")
 	if err != nil {
 		return "", err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -13,32 +14,55 @@ import (
 	"offmap/internal/lab/wire"
 )
 
+// How long a machine may take to bring up the program, and to report once it
+// has ended. It takes seconds, but computers can be busy.
+const (
+	bootPatience   = 5 * time.Minute
+	reportPatience = 2 * time.Minute
+)
+
+var (
+	errBoot   = fmt.Errorf("%w: not up after %s", ErrKernel, bootPatience)
+	errReport = fmt.Errorf("%w: no report within %s of the program's end", ErrKernel, reportPatience)
+)
+
 // converse relays between the caller and the program until the inside has
-// reported or the machine is gone. It calls ready when the program starts.
-func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (wire.Report, error) {
+// reported or the machine is gone, and calls ready when the program starts.
+// After that the machine is of no more use. The kernel's log is as read
+// inside at the end.
+func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (report wire.Report, log string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	conn := wire.NewConn(m.ports[wire.ControlPort])
 	var (
 		helpers   sync.WaitGroup
 		running   = make(chan struct{})
 		stdinDone = make(chan struct{}, 1)
+		kernelLog strings.Builder
+		stuck     = time.AfterFunc(bootPatience, func() { cancel(errBoot) })
 	)
+	// The end of the context ends the machine, and that ends whoever reads
+	// from it or writes to it.
 	defer helpers.Wait()
 	defer cancel(nil)
-	// The end of the context ends the machine, and that ends Receive.
-	defer context.AfterFunc(ctx, func() { m.cmd.Process.Kill() })()
+	context.AfterFunc(ctx, func() { m.cmd.Process.Kill() })
 	helpers.Go(func() { passSignals(ctx, cancel, cfg, running, conn) })
+	defer func() { stuck.Stop() }()
 
 	for {
 		kind, payload, err := conn.Receive()
 		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				return wire.Report{}, cause
+			switch cause := context.Cause(ctx); cause.(type) {
+			case nil:
+				return report, "", m.lost(cfg.Kernel.Release)
+			case *SignalError:
+				return report, "", cause
+			default:
+				return report, "", fmt.Errorf("kernel %s: %w; the end of its log:%s", cfg.Kernel.Release, cause, tail(m.log(), 12))
 			}
-			return wire.Report{}, m.lost(cfg.Kernel.Release)
 		}
 		switch kind {
 		case wire.Ready:
+			stuck.Stop()
 			ready()
 			close(running)
 			helpers.Go(func() { passInput(ctx, cfg.Stdin, conn, stdinDone) })
@@ -49,22 +73,21 @@ func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (wire
 			}
 		case wire.Stdout:
 			if _, err := cfg.Stdout.Write(payload); err != nil {
-				return wire.Report{}, fmt.Errorf("stdout: %w", err)
+				return report, "", fmt.Errorf("stdout: %w", err)
 			}
 		case wire.Stderr:
 			if _, err := cfg.Stderr.Write(payload); err != nil {
-				return wire.Report{}, fmt.Errorf("stderr: %w", err)
+				return report, "", fmt.Errorf("stderr: %w", err)
 			}
+		case wire.Ended:
+			stuck = time.AfterFunc(reportPatience, func() { cancel(errReport) })
 		case wire.KernelLog:
-			m.mu.Lock()
-			m.kernel.Write(payload)
-			m.mu.Unlock()
+			kernelLog.Write(payload)
 		case wire.Exit:
-			var report wire.Report
 			if err := json.Unmarshal(payload, &report); err != nil {
-				return report, fmt.Errorf("lab machine's report: %w", err)
+				return report, "", fmt.Errorf("lab machine's report: %w", err)
 			}
-			return report, nil
+			return report, kernelLog.String(), nil
 		}
 	}
 }

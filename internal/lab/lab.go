@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -59,6 +60,8 @@ type Config struct {
 	// Terminal gives the program a terminal of the size that it returns;
 	// nil: pipes. It is asked again when SIGWINCH comes through Signals.
 	Terminal func() wire.Terminal
+	// Ready is called when the program starts, if it is there.
+	Ready func()
 	// Signals are passed on to the program. One that comes before the program
 	// runs, and any second one, end the machine.
 	Signals <-chan os.Signal
@@ -72,6 +75,10 @@ const (
 	minMemory = 256 << 20 // below that the kernel can't unpack its initramfs
 	maxCPUs   = 16
 )
+
+// ErrKernel means that nothing that the program said is worth anything: the
+// kernel that it ran on complained, hung or ended.
+var ErrKernel = errors.New("the lab's kernel is not well")
 
 // A Result says how a run went.
 type Result struct {
@@ -109,8 +116,13 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 			return nil, err
 		}
 	}
-	report, err := m.converse(ctx, &cfg, func() { res.Started = time.Since(start) })
-	res.KernelLog = m.log()
+	var report wire.Report
+	report, res.KernelLog, err = m.converse(ctx, &cfg, func() {
+		res.Started = time.Since(start)
+		if cfg.Ready != nil {
+			cfg.Ready()
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +200,7 @@ func (r *Result) Verdict() error {
 	if n := len(said) - most; n > 0 {
 		said = append(said[:most], fmt.Sprintf("and %d more", n))
 	}
-	return fmt.Errorf("the lab's kernel is not well:\n  %s", strings.Join(said, "\n  "))
+	return fmt.Errorf("%w:\n  %s", ErrKernel, strings.Join(said, "\n  "))
 }
 
 // hash is the SHA-256 of a file, in hexadecimal.

@@ -22,9 +22,9 @@ type machine struct {
 	ports  map[string]net.Conn
 	stderr strings.Builder // QEMU's; read it after died
 
-	mu      sync.Mutex
-	console strings.Builder // what the kernel said on its console
-	kernel  strings.Builder // its log as read inside at the end
+	mu         sync.Mutex
+	console    strings.Builder // what the kernel said on its console
+	consoleEnd chan struct{}   // closed when that is all
 
 	closers []io.Closer
 	cancel  context.CancelFunc // ends the workers that don't read a port
@@ -32,7 +32,7 @@ type machine struct {
 }
 
 func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
-	m := &machine{died: make(chan struct{}), ports: map[string]net.Conn{}}
+	m := &machine{died: make(chan struct{}), consoleEnd: make(chan struct{}), ports: map[string]net.Conn{}}
 	defer func() {
 		if err != nil {
 			m.closeAll()
@@ -100,6 +100,7 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 
 // keepConsole keeps what the kernel says on its console.
 func (m *machine) keepConsole(r io.Reader) {
+	defer close(m.consoleEnd)
 	buf := make([]byte, 16<<10)
 	for {
 		n, err := r.Read(buf)
@@ -112,14 +113,10 @@ func (m *machine) keepConsole(r io.Reader) {
 	}
 }
 
-// log is the kernel's log: as read inside at the end, or else what the
-// console has said so far.
+// log is what the kernel has said on its console so far.
 func (m *machine) log() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.kernel.Len() > 0 {
-		return m.kernel.String()
-	}
 	return m.console.String()
 }
 
@@ -141,14 +138,15 @@ func (m *machine) closeAll() {
 // lost says how a machine ended that should still be there.
 func (m *machine) lost(release string) error {
 	<-m.died
-	msg := fmt.Sprintf("the lab machine with kernel %s ended by itself (QEMU: %v)", release, m.cmd.ProcessState)
+	<-m.consoleEnd
+	msg := fmt.Sprintf("the machine with %s ended by itself (QEMU: %v)", release, m.cmd.ProcessState)
 	if s := strings.TrimSpace(m.stderr.String()); s != "" {
 		msg += "\n  " + s
 	}
 	for _, f := range CheckLog(m.log()) {
 		msg += "\n  " + f.Text
 	}
-	return fmt.Errorf("%s\nthe end of its log:%s", msg, tail(m.log(), 25))
+	return fmt.Errorf("%w: %s\nthe end of its log:%s", ErrKernel, msg, tail(m.log(), 25))
 }
 
 // tail quotes the last n lines of a log.

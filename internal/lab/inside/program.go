@@ -46,6 +46,7 @@ func runProgram(spec wire.Spec, conn *wire.Conn) (int, error) {
 		outputs.Go(func() { relay(conn, wire.Stderr, s.err) })
 	}
 	status := reap(pid)
+	conn.Send(wire.Ended, nil)
 	// What it left behind holds its streams and may hold offmap.ko.
 	syscall.Kill(-1, syscall.SIGKILL)
 	reap(0)

@@ -64,6 +64,7 @@ const (
 	StdinDone                  // the last Stdin frame has been taken; only then the next
 	Stdout                     // bytes
 	Stderr                     // bytes
+	Ended                      // the program has ended
 	KernelLog                  // bytes of the kernel's log, at the end
 	Exit                       // Report as JSON, the last frame
 )

@@ -56,22 +56,16 @@ func act(what string, args []string) (int, error) {
 		}
 		fmt.Fprintf(os.Stderr, "%x", h.Sum(nil))
 		return 0, nil
-	case "files": // args[0] to args[1]
-		text, err := os.ReadFile(args[0])
-		if err != nil {
+	case "machine": // copy args[0] to args[1], see that the others exist, scan
+		if err := copyFile(args[1], args[0]); err != nil {
 			return 0, err
 		}
-		if err := os.WriteFile(args[1]+".new", text, 0o644); err != nil {
-			return 0, err
-		}
-		return 0, os.Rename(args[1]+".new", args[1])
-	case "devices":
-		for _, path := range args {
+		for _, path := range args[2:] {
 			if _, err := os.Stat(path); err != nil {
-				return 1, err
+				return 0, err
 			}
 		}
-		return 0, nil
+		return 0, scan()
 	case "wait": // for SIGINT
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, os.Interrupt)
@@ -101,19 +95,23 @@ func act(what string, args []string) (int, error) {
 			return 0, err
 		}
 		return 0, errors.New("survived")
-	case "busy": // keep the module in use
-		f, err := os.Open("/dev/offmap")
-		if err != nil {
-			return 0, err
-		}
-		defer f.Close()
-		return 0, nil
-	case "scan": // before and after planting a canary in four pages
-		return 0, scan()
 	}
 	return 0, fmt.Errorf("don't know how to %s", what)
 }
 
+// copyFile replaces dst by way of another name, as careful programs do.
+func copyFile(dst, src string) error {
+	text, err := os.ReadFile(src)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(dst+".new", text, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(dst+".new", dst)
+}
+
+// scan looks for a canary before and after it is there, on four pages.
 func scan() error {
 	canary, err := exposure.New()
 	if err != nil {
@@ -135,6 +133,6 @@ func scan() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("before %d after %d", before.Pages, after.Pages)
+	fmt.Printf("canary on %d pages, then on %d", before.Pages, after.Pages)
 	return nil
 }
