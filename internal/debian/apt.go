@@ -15,17 +15,21 @@ import (
 
 // apt runs Debian's package tools on lists and caches of our own.
 type apt struct {
-	dir  string // everything that apt reads and writes
-	conf string // its configuration, read after the machine's own
+	dir    string // everything that apt reads and writes
+	conf   string // its configuration, read after the machine's own
+	unlock func()
 }
+
+func (a *apt) close() { a.unlock() }
 
 var keyrings = []string{
 	"/usr/share/keyrings/debian-archive-keyring.gpg",
 	"/usr/share/keyrings/debian-archive-keyring.pgp",
 }
 
-// newApt writes apt's configuration for r below dir.
-func newApt(ctx context.Context, dir string, r release) (*apt, error) {
+// newApt writes apt's configuration for r below dir, which is its own until
+// it is closed.
+func newApt(ctx context.Context, dir string, r release) (_ *apt, err error) {
 	for _, tool := range []string{"apt-get", "apt-cache", "dpkg-deb"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return nil, fmt.Errorf("%s is missing: kernels come from Debian's archive through apt, so this needs Debian or a derivative (with the packages apt and dpkg)", tool)
@@ -42,7 +46,19 @@ func newApt(ctx context.Context, dir string, r release) (*apt, error) {
 			break
 		}
 	}
-	a := &apt{dir: dir, conf: filepath.Join(dir, "apt.conf")}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	unlock, err := lock(ctx, filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			unlock()
+		}
+	}()
+	a := &apt{dir: dir, conf: filepath.Join(dir, "apt.conf"), unlock: unlock}
 	for _, d := range []string{"lists/partial", "cache/archives/partial", "etc"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return nil, err

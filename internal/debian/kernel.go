@@ -147,6 +147,7 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 	if err != nil {
 		return Kernel{}, err
 	}
+	defer a.close()
 	if err := a.update(ctx); err != nil {
 		return Kernel{}, err
 	}

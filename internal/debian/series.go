@@ -25,23 +25,20 @@ type release struct {
 	// pin says that linux packages must come from the last of suites,
 	// which apt would not choose by itself (backports).
 	pin bool
-	// compiler is the package of the compiler that the series is built
-	// with; modules must be built with it too.
-	compiler string
 }
 
 // releases in ascending order; the last one is the newest.
 var releases = []release{
 	{
-		series: "6.1", version: "6.1.", compiler: "gcc-12",
+		series: "6.1", version: "6.1.",
 		suites: []string{"bookworm", "bookworm-updates"}, security: "bookworm-security",
 	},
 	{
-		series: "6.12", version: "6.12.", compiler: "gcc-14",
+		series: "6.12", version: "6.12.",
 		suites: []string{"trixie", "trixie-updates"}, security: "trixie-security",
 	},
 	{
-		series: "7.x", version: "7.", compiler: "gcc-14",
+		series: "7.x", version: "7.",
 		suites:   []string{"trixie", "trixie-updates", "trixie-backports"},
 		security: "trixie-security", pin: true,
 	},

@@ -39,6 +39,7 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 	if err != nil {
 		return "", err
 	}
+	defer a.close()
 	headers := "linux-headers-" + k.Release + "=" + k.Version
 	pkgs, err := a.closure(ctx, append([]string{headers}, buildTools...))
 	if err != nil { // the lists may be older than the kernel, or not there yet
