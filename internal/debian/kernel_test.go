@@ -22,7 +22,7 @@ const (
 	fakeAptGet = `#!/bin/sh
 case "$*" in
 *indextargets*) exit 0 ;;
-*update*) test -e "$ARCHIVE/offline" && { echo "E: no route to the mirror" >&2; exit 100; }; exit 0 ;;
+*update*) echo update >>"$ARCHIVE/log"; test -e "$ARCHIVE/offline" && { echo "E: no route to the mirror" >&2; exit 100; }; exit 0 ;;
 *download*) echo download >>"$ARCHIVE/log"; cp "$ARCHIVE"/*.deb . ;;
 esac
 `
@@ -218,8 +218,8 @@ func TestGetKernelOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if log, _ := os.ReadFile(filepath.Join(dir, "log")); string(log) != "download\n" {
-		t.Errorf("downloads: %q, want one", log)
+	if log, _ := os.ReadFile(filepath.Join(dir, "log")); string(log) != "update\ndownload\n" {
+		t.Errorf("asked the archive for %q, want update and download, once", log)
 	}
 }
 
