@@ -135,7 +135,11 @@ func fetch(ctx context.Context, series string, progress Progress, refresh bool) 
 		}
 	}
 	k, err := fetchLocked(ctx, r, cache, home, progress)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil, ctx.Err() != nil:
+	case refresh:
+		err = fmt.Errorf("kernel debian:%s can't be brought up to date: %w", series, err)
+	default:
 		err = fmt.Errorf("kernel debian:%s is not in the cache (%s) and can't be fetched: %w", series, home, err)
 	}
 	return k, err
