@@ -25,6 +25,8 @@ var (
 	inside = flag.Bool("inside", false, "run the tests that are made for the inside of the lab")
 	kernel = flag.String("kernel", "all", "with -lab: the series to test in, or all")
 	boots  = flag.Int("boots", 1, "how often each boot is made that is compared with others")
+	cpus   = flag.Int("cpus", 2, "processors of the lab machine")
+	words  = flag.String("append", "", "words for the end of the lab kernels' command line")
 	only   = flag.String("only", ".", "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
 )
@@ -66,7 +68,7 @@ func TestLab(t *testing.T) {
 	for _, series := range series() {
 		t.Run(series, func(t *testing.T) {
 			args := []string{
-				"lab", "--kernel", series, "--timeout", "3h", "-v", "--program", self, "--",
+				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", *words, "--timeout", "3h", "-v", "--program", self, "--",
 				"-test.v", "-test.timeout=3h", "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
 			}
 			cmd := exec.Command(offmap, args...)
