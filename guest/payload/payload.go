@@ -42,7 +42,6 @@ var images embed.FS
 var payloads = []Payload{
 	{"hello", "every vCPU says a line", 3},
 	{"kvmclock", "writes the MSRs that make a host write to guest RAM; exits with the number accepted", 0},
-	{"probe", "writes and reads a word in each free page, without stack or output", 3},
 	{"touch", "writes and verifies a pattern over all RAM, on all vCPUs", 3},
 }
 

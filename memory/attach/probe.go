@@ -123,8 +123,11 @@ func runProbe(sys *kvm.System, slots []kvm.Slot) error {
 	return nil
 }
 
-// setProbeState starts the vCPU in 64-bit mode at CPL 3 with IOPL 3, so that
-// the program may use the port.
+// setProbeState starts the vCPU in 64-bit mode at CPL 3, free to use the port:
+// by IOPL 3, and for kvm_pvm, which runs CPL 3 without it, by the I/O
+// permission bitmap of a TSS at address 0. Its page is the PML4, all zeros but
+// for the first entry, which reads as a bitmap at offset 0 that allows
+// probePort (Intel SDM vol. 1, 19.5.2).
 func setProbeState(cpu *kvm.VCPU) error {
 	s, err := cpu.SRegs()
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package boot puts into guest RAM what a guest needs before its first
 // instruction, and says how its vCPUs must start: a Linux kernel with its
 // boot parameters and firmware tables (Linux), or one of our bare payloads
-// (Payload, Probe).
+// (Payload).
 //
 // It knows nothing of KVM: guest RAM is written through memory.Guest, and the
 // CPU state is plain data. Kernel, initrd and payload images are untrusted;

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"offmap/guest/payload"
 	"offmap/memory"
 )
 
@@ -99,45 +98,5 @@ func TestPayloadErrors(t *testing.T) {
 				t.Errorf("got %v, want %q in it", err, tt.want)
 			}
 		})
-	}
-}
-
-func TestProbe(t *testing.T) {
-	p, err := payload.Lookup("probe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, pages := range []uint64{ProbePages, 8, 512} {
-		g := newSparse(t, memory.Region{Size: pages * pageSize})
-		c, err := Probe(g)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(g.bytes(t, memory.GPA(c.RIP), len(p.Image())), p.Image()) {
-			t.Error("the probe isn't where it starts")
-		}
-		if c.RSI != pages*pageSize || c.RDI != 4*pageSize || c.CS.DPL != 3 {
-			t.Errorf("touches %#x to %#x at ring %d", c.RDI, c.RSI, c.CS.DPL)
-		}
-		for at := range g.pages {
-			if uint64(at) >= c.RDI {
-				t.Errorf("wrote at %s, which the probe touches", at)
-			}
-		}
-		for _, a := range []uint64{c.RIP, c.RDI, c.RSI - 1} {
-			if phys, user, ok := g.translate(t, c, a); !ok || phys != a || !user {
-				t.Errorf("%#x maps to %#x, user %v, %v", a, phys, user, ok)
-			}
-		}
-	}
-	for name, g := range map[string]*sparse{
-		"four pages":  newSparse(t, memory.Region{Size: 4 * pageSize}),
-		"two regions": newSparse(t, memory.Region{Size: 8 * pageSize}, memory.Region{Start: 1 << 20, Size: pageSize}),
-		"not from 0":  newSparse(t, memory.Region{Start: pageSize, Size: 8 * pageSize}),
-		"over 1 GiB":  newSparse(t, memory.Region{Size: 1<<30 + pageSize}),
-	} {
-		if _, err := Probe(g); err == nil {
-			t.Errorf("%s: no error", name)
-		}
 	}
 }
