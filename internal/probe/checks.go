@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/sys/unix"
-
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -114,45 +112,50 @@ func checkGuard(sys *kvm.System) Check {
 	return c
 }
 
+// trySecret makes secret RAM of size bytes and frees it again, untouched.
+func trySecret(size uint64) error {
+	layout, err := memory.LayoutOf(memory.Region{Size: size &^ (memory.PageSize - 1)})
+	if err != nil {
+		return err
+	}
+	ram, err := memory.New(memory.Secret, layout)
+	if err != nil {
+		return err
+	}
+	return ram.Close()
+}
+
 func checkSecret() Check {
-	c := Check{Name: "memfd-secret"}
-	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
+	c := Check{Name: "memfd-secret", Status: OK, Detail: "memfd_secret works"}
+	err := trySecret(memory.PageSize)
+	if err == nil {
+		return c
+	}
+	c.Status, c.Detail = Fail, err.Error()
 	switch {
-	case err == nil:
-		unix.Close(fd)
-		c.Status, c.Detail = OK, "memfd_secret works"
-	case !errors.Is(err, unix.ENOSYS):
-		c.Status, c.Detail = Fail, fmt.Sprintf("memfd_secret: %v", err)
-	case unix.Access("/sys/module/secretmem/parameters/enable", unix.F_OK) == nil:
-		c.Status, c.Detail = Fail, memory.ErrSecretDisabled.Error()
+	case errors.Is(err, memory.ErrSecretDisabled):
 		c.Fix = "add secretmem.enable=1 to GRUB_CMDLINE_LINUX in /etc/default/grub, update-grub, reboot"
-	default:
-		c.Status, c.Detail = Fail, memory.ErrSecretAbsent.Error()
+	case errors.Is(err, memory.ErrSecretAbsent):
 		c.Fix = "boot a distribution kernel, 5.14 or newer"
 	}
 	return c
 }
 
-// checkMemlock makes secret RAM of the size wanted, without touching it.
+// checkMemlock makes secret RAM of the size wanted.
 func checkMemlock(size uint64, secret bool) Check {
 	c := Check{Name: "memlock"}
-	layout, err := memory.NewLayout(size)
-	if err == nil && secret {
-		var ram *memory.RAM
-		if ram, err = memory.New(memory.Secret, layout); err == nil {
-			ram.Close()
-		}
-	}
-	switch {
-	case err == nil && !secret:
+	if !secret {
 		c.Status, c.Detail = Skip, "no memfd_secret"
-	case err == nil:
+		return c
+	}
+	err := trySecret(size)
+	if err == nil {
 		c.Status, c.Detail = OK, fmt.Sprintf("%d MiB of secret memory are allowed", size>>20)
-	default:
-		c.Status, c.Detail = Fail, err.Error()
-		if errors.Is(err, memory.ErrMemlock) {
-			c.Fix = fmt.Sprintf("sudo prlimit --pid $$ --memlock=%d:%d", size, size)
-		}
+		return c
+	}
+	c.Status, c.Detail = Fail, err.Error()
+	if errors.Is(err, memory.ErrMemlock) {
+		c.Fix = fmt.Sprintf("sudo prlimit --pid $$ --memlock=%d:%d", size, size)
 	}
 	return c
 }
