@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"sync"
 )
 
@@ -21,4 +23,29 @@ func (s *syncBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
+}
+
+// prefixed prints whole lines on stdout as they come, each with a prefix, for
+// processes that run side by side. One goroutine writes to it.
+type prefixed struct {
+	prefix string
+	line   []byte
+}
+
+func (w *prefixed) Write(p []byte) (int, error) {
+	w.line = append(w.line, p...)
+	for {
+		line, rest, whole := bytes.Cut(w.line, []byte("\n"))
+		if !whole {
+			return len(p), nil
+		}
+		fmt.Fprintf(os.Stdout, "%s%s\n", w.prefix, line)
+		w.line = rest
+	}
+}
+
+func (w *prefixed) flush() {
+	if len(w.line) > 0 {
+		w.Write([]byte("\n"))
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"offmap/internal/debian"
+	"offmap/internal/lab"
 )
 
 var (
@@ -25,7 +26,7 @@ var (
 	inside = flag.Bool("inside", false, "run the tests that are made for the inside of the lab")
 	kernel = flag.String("kernel", "all", "with -lab: the series to test in, or all")
 	boots  = flag.Int("boots", 1, "how often each boot is made that is compared with others")
-	cpus   = flag.Int("cpus", 2, "processors of the lab machine")
+	cpus   = flag.Int("cpus", lab.DefaultCPUs, "processors of the lab machine")
 	words  = flag.String("append", "", "words for the end of the lab kernels' command line")
 	only   = flag.String("only", ".", "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
@@ -73,8 +74,14 @@ func TestLab(t *testing.T) {
 			}
 			cmd := exec.Command(offmap, args...)
 			cmd.Dir = dir
-			cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-			if err := cmd.Run(); err != nil {
+			out := &prefixed{prefix: series + ": "}
+			cmd.Stdout, cmd.Stderr = out, out
+			if *boots == 1 {
+				t.Parallel() // each kernel has one processor to run on
+			}
+			err := cmd.Run()
+			out.flush()
+			if err != nil {
 				t.Fatalf("offmap %s: %v", strings.Join(args, " "), err)
 			}
 		})
