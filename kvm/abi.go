@@ -30,7 +30,6 @@ const (
 	kvmSetRegs           = 0x4090ae82 // 4.12
 	kvmGetSRegs          = 0x8138ae83 // 4.13
 	kvmSetSRegs          = 0x4138ae84 // 4.14
-	kvmSetMSRs           = 0x4008ae89 // 4.19
 	kvmSetCPUID2         = 0x4008ae90 // 4.20
 	kvmGetMPState        = 0x8004ae98 // 4.38
 	kvmSetMPState        = 0x4004ae99 // 4.39

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -55,9 +56,7 @@ func (p preader) ReadAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-func parseStats(r interface {
-	ReadAt([]byte, int64) (int, error)
-}) (Stats, error) {
+func parseStats(r io.ReaderAt) (Stats, error) {
 	le := binary.LittleEndian
 	var h [statsHeader]byte
 	if _, err := r.ReadAt(h[:], 0); err != nil {

@@ -18,7 +18,7 @@ as_root() {
 	fi
 }
 
-# major COMMAND...: the first number of the version that COMMAND prints.
+# version COMMAND...: the first number of the version that COMMAND prints.
 version() { "$@" 2>/dev/null | grep -oE '[0-9]+\.[0-9]+' | head -n 1 || true; }
 at_least() { [ -n "$1" ] && [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
@@ -28,7 +28,7 @@ have_go() { at_least "$(version env -C / GOTOOLCHAIN=local go version)" 1.21; }
 have_qemu() { at_least "$(version qemu-system-x86_64 --version)" 10.0; }
 have_cc() { command -v cc >/dev/null && command -v as >/dev/null && [ -e /usr/include/linux/kvm.h ] && [ -e /usr/include/stdio.h ]; }
 
-# install PACKAGE...: from the machine's own sources, and on Debian 12, where
+# install_packages PACKAGE...: from the machine's own sources, and on Debian 12, where
 # Go and QEMU are too old, from its backports, whose list is read for this
 # call only: the machine's sources stay as they are.
 install_packages() {

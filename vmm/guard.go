@@ -26,9 +26,14 @@ var paravirtualMSRs = []kvm.MSRRange{
 	{Base: 0x40000000, Count: 0x1200},
 }
 
+// unguarded refuses a host that can't enforce what the guard needs.
+func unguarded(err error) error {
+	return fmt.Errorf("refused to run with guest RAM off the direct map, since a guest could crash this host (Linux 5.10 or newer guards against it): %w", err)
+}
+
 func guardVM(vm *kvm.VM) error {
 	if err := vm.DenyMSRs(paravirtualMSRs...); err != nil {
-		return fmt.Errorf("refused to run with guest RAM off the direct map, since a guest could crash this host (Linux 5.11 or newer guards against it): %w", err)
+		return unguarded(err)
 	}
 	return nil
 }
@@ -37,7 +42,7 @@ func guardVM(vm *kvm.VM) error {
 // out. It comes after the vCPU's CPUID is set.
 func guardCPU(vm *kvm.VM, c *kvm.VCPU) error {
 	if err := c.EnableCap(kvm.CapEnforcePVFeatures, 1); err != nil {
-		return fmt.Errorf("refused to run with guest RAM off the direct map, since a guest could crash this host (Linux 5.10 or newer guards against it): %w", err)
+		return unguarded(err)
 	}
 	if has, err := vm.Check(kvm.CapHyperVEnforceCPUID); err != nil || has == 0 {
 		return err

@@ -104,7 +104,7 @@ func checkGuard(sys *kvm.System) Check {
 	}{{kvm.CapMSRFilter, "KVM_CAP_X86_MSR_FILTER"}, {kvm.CapEnforcePVFeatures, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"}} {
 		if n, err := sys.Check(x.c); err != nil || n == 0 {
 			c.Status, c.Detail = Fail, "KVM lacks "+x.name+", without which a guest could crash the host"
-			c.Fix = "use Linux 5.11 or newer"
+			c.Fix = "use Linux 5.10 or newer"
 			return c
 		}
 	}
