@@ -1,0 +1,186 @@
+package window
+
+import (
+	"slices"
+	"time"
+
+	"offmap/memory"
+)
+
+// maxBatch is how many pages are evicted at once, at most. A fault that finds
+// no room waits for one batch.
+const maxBatch = 32
+
+// coolShare is the part of the frames, as a divisor, that are kept cool while
+// pages are being evicted.
+const coolShare = 8
+
+// batch is the evictor's work space, so that it doesn't allocate.
+type batch struct {
+	pages  []uint32
+	stored [maxBatch]bool
+	wake   []uint32
+}
+
+// reserve is how many frames are kept free, so that a fault finds one and a
+// walk a few fills' worth.
+func (w *Window) reserve() int {
+	return max(1, min(4*int(w.walks.most), w.frames.limit()/8))
+}
+
+// callEvictor wakes the evictor. It doesn't wait for it.
+func (w *Window) callEvictor() {
+	select {
+	case w.need <- struct{}{}:
+	default: // it has been called already
+	}
+}
+
+// evictAhead evicts before faults have to, and what hasn't been used for long.
+func (w *Window) evictAhead() {
+	var ticks <-chan time.Time
+	if w.cfg.Age > 0 {
+		// A page that isn't used is cool after one to two ticks and gone
+		// after one to two more.
+		t := time.NewTicker(max(w.cfg.Age/4, time.Millisecond))
+		defer t.Stop()
+		ticks = t.C
+	}
+	for {
+		var err error
+		select {
+		case <-w.done:
+			return
+		case <-w.need:
+			for n := 1; n > 0 && err == nil; {
+				n, err = w.evict(false)
+			}
+		case <-ticks:
+			w.mu.Lock()
+			w.frames.tick()
+			w.mu.Unlock()
+			for n := 1; n > 0 && err == nil; {
+				n, err = w.evict(true)
+			}
+		}
+		if err != nil {
+			w.fail(err)
+			return
+		}
+	}
+}
+
+// evict unmaps a batch of pages that are the next to go and gives a batch of
+// frames back. It returns how many pages it did something with: 0 where the
+// reserve is full or, with old, where all pages are young.
+func (w *Window) evict(old bool) (n int, err error) {
+	w.evicting.Lock()
+	defer w.evicting.Unlock()
+	b := &w.batch
+
+	w.mu.Lock()
+	want := w.reserve() - w.frames.room()
+	if w.err != nil || want <= 0 && !old {
+		w.mu.Unlock()
+		return 0, w.err
+	}
+	want = min(want, maxBatch)
+	b.pages = b.pages[:0]
+	for len(b.pages) < maxBatch && (old || w.frames.count[cool] < w.frames.limit()/coolShare+want) {
+		page, ok := w.frames.chill(old)
+		if !ok {
+			break
+		}
+		b.pages = append(b.pages, page)
+	}
+	w.mu.Unlock()
+	n = len(b.pages)
+	for lo, hi := range b.runs() {
+		if err := w.view.unmap(uint64(lo)*memory.PageSize, uint64(hi-lo)*memory.PageSize); err != nil {
+			return n, err
+		}
+	}
+
+	w.mu.Lock()
+	b.pages = b.pages[:0]
+	for len(b.pages) < maxBatch && (old || len(b.pages) < want) {
+		page, ok := w.frames.victim(old)
+		if !ok {
+			break
+		}
+		b.pages = append(b.pages, page)
+	}
+	slices.Sort(b.pages)
+	for i, page := range b.pages {
+		b.stored[i] = w.stored.has(page)
+	}
+	w.mu.Unlock()
+	for i, page := range b.pages {
+		if b.stored[i], err = w.view.save(page, b.stored[i]); err != nil {
+			return n, err
+		}
+	}
+	for lo, hi := range b.runs() {
+		if err := wipe(pages(w.view.alias, lo, hi)); err != nil {
+			return n, err
+		}
+		if err := w.view.punch(lo, hi); err != nil {
+			return n, err
+		}
+	}
+	return n + len(b.pages), w.evicted(b)
+}
+
+// evicted takes the frames of a batch off the books.
+func (w *Window) evicted(b *batch) error {
+	b.wake = b.wake[:0]
+	w.mu.Lock()
+	w.counts.Evicted += uint64(len(b.pages))
+	for i, page := range b.pages {
+		if b.stored[i] {
+			w.stored.add(page)
+		}
+		if w.frames.drop(page) {
+			b.wake = append(b.wake, page)
+		}
+	}
+	w.settled.Broadcast()
+	w.mu.Unlock()
+	for _, page := range b.wake {
+		if err := w.faults.Wake(uint64(page)*memory.PageSize, memory.PageSize); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// save copies a page that KVM can't use from its frame to the store, and
+// reports whether the store has it now. A page of zeros that the store has
+// never had stays out of it: an untouched page of it reads as zeros, and a
+// first touch is the dearest thing that secret memory does.
+func (v *view) save(page uint32, stored bool) (bool, error) {
+	frame := pages(v.alias, page, page+1)
+	if !stored && isZero(frame) {
+		return false, nil
+	}
+	return true, move(pages(v.store, page, page+1), frame)
+}
+
+// runs yields the runs of pages that follow each other, [lo, hi), and sorts
+// the pages for that.
+func (b *batch) runs() func(yield func(lo, hi uint32) bool) {
+	slices.Sort(b.pages)
+	return func(yield func(lo, hi uint32) bool) {
+		for i := 0; i < len(b.pages); {
+			lo := b.pages[i]
+			n := 1
+			for i+n < len(b.pages) && b.pages[i+n] == lo+uint32(n) {
+				n++
+			}
+			if !yield(lo, lo+uint32(n)) {
+				return
+			}
+			i += n
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package window
+
+import (
+	"fmt"
+	"math"
+
+	"offmap/memory"
+)
+
+// Layout is the list of RAM regions.
+func (w *Window) Layout() memory.Layout { return w.layout }
+
+// ReadAt copies guest memory at address off into p. It makes nothing resident.
+func (w *Window) ReadAt(p []byte, off int64) (int, error) {
+	return w.access("read", p, off, w.read)
+}
+
+// WriteAt copies p to guest memory at address off. It makes nothing resident.
+func (w *Window) WriteAt(p []byte, off int64) (int, error) {
+	return w.access("write", p, off, w.write)
+}
+
+// access splits a device's access into pages.
+func (w *Window) access(op string, p []byte, off int64, page func(p []byte, at uint64) error) (n int, err error) {
+	gpa := memory.GPA(off)
+	if off < 0 {
+		gpa = math.MaxUint64
+	}
+	if !w.layout.Contains(gpa, uint64(len(p))) {
+		return 0, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, len(p), gpa, memory.ErrHole)
+	}
+	for n < len(p) {
+		at, _, _ := w.layout.Find(gpa + memory.GPA(n))
+		k := min(len(p)-n, int(memory.PageSize-at%memory.PageSize))
+		if err := page(p[n:n+k], at); err != nil {
+			return n, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, len(p), gpa, err)
+		}
+		n += k
+	}
+	return n, nil
+}
+
+// read copies from within one page at backend offset at.
+func (w *Window) read(p []byte, at uint64) error {
+	page := uint32(at / memory.PageSize)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, err := w.await(page)
+	switch {
+	case err != nil:
+		return err
+	case s != absent:
+		return move(p, w.view.alias[at:at+uint64(len(p))])
+	case w.stored.has(page):
+		return move(p, w.view.store[at:at+uint64(len(p))])
+	}
+	clear(p) // the store hasn't been touched there, and isn't for a read
+	return nil
+}
+
+// write copies to within one page at backend offset at.
+func (w *Window) write(p []byte, at uint64) error {
+	page := uint32(at / memory.PageSize)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s, err := w.await(page)
+	switch {
+	case err != nil:
+		return err
+	case s != absent:
+		return move(w.view.alias[at:at+uint64(len(p))], p)
+	}
+	w.stored.add(page)
+	return move(w.view.store[at:at+uint64(len(p))], p)
+}
+
+// await returns the state of a page once it isn't busy. mu is held.
+func (w *Window) await(page uint32) (state, error) {
+	for {
+		if w.err != nil {
+			return absent, w.err
+		}
+		if s := w.frames.state(page); s != busy {
+			return s, nil
+		}
+		w.settled.Wait()
+	}
+}

@@ -1,0 +1,152 @@
+package window
+
+import (
+	"time"
+
+	"offmap/memory"
+	"offmap/memory/uffd"
+)
+
+// thread answers faults.
+type thread struct {
+	w         *Window
+	events    uffd.Faults
+	latencies latencies
+}
+
+// serve answers faults until the window closes or fails.
+func (t *thread) serve() {
+	w := t.w
+	for {
+		stopped, err := w.faults.Wait(w.stop)
+		if stopped {
+			return
+		}
+		if err == nil {
+			err = w.faults.Read(&t.events)
+		}
+		start := time.Now()
+		for i := 0; i < t.events.Len() && err == nil; i++ {
+			if off, ok := w.faults.At(&t.events, i); ok {
+				err = w.answer(uint32(off / memory.PageSize))
+				t.latencies.add(time.Since(start))
+			}
+		}
+		if err != nil {
+			w.fail(err)
+			return
+		}
+	}
+}
+
+// answer makes a page that the guest has faulted on usable.
+//
+// Whoever waits for the page when it is mapped is woken by that. So a fault on
+// a page that is busy needs an answer of its own only if the page doesn't end
+// up mapped, which want takes care of.
+func (w *Window) answer(page uint32) error {
+	w.mu.Lock()
+	w.counts.Faults++
+	for {
+		switch {
+		case w.err != nil:
+			w.mu.Unlock()
+			return w.err
+		case w.frames.state(page) == busy:
+			w.frames.want(page)
+			w.mu.Unlock()
+			return nil
+		case w.frames.state(page) != absent:
+			w.counts.Rescues++
+			w.frames.hold(page)
+			w.mu.Unlock()
+			return w.mapPages(page, page+1)
+		case w.frames.room() > 0:
+			r := w.plan(page)
+			w.mu.Unlock()
+			return w.fill(r)
+		}
+		w.mu.Unlock()
+		n, err := w.evict(false)
+		if err != nil {
+			return err
+		}
+		w.mu.Lock()
+		// All frames are busy: one of them will settle.
+		for n == 0 && w.err == nil && w.frames.room() == 0 && w.frames.count[busy] == w.frames.limit() {
+			w.settled.Wait()
+		}
+	}
+}
+
+// run is pages [lo, hi), at most 64 of them; stored has a bit for each that
+// the store has.
+type run struct {
+	lo, hi uint32
+	stored uint64
+}
+
+// plan takes frames for a page that has faulted and for its neighbours, as
+// far as the guest walks there, they are absent, and there is room. mu is held.
+func (w *Window) plan(page uint32) run {
+	lo, hi := w.walks.next(page)
+	hi = min(hi, uint32(w.view.size/memory.PageSize))
+	r := run{lo: page, hi: page}
+	free := func(p uint32) bool { return w.frames.room() > 0 && w.frames.state(p) == absent }
+	for r.hi < hi && free(r.hi) {
+		w.frames.take(r.hi)
+		r.hi++
+	}
+	for r.lo > lo && free(r.lo-1) {
+		r.lo--
+		w.frames.take(r.lo)
+	}
+	for p := r.lo; p < r.hi; p++ {
+		if w.stored.has(p) {
+			r.stored |= 1 << (p - r.lo)
+		}
+	}
+	w.counts.Filled += uint64(r.hi - r.lo)
+	return r
+}
+
+// fill gives busy pages their contents, and maps them.
+func (w *Window) fill(r run) error {
+	for p := r.lo; p < r.hi; {
+		// As many at once as are alike.
+		n := uint32(1)
+		have := r.stored>>(p-r.lo)&1 != 0
+		for p+n < r.hi && (r.stored>>(p+n-r.lo)&1 != 0) == have {
+			n++
+		}
+		var err error
+		if have {
+			err = move(pages(w.view.alias, p, p+n), pages(w.view.store, p, p+n))
+		} else {
+			err = touch(pages(w.view.alias, p, p+n))
+		}
+		if err != nil {
+			return err
+		}
+		p += n
+	}
+	return w.mapPages(r.lo, r.hi)
+}
+
+// mapPages maps busy pages for KVM and wakes who waits for them.
+func (w *Window) mapPages(lo, hi uint32) error {
+	if err := w.faults.Continue(uint64(lo)*memory.PageSize, uint64(hi-lo)*memory.PageSize); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	for p := lo; p < hi; p++ {
+		w.frames.settle(p, mapped)
+	}
+	w.settled.Broadcast()
+	tight := w.frames.room() < w.reserve()/2
+	w.mu.Unlock()
+	if tight {
+		w.callEvictor()
+	}
+	return nil
+}

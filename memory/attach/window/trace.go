@@ -1,0 +1,48 @@
+package window
+
+import (
+	"bufio"
+	"compress/gzip"
+	"encoding/binary"
+	"io"
+)
+
+// traceMagic begins a trace, inside its compression. After it come the number
+// of pages of the guest, as an unsigned varint (encoding/binary), and for each
+// reference to a page how far it is from the one before, as a signed varint,
+// the first from page 0. The file is one gzip stream, whose checksum and end
+// tell that all of it is there.
+const traceMagic = "offmap trace 1\n"
+
+// trace is the pages of a guest in the order that it was seen to use them, for
+// the comparison of policies. It is kept in memory, for a few million of them,
+// and written at the end: add is called under the pager's lock.
+type trace struct {
+	pages uint32 // of the guest
+	refs  []uint32
+}
+
+// newTrace has space for a boot of Linux without having to grow.
+func newTrace(pages int) *trace {
+	return &trace{uint32(pages), make([]uint32, 0, 1<<20)}
+}
+
+func (t *trace) add(page uint32) { t.refs = append(t.refs, page) }
+
+// write writes the trace, compressed.
+func (t *trace) write(w io.Writer) error {
+	z, _ := gzip.NewWriterLevel(w, gzip.BestCompression)
+	b := bufio.NewWriter(z) // keeps the first error, and Flush returns it
+	b.WriteString(traceMagic)
+	var v [binary.MaxVarintLen64]byte
+	b.Write(v[:binary.PutUvarint(v[:], uint64(t.pages))])
+	last := int64(0)
+	for _, p := range t.refs {
+		b.Write(v[:binary.PutVarint(v[:], int64(p)-last)])
+		last = int64(p)
+	}
+	if err := b.Flush(); err != nil {
+		return err
+	}
+	return z.Close()
+}

@@ -1,0 +1,222 @@
+// Package window keeps guest RAM in secret memory and lets KVM have copies of
+// only a bounded number of its pages at a time, in ordinary frames: the
+// window. It needs no kernel module.
+//
+// KVM's slots are a mapping of a memfd that starts without a page. The guest's
+// access to a page that isn't there stops its vCPU and becomes an event
+// (userfaultfd); the pager copies the page from the secret store into a frame
+// of the memfd, by way of a second mapping, and maps it for KVM. Before the
+// frames run out it takes the pages that were of least use away from KVM,
+// copies them back, wipes their frames and frees them.
+//
+// What is promised: at no instant are there more frames than the bound, those
+// being filled and evicted included; a frame is wiped before it is freed, on
+// every way out, for which a guardian process stands by; no frame is swapped.
+//
+// Locks: evicting before mu. Everything in Window below mu is mu's; system
+// calls are made without it, on pages that are busy. Only a holder of evicting
+// unmaps pages from KVM, so that a page which it finds cool is unmapped.
+package window
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+	"offmap/memory/uffd"
+)
+
+// MinSize is the smallest window in bytes that makes progress.
+//
+// An instruction completes only with all pages mapped that it needs at once:
+// code, operands and stack, descriptor tables, each of which can straddle two
+// pages, and the guest's page tables for each of them.
+const MinSize = 256 << 10
+
+// Config describes a window.
+type Config struct {
+	Size uint64 // the bound in bytes, whole pages, at least MinSize
+	// Age, if not 0, is for how long a page that the guest doesn't use stays
+	// in the window, even if there is room.
+	Age time.Duration
+	// Threads answer faults. At least 1.
+	Threads int
+	// Failed is called at most once, from a goroutine of the window's, when
+	// it can't go on: the guest's accesses then end in EFAULT. It may be nil.
+	Failed func(error)
+}
+
+// Window is guest RAM behind a window. It implements memory.Guest.
+type Window struct {
+	ram    *memory.RAM
+	layout memory.Layout
+	cfg    Config
+	view   *view
+	faults *uffd.Range
+	stop   int           // an eventfd: readable once the window closes
+	done   chan struct{} // closed then
+
+	threads []*thread
+	work    sync.WaitGroup
+	need    chan struct{} // wakes the evictor
+	broken  sync.Once
+	close   sync.Once
+	closed  error
+
+	evicting sync.Mutex
+	batch    batch
+
+	mu      sync.Mutex
+	settled sync.Cond // a page has stopped being busy
+	frames  *frames
+	walks   streams
+	stored  bitmap // pages that the store has been written
+	err     error  // why the window failed
+	counts  Counts
+}
+
+// Counts is what a window has done, in pages but for Faults and Rescues.
+type Counts struct {
+	Faults  uint64 // faults answered
+	Rescues uint64 // of those, by mapping a frame that was still there
+	Filled  uint64
+	Evicted uint64
+}
+
+// Open makes a window on ram, which is secret memory and stays the caller's.
+// Errors wrap uffd.ErrDenied or uffd.ErrUnsupported where that is the matter. A
+// failure leaves nothing behind.
+func Open(ram *memory.RAM, cfg Config) (*Window, error) {
+	size := ram.Layout().Size()
+	if cfg.Size < MinSize || cfg.Size%memory.PageSize != 0 {
+		return nil, fmt.Errorf("a window of %d bytes: it takes whole pages, and at least %d KiB", cfg.Size, MinSize>>10)
+	}
+	limit := min(cfg.Size, size) / memory.PageSize
+	w := &Window{
+		ram: ram, layout: ram.Layout(), cfg: cfg, stop: -1, done: make(chan struct{}), need: make(chan struct{}, 1),
+		frames: newFrames(int(size/memory.PageSize), int(limit)),
+		stored: newBitmap(size / memory.PageSize),
+	}
+	w.walks.most = uint32(max(1, min(64, limit/64)))
+	w.settled.L = &w.mu
+	w.batch.pages, w.batch.wake = make([]uint32, 0, maxBatch), make([]uint32, 0, maxBatch)
+	if err := w.open(); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func (w *Window) open() (err error) {
+	if w.view, err = openView(w.ram); err != nil {
+		return err
+	}
+	if err := w.view.checkFrames(); err != nil {
+		return err
+	}
+	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return os.NewSyscallError("eventfd", err)
+	}
+	if w.faults, err = uffd.Open(w.view.base(), w.view.size); err != nil {
+		return err
+	}
+	for range max(1, w.cfg.Threads) {
+		t := &thread{w: w}
+		w.threads = append(w.threads, t)
+		w.work.Go(t.serve)
+	}
+	w.work.Go(w.evictAhead)
+	return nil
+}
+
+// Close ends the window: all frames are wiped and freed. KVM has let go of the
+// memory before. What guest RAM held is gone; the store keeps what it has.
+func (w *Window) Close() error {
+	w.close.Do(func() {
+		var errs []error
+		if w.stop >= 0 {
+			one := [8]byte{1}
+			if _, err := unix.Write(w.stop, one[:]); err != nil {
+				errs = append(errs, os.NewSyscallError("write to eventfd", err))
+			}
+			close(w.done)
+			w.work.Wait()
+		}
+		if w.view != nil {
+			errs = append(errs, w.view.scrub())
+		}
+		if w.faults != nil {
+			errs = append(errs, w.faults.Close())
+		}
+		if w.view != nil {
+			errs = append(errs, w.view.close())
+		}
+		if w.stop >= 0 {
+			errs = append(errs, os.NewSyscallError("close of eventfd", unix.Close(w.stop)))
+		}
+		w.closed = errors.Join(errs...)
+	})
+	return w.closed
+}
+
+// fail ends the window's service. Faults that nobody answers any more are
+// answered by taking the memory away: vCPUs that wait come back with EFAULT.
+func (w *Window) fail(err error) {
+	w.broken.Do(func() {
+		w.mu.Lock()
+		w.err = err
+		w.settled.Broadcast()
+		w.mu.Unlock()
+		err = errors.Join(err, w.view.revoke(), w.faults.Wake(0, w.view.size))
+		if w.cfg.Failed != nil {
+			w.cfg.Failed(fmt.Errorf("window: %w", err))
+		}
+	})
+}
+
+// Held returns how much guest RAM is in ordinary frames now, and the most that
+// ever was, in bytes: pages on their way in and out are counted.
+func (w *Window) Held() (now, peak uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return uint64(w.frames.used) * memory.PageSize, uint64(w.frames.peak) * memory.PageSize
+}
+
+// Populated returns how much guest RAM has memory behind it, in the store or
+// in the window, in bytes.
+func (w *Window) Populated() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var n uint64
+	for p := range uint32(w.view.size / memory.PageSize) {
+		if w.stored.has(p) || w.frames.state(p) != absent {
+			n++
+		}
+	}
+	return n * memory.PageSize
+}
+
+// Counts returns what was done so far.
+func (w *Window) Counts() Counts {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts
+}
+
+// Latency returns the quantiles q of the time from a fault's event to the
+// wake-up of who took it. The guest has stopped before.
+func (w *Window) Latency(q ...float64) []time.Duration {
+	var all latencies
+	for _, t := range w.threads {
+		all.merge(&t.latencies)
+	}
+	var d []time.Duration
+	for _, q := range q {
+		d = append(d, all.quantile(q))
+	}
+	return d
+}

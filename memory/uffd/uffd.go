@@ -1,0 +1,211 @@
+// Package uffd is userfaultfd(2) for one range of shared memory: page faults
+// in the range stop the thread that took them and become events, until
+// somebody maps the page.
+//
+// It covers what a pager of shmem (memfd) memory needs: missing faults, where
+// the file has no page, and minor faults, where it has one that isn't mapped;
+// both are resolved by mapping the file's page (Continue). Offsets are in
+// bytes from the start of the range. See Documentation/admin-guide/mm/userfaultfd.rst.
+//
+// The memory must never be touched by Go code: the thread that takes a fault
+// stops until the fault is answered, the garbage collector can't stop such a
+// goroutine, and a pager written in Go would wait for the garbage collector.
+package uffd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Device gives descriptors to whoever may open it (Linux 6.1).
+const Device = "/dev/userfaultfd"
+
+// Errors that Open wraps.
+var (
+	// ErrDenied: no right to the faults that the kernel takes itself, which
+	// KVM's are.
+	ErrDenied = errors.New("no right to use userfaultfd for the kernel's own faults")
+	// ErrUnsupported: the kernel has no userfaultfd, or not for minor
+	// faults on shared memory (Linux 5.14).
+	ErrUnsupported = errors.New("this kernel's userfaultfd can't do what is needed (it takes Linux 5.14 or newer, built with CONFIG_USERFAULTFD)")
+)
+
+// FixDenied says how to get the right that ErrDenied speaks of.
+const FixDenied = "run as root (CAP_SYS_PTRACE), or let your group have " + Device +
+	" (sudo chgrp kvm " + Device + " && sudo chmod 660 " + Device + "), or `sudo sysctl vm.unprivileged_userfaultfd=1`"
+
+// Range is memory whose faults come to this process.
+type Range struct {
+	fd   int
+	base uintptr
+	size uint64
+}
+
+// Open makes a descriptor for faults and registers memory with it, size bytes
+// at base: a shared mapping of a memfd, page-aligned, that stays mapped until
+// the Range is closed. base is not Go memory.
+func Open(base uintptr, size uint64) (*Range, error) {
+	fd, err := open()
+	if err != nil {
+		return nil, err
+	}
+	r := &Range{fd: fd, base: base, size: size}
+	if err := r.register(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// open asks the system call, which takes CAP_SYS_PTRACE or the sysctl, and
+// then the device, which takes the right to open it.
+func open() (int, error) {
+	const flags = unix.O_CLOEXEC | unix.O_NONBLOCK
+	fd, err := userfaultfd(flags)
+	if err == nil {
+		return fd, nil
+	}
+	if errors.Is(err, unix.ENOSYS) {
+		return -1, fmt.Errorf("userfaultfd: %w: %w", ErrUnsupported, err)
+	}
+	dev, derr := unix.Open(Device, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if derr != nil {
+		return -1, fmt.Errorf("%w: userfaultfd: %w; open %s: %w", ErrDenied, err, Device, derr)
+	}
+	defer unix.Close(dev)
+	if fd, err = ioctl(dev, ioctlNew, flags); err != nil {
+		return -1, fmt.Errorf("ioctl USERFAULTFD_IOC_NEW on %s: %w", Device, err)
+	}
+	return fd, nil
+}
+
+// register agrees on the API and puts the range under it.
+func (r *Range) register() error {
+	api := apiArg{api: apiVersion, features: featureMissingShmem | featureMinorShmem}
+	if err := ioctlStruct(r.fd, ioctlAPI, &api); err != nil {
+		return fmt.Errorf("UFFDIO_API: %w: %w", ErrUnsupported, err)
+	}
+	reg := registerArg{start: uint64(r.base), len: r.size, mode: modeMissing | modeMinor}
+	if err := ioctlStruct(r.fd, ioctlRegister, &reg); err != nil {
+		return fmt.Errorf("UFFDIO_REGISTER of %d bytes: %w", r.size, err)
+	}
+	const need = 1<<numContinue | 1<<numWake
+	if reg.ioctls&need != need {
+		return fmt.Errorf("UFFDIO_REGISTER: %w: it offers ioctls 0x%x", ErrUnsupported, reg.ioctls)
+	}
+	return nil
+}
+
+// Close gives the range back. Threads that wait for an answer are released,
+// and fault on the memory as it then is: whoever has none for them takes the
+// mapping away first.
+func (r *Range) Close() error {
+	if r.fd < 0 {
+		return nil
+	}
+	err := os.NewSyscallError("close", unix.Close(r.fd))
+	r.fd = -1
+	return err
+}
+
+// Continue maps the pages that the file has for n bytes at off, and wakes who
+// waits for them. Pages that are mapped already are left so. n is whole pages.
+func (r *Range) Continue(off, n uint64) error {
+	for n > 0 {
+		c := continueArg{start: uint64(r.base) + off, len: n}
+		err := ioctlStruct(r.fd, ioctlContinue, &c)
+		var done uint64
+		switch {
+		case c.mapped > 0: // all, or up to a page that couldn't be
+			done = uint64(c.mapped)
+		case errors.Is(err, unix.EEXIST):
+			if err := r.Wake(off, pageSize); err != nil {
+				return err
+			}
+			done = pageSize
+		case errors.Is(err, unix.EAGAIN): // the address space is being changed
+		case err != nil:
+			return fmt.Errorf("UFFDIO_CONTINUE of %d bytes at 0x%x: %w", n, off, err)
+		}
+		off, n = off+done, n-min(done, n)
+	}
+	return nil
+}
+
+// Wake lets threads that wait for n bytes at off fault again.
+func (r *Range) Wake(off, n uint64) error {
+	w := rangeArg{start: uint64(r.base) + off, len: n}
+	if err := ioctlStruct(r.fd, ioctlWake, &w); err != nil {
+		return fmt.Errorf("UFFDIO_WAKE of %d bytes at 0x%x: %w", n, off, err)
+	}
+	return nil
+}
+
+// Faults are the offsets of faults, in whole pages.
+type Faults struct {
+	msgs [16]message
+	n    int
+}
+
+// Len is how many there are.
+func (f *Faults) Len() int { return f.n }
+
+// Wait waits until faults may be read or stop, a descriptor, becomes readable,
+// and reports whether it was the latter.
+func (r *Range) Wait(stop int) (stopped bool, err error) {
+	fds := [2]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(fds[:], -1)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return false, fmt.Errorf("poll of userfaultfd: %w", err)
+		case fds[1].Revents != 0:
+			return true, nil
+		case fds[0].Revents&unix.POLLIN == 0:
+			return false, fmt.Errorf("poll of userfaultfd: events 0x%x", fds[0].Revents)
+		default:
+			return false, nil
+		}
+	}
+}
+
+// Read takes faults that nobody has answered, as many as there are and fit. It
+// doesn't wait: there may be none.
+func (r *Range) Read(f *Faults) error {
+	f.n = 0
+	n, err := r.read(f)
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read of userfaultfd: %w", err)
+	}
+	f.n = n / messageSize
+	return nil
+}
+
+// At is the offset of fault i of those that Read took. ok is false for an
+// event that is no fault in the range.
+func (r *Range) At(f *Faults, i int) (off uint64, ok bool) {
+	m := &f.msgs[i]
+	off = (m.address - uint64(r.base)) &^ (pageSize - 1)
+	return off, m.event == eventPagefault && off < r.size
+}
+
+// Probe reports whether userfaultfd can be used here as Open needs it.
+func Probe() error {
+	fd, err := open()
+	if err != nil {
+		return err
+	}
+	r := &Range{fd: fd}
+	api := apiArg{api: apiVersion, features: featureMissingShmem | featureMinorShmem}
+	if err := ioctlStruct(fd, ioctlAPI, &api); err != nil {
+		err = fmt.Errorf("UFFDIO_API: %w: %w", ErrUnsupported, err)
+		return errors.Join(err, r.Close())
+	}
+	return r.Close()
+}
