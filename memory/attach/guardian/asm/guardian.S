@@ -1,0 +1,154 @@
+# The guardian: waits until the process that started it is gone, then
+# overwrites with zeros every page of the file it was given, and ends.
+#
+# It has no libc, no data, and a few pages of memory, because it has to be
+# running still when the machine is short of everything. Exit status: 0 once
+# the file is empty, or the errno of the set-up call that failed.
+#
+# This is the whole file, ELF header included: nothing is left to the linker.
+# System calls: man 2 of each name; numbers: arch/x86/entry/syscalls.
+	.intel_syntax noprefix
+	.code64
+
+	.set LIFE,   0		# descriptor: a socket; its other end is the VMM's
+	.set WINDOW, 1		# descriptor: the file to wipe
+	.set PAGE,   4096
+	.set CHUNK,  256 * 1024	# bytes in one write
+
+	.set READ, 0;   .set WRITE, 1;   .set POLL, 7;   .set LSEEK, 8;   .set MMAP, 9
+	.set RT_SIGPROCMASK, 14;   .set PWRITE64, 18;   .set EXIT, 60
+	.set PRCTL, 157;   .set FALLOCATE, 285;   .set CLOSE_RANGE, 436
+
+	.set EINTR, 4
+	.set SIG_SETMASK, 2
+	.set PR_SET_NAME, 15
+	.set PROT_READ, 1
+	.set MAP_PRIVATE, 2;   .set MAP_ANONYMOUS, 32
+	.set SEEK_DATA, 3;   .set SEEK_HOLE, 4
+	.set KEEP_SIZE, 1;   .set PUNCH_HOLE, 2
+
+	.macro	sys nr			# changes rax, rcx, r11
+	mov	eax, \nr
+	syscall
+	.endm
+
+	.macro	must nr
+	sys	\nr
+	test	rax, rax
+	js	fail
+	.endm
+
+	.text
+image:	.byte	0x7f, 'E', 'L', 'F', 2, 1, 1, 0		# 64-bit, little-endian
+	.quad	0
+	.word	2, 62					# ET_EXEC, EM_X86_64
+	.long	1
+	.quad	_start, segment - image, 0
+	.long	0
+	.word	64, 56, 1, 0, 0, 0
+segment:
+	.long	1, 5					# PT_LOAD, R-X
+	.quad	0, image, image, end - image, end - image, PAGE
+
+	.globl	_start
+_start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
+	lea	rsi, [rip + every]
+	xor	edx, edx
+	mov	r10d, 8
+	must	RT_SIGPROCMASK
+
+	mov	edi, WINDOW + 1			# what the VMM itself inherited
+	mov	esi, -1
+	xor	edx, edx
+	must	CLOSE_RANGE
+
+	mov	edi, PR_SET_NAME
+	lea	rsi, [rip + name]
+	must	PRCTL
+
+	xor	edi, edi			# the zeros: never written, so that all
+	mov	esi, CHUNK			# of it is the kernel's zero page
+	mov	edx, PROT_READ
+	mov	r10d, MAP_PRIVATE | MAP_ANONYMOUS
+	mov	r8, -1
+	xor	r9d, r9d
+	must	MMAP
+	mov	r15, rax
+
+	mov	edi, LIFE			# ready; if nobody is there to hear it,
+	lea	rsi, [rip + name]		# the read says so
+	mov	edx, 1
+	sys	WRITE
+
+wait:	mov	edi, LIFE
+	mov	rsi, rsp
+	mov	edx, 1
+	sys	READ
+	cmp	rax, -EINTR
+	je	wait
+	test	rax, rax
+	jg	wait
+
+# The VMM is gone. A pass over the file's pages, and another, until a pass
+# finds none. A page that can't be written (a swapped one and no memory, say)
+# is left for a later pass, so that it doesn't hold up the others, and its
+# frame stays this process's rather than going back to the kernel unwiped.
+pass:	xor	r12d, r12d			# r12: offset in the file
+	xor	ebx, ebx			# ebx: this pass found something
+	xor	ebp, ebp			# ebp: ms to wait before the next one
+
+extent:	mov	edi, WINDOW
+	mov	rsi, r12
+	mov	edx, SEEK_DATA
+	sys	LSEEK
+	test	rax, rax
+	js	done				# no data behind r12
+	mov	ebx, 1
+	mov	r12, rax
+
+	mov	edi, WINDOW
+	mov	rsi, r12
+	mov	edx, SEEK_HOLE
+	sys	LSEEK
+	sub	rax, r12
+	jle	done				# somebody else has emptied it just now
+
+	mov	edx, CHUNK			# rdx: bytes, at most a chunk
+	cmp	rax, rdx
+	cmovb	rdx, rax
+	mov	edi, WINDOW
+	mov	rsi, r15
+	mov	r10, r12
+	sys	PWRITE64
+	and	rax, -PAGE			# what counts is whole pages
+	jle	later
+
+	mov	edi, WINDOW			# wiped: back to the kernel
+	mov	esi, KEEP_SIZE | PUNCH_HOLE
+	mov	rdx, r12
+	mov	r10, rax
+	add	r12, rax
+	sys	FALLOCATE
+	test	rax, rax
+	jz	extent
+	jmp	again
+
+later:	add	r12, PAGE
+again:	mov	ebp, 100
+	jmp	extent
+
+done:	xor	edi, edi
+	test	ebx, ebx
+	jz	exit
+	xor	esi, esi
+	mov	edx, ebp
+	sys	POLL				# of nothing: a pause
+	jmp	pass
+
+fail:	neg	eax
+	mov	edi, eax
+exit:	sys	EXIT
+
+every:	.quad	-1
+name:	.asciz	"window-guardian"
+end:

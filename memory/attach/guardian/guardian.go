@@ -1,0 +1,208 @@
+// Package guardian wipes a window's frames when the VMM is gone, however it
+// went.
+//
+// The window is a shared memfd that holds copies of secret guest pages. Its
+// frames are ordinary memory: if the VMM is killed, the kernel frees them with
+// what is in them. The guardian is a process that holds the file too, so that
+// they aren't freed, waits until the VMM is gone, overwrites them with zeros,
+// gives them back and ends. It is 500 bytes of machine code (asm/guardian.S)
+// and has nothing of the VMM's but the file and one end of a socket.
+//
+// # How it knows
+//
+// The other end of the socket is the VMM's alone, closed on exec from its
+// first moment, so that no child of the VMM's ever runs with it. When the
+// VMM's table of open files is freed the guardian reads the end of file.
+//
+// No page gets content after that. The table is freed by the last of the
+// VMM's threads to go, and in the kernel's do_exit a thread leaves its memory
+// (exit_mm) before its files (exit_files): by then no thread can write to a
+// mapping of the window, none is in a system call that does, and no vCPU
+// runs. KVM itself writes to guest memory in a vCPU's thread only (its last
+// steal-time write checks that current->mm is the VM's). This would not hold
+// for helpers in the kernel that have the VMM's memory but not its files:
+// vhost, or io_uring requests in flight; the VMM has neither. Should a page
+// appear anyway while the guardian is at work, its next pass finds it.
+//
+// # What it can't do
+//
+//   - Nothing wipes when the guardian is killed together with the VMM: SIGKILL
+//     to both, cgroup.kill, or the end of their PID namespace, which is also
+//     the end of a container. Start refuses where the VMM is itself the first
+//     process of a namespace, as then every death of it is that case.
+//   - Copies that the kernel makes are not the file's pages: swapped-out ones
+//     on disk, and old frames of pages that were migrated (compaction, NUMA
+//     balancing).
+//   - A core dump of the VMM is written before its files are closed.
+//
+// For frames, booting with init_on_free=1 covers all of it.
+package guardian
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// startTimeout is for a host that is short of everything; it takes a
+	// millisecond.
+	startTimeout = 10 * time.Second
+	// closeTimeout is for a guardian that finds nothing to wipe.
+	closeTimeout = 10 * time.Second
+)
+
+// Guardian is a running guardian. Its process ends when Close is called or
+// this process ends, after a last look for pages to wipe.
+type Guardian struct {
+	process *os.Process
+	life    *os.File // the guardian wipes when this is closed
+
+	done  chan struct{}
+	ended error // set before done is closed: nil for exit status 0
+
+	once     sync.Once
+	closeErr error
+}
+
+// Start starts a guardian of the window, a memfd open for reading and writing
+// that stays the caller's, and returns when it is on guard. A caller that
+// can't start one has to do without the window.
+func Start(window int) (*Guardian, error) {
+	g, err := start(window)
+	if err != nil {
+		return nil, fmt.Errorf("no guardian for the window, so nobody would wipe it if this process were killed: %w", err)
+	}
+	return g, nil
+}
+
+func start(window int) (*Guardian, error) {
+	if os.Getpid() == 1 {
+		return nil, errors.New("this is process 1 of its PID namespace, and the kernel kills the guardian together with it: " +
+			"run it as a child of an init (in a container: from a shell or service manager that outlives it)")
+	}
+	file, err := open(window)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	program, err := load()
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	life, end, err := socketpair()
+	if err != nil {
+		return nil, err
+	}
+	defer end.Close()
+
+	process, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{name}, &os.ProcAttr{
+		Dir:   "/",
+		Env:   []string{},
+		Files: []*os.File{end, file}, // LIFE and WINDOW of guardian.S
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		life.Close()
+		return nil, fmt.Errorf("starting the guardian from a memfd: %w: is /proc mounted, and does a security module forbid to execute memfds?", err)
+	}
+	g := &Guardian{process: process, life: life, done: make(chan struct{})}
+	// The goroutine also keeps life reachable: as garbage it would be closed.
+	go g.wait()
+	end.Close() // or a guardian that dies here would not be seen
+	if err := g.ready(); err != nil {
+		life.Close()
+		process.Kill()
+		<-g.done
+		return nil, err
+	}
+	// The last that the kernel should kill for want of memory. It takes
+	// CAP_SYS_RESOURCE, and is as small a target as can be without.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", process.Pid), []byte("-1000"), 0)
+	return g, nil
+}
+
+// ready waits for the byte that the guardian sends when it is set up.
+func (g *Guardian) ready() error {
+	if err := g.life.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		return fmt.Errorf("deadline for the guardian's first byte: %w", err)
+	}
+	switch _, err := g.life.Read(make([]byte, 1)); {
+	case errors.Is(err, io.EOF), errors.Is(err, unix.ECONNRESET):
+		<-g.done
+		return fmt.Errorf("the guardian ended before it was ready: %w", g.ended)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("the guardian (process %d) was not ready within %v", g.PID(), startTimeout)
+	case err != nil:
+		return fmt.Errorf("read of the guardian's first byte: %w", err)
+	}
+	return nil
+}
+
+// wait reaps the process.
+func (g *Guardian) wait() {
+	state, err := g.process.Wait()
+	switch {
+	case err != nil:
+		g.ended = fmt.Errorf("wait: %w", err)
+	case state.ExitCode() > 0:
+		g.ended = fmt.Errorf("rt_sigprocmask, close_range, prctl or mmap failed in it: %w", syscall.Errno(state.ExitCode()))
+	case !state.Success():
+		g.ended = errors.New(state.String())
+	}
+	close(g.done)
+}
+
+// PID is the guardian's process.
+func (g *Guardian) PID() int { return g.process.Pid }
+
+// Done is closed when the guardian's process has ended. Before Close that
+// means that somebody has killed it and nobody will wipe the window: stop the
+// guest, wipe, and Close, which tells how it ended.
+func (g *Guardian) Done() <-chan struct{} { return g.done }
+
+// Close ends the guardian and reaps it, up to 10 s. The caller has wiped the
+// window and won't write to it any more: what is left in it is lost. The error
+// says if the guardian has ended badly, by then or before. One that is still
+// at work after the time is left alone, as it may be wiping.
+func (g *Guardian) Close() error {
+	g.once.Do(func() { g.closeErr = g.close(closeTimeout) })
+	return g.closeErr
+}
+
+func (g *Guardian) close(timeout time.Duration) error {
+	err := g.life.Close()
+	select {
+	case <-g.done:
+		if g.ended != nil {
+			err = errors.Join(err, fmt.Errorf("the window's guardian (process %d) ended badly: %w", g.PID(), g.ended))
+		}
+	case <-time.After(timeout):
+		err = errors.Join(err, fmt.Errorf("the window's guardian (process %d) is still there %v after it was told to end: it is stopped, or finds pages that it can't wipe",
+			g.PID(), timeout))
+	}
+	return err
+}
+
+// socketpair makes the channel between the VMM (life) and the guardian (end).
+func socketpair() (life, end *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socketpair for the guardian: %w", err)
+	}
+	// The runtime's poller, and so a deadline, takes a descriptor that
+	// doesn't block; the guardian wants one that does.
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, nil, fmt.Errorf("making the guardian's socket non-blocking: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "guardian's life"), os.NewFile(uintptr(fds[1]), "guardian's end"), nil
+}

@@ -1,0 +1,218 @@
+package guardian
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const page = 4096
+
+// Without a guardian the pages of a dead VMM stay what they are: what the
+// other tests find gone, the guardian has wiped.
+func TestControl(t *testing.T) {
+	w := newWindow(t, 1<<20)
+	fill(t, w, 256, page)
+	p := startVMM(t, "unguarded", w)
+	p.Process.Kill()
+	p.Wait()
+	time.Sleep(100 * time.Millisecond)
+	if n := pages(t, w); n != 256 {
+		t.Errorf("%d pages left of 256", n)
+	}
+	b := make([]byte, page)
+	if _, err := w.ReadAt(b, 0); err != nil || !bytes.HasPrefix(b, []byte("secret!")) {
+		t.Errorf("%q, %v", b[:8], err)
+	}
+}
+
+// SIGKILL at once: the window is empty within a second.
+func TestKilled(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		size   int64
+		n      int
+		stride int64
+	}{
+		{"64 MiB in one piece", 64 << 20, 16384, page},
+		{"64 MiB, every 16th page", 1 << 30, 16384, 16 * page},
+		{"100 pages of 1 TiB", 1 << 40, 100, 10 << 30},
+		{"nothing", 1 << 40, 0, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWindow(t, tc.size)
+			fill(t, w, tc.n, tc.stride)
+			p := startVMM(t, "", w)
+			if n := pages(t, w); n != int64(tc.n) {
+				t.Fatalf("%d pages before, of %d", n, tc.n)
+			}
+			start := time.Now()
+			p.Process.Kill()
+			if !p.guardianGone(time.Second) {
+				t.Error("the guardian is still there after a second")
+			}
+			t.Logf("from SIGKILL to the guardian's end: %v", time.Since(start))
+			if n := pages(t, w); n != 0 {
+				t.Errorf("%d pages left", n)
+			}
+		})
+	}
+}
+
+// All other ends of a VMM.
+func TestEnds(t *testing.T) {
+	for _, tc := range []struct {
+		mode   string
+		signal unix.Signal // 0: ends by itself
+	}{
+		{"exit", 0}, {"panic", 0}, {"segfault", 0},
+		{"", unix.SIGTERM}, {"", unix.SIGINT}, {"", unix.SIGHUP}, {"", unix.SIGQUIT},
+	} {
+		t.Run(tc.mode+unix.SignalName(tc.signal), func(t *testing.T) {
+			w := newWindow(t, 4<<20)
+			fill(t, w, 1024, page)
+			p := startVMM(t, tc.mode, w)
+			if tc.signal != 0 {
+				p.Process.Signal(tc.signal)
+			}
+			if !p.guardianGone(time.Second) {
+				t.Error("the guardian is still there after a second")
+			}
+			if n := pages(t, w); n != 0 {
+				t.Errorf("%d pages left", n)
+			}
+		})
+	}
+}
+
+// Killed while two threads write, through a mapping and with pwrite: no page
+// appears once the guardian has seen its end of file.
+func TestKilledWriting(t *testing.T) {
+	for range 20 {
+		w := newWindow(t, 16<<20)
+		p := startVMM(t, "writing", w)
+		time.Sleep(rand.N(20 * time.Millisecond))
+		p.Process.Kill()
+		if !p.guardianGone(time.Second) {
+			t.Error("the guardian is still there after a second")
+		}
+		p.Wait()
+		if n := pages(t, w); n != 0 {
+			t.Errorf("%d pages left", n)
+		}
+	}
+}
+
+// A signal to the VMM's process group, as from a terminal, doesn't reach the
+// guardian, be it SIGKILL.
+func TestProcessGroup(t *testing.T) {
+	w := newWindow(t, 1<<20)
+	fill(t, w, 256, page)
+	p := startVMM(t, "catching", w)
+	for _, s := range []unix.Signal{unix.SIGINT, unix.SIGHUP, unix.SIGTERM, unix.SIGTSTP, unix.SIGCONT} {
+		if err := unix.Kill(-p.Process.Pid, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.guardianGone(100 * time.Millisecond) {
+		t.Fatal("the guardian is gone before the VMM")
+	}
+	if n := pages(t, w); n != 256 {
+		t.Fatalf("%d pages of 256 before the VMM's end", n)
+	}
+	unix.Kill(-p.Process.Pid, unix.SIGKILL)
+	if !p.guardianGone(time.Second) {
+		t.Error("the guardian is still there after a second")
+	}
+	if n := pages(t, w); n != 0 {
+		t.Errorf("%d pages left", n)
+	}
+}
+
+// Children that the VMM starts while it starts the guardian, and that outlive
+// it, don't hold up the end of file.
+func TestChildrenOutliveTheVMM(t *testing.T) {
+	ours, theirs := pipe(t)
+	w := newWindow(t, 1<<20)
+	fill(t, w, 256, page)
+	p := startVMM(t, "children", w, theirs)
+	theirs.Close()
+	time.Sleep(50 * time.Millisecond)
+	p.Process.Kill()
+	if !p.guardianGone(time.Second) {
+		t.Error("the guardian is still there after a second")
+	}
+	if n := pages(t, w); n != 0 {
+		t.Errorf("%d pages left", n)
+	}
+	if _, err := ours.WriteString("still there?"); err != nil {
+		t.Errorf("no child was left: %v", err)
+	}
+}
+
+// A frame is overwritten before it is freed. A pipe into which the file's pages
+// have been spliced still has the frames when the file has lost them.
+func TestWipedBeforeFreed(t *testing.T) {
+	const n = 8 // of the 16 that a pipe holds
+	secret := []byte(strings.Repeat("secret! ", n*page/8))
+	for _, tc := range []struct {
+		name string
+		free func(t *testing.T, w *os.File)
+		want []byte
+	}{
+		{"control", func(t *testing.T, w *os.File) {
+			if err := unix.Fallocate(int(w.Fd()), unix.FALLOC_FL_KEEP_SIZE|unix.FALLOC_FL_PUNCH_HOLE, 0, n*page); err != nil {
+				t.Fatal(err)
+			}
+		}, secret},
+		{"guardian", func(t *testing.T, w *os.File) {
+			g, err := Start(int(w.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := g.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}, make([]byte, n*page)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWindow(t, n*page)
+			fill(t, w, n, page)
+			in, out := pipe(t)
+			var off int64
+			for off < n*page {
+				if _, err := unix.Splice(int(w.Fd()), &off, int(in.Fd()), nil, int(n*page-off), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tc.free(t, w)
+			if p := pages(t, w); p != 0 {
+				t.Fatalf("%d pages left", p)
+			}
+			frames := make([]byte, n*page)
+			if _, err := io.ReadFull(out, frames); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(frames, tc.want) {
+				t.Errorf("freed frames begin with %q, want %q", frames[:8], tc.want[:8])
+			}
+		})
+	}
+}
+
+// pipe returns its write end and its read end.
+func pipe(t *testing.T) (write, read *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return w, r
+}
