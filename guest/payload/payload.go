@@ -26,6 +26,13 @@ const (
 // EventUserland, written to EventPort, says that the guest does its work now.
 const EventUserland = 1
 
+// What payloads that measure say when they are done, for fmt.Sscanf. Cycles
+// are the guest's TSC's.
+const (
+	ChurnReport = "churn: %d rounds over %d pages, %d cycles\n"
+	ZipfReport  = "zipf: %d accesses to %d pages, %d cycles\n" // accesses of all vCPUs
+)
+
 // Payload is one bare guest.
 type Payload struct {
 	Name  string
@@ -40,9 +47,12 @@ var images embed.FS
 
 // In alphabetical order.
 var payloads = []Payload{
+	{"churn", "measures how fast a working set is touched; ChurnReport", 3},
 	{"hello", "every vCPU says a line", 3},
 	{"kvmclock", "writes the MSRs that make a host write to guest RAM; exits with the number accepted", 0},
+	{"shuffle", "all vCPUs update all pages in random order and check that nothing is lost or torn", 3},
 	{"touch", "writes and verifies a pattern over all RAM, on all vCPUs", 3},
+	{"zipf", "measures accesses that go to some pages far more often than to others; ZipfReport", 3},
 }
 
 // Image returns a copy of the payload's code and data.

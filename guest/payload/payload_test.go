@@ -75,7 +75,7 @@ func TestConstantsMatchAssembly(t *testing.T) {
 	}
 	for name, want := range map[string]int64{
 		"CONSOLE": ConsolePort, "EVENT": EventPort, "EXIT": ExitPort,
-		"INFO_RAM": infoRAM, "INFO_CPUS": infoCPUs, "INFO_RANGES": infoRanges, "INFO_TABLE": infoTable,
+		"INFO_RAM": infoRAM, "INFO_CPUS": infoCPUs, "INFO_RANGES": infoRanges, "INFO_ARGS": infoArgs, "INFO_TABLE": infoTable,
 	} {
 		m := regexp.MustCompile(fmt.Sprintf(`\.set %s,\s*(\w+)`, name)).FindSubmatch(src)
 		if m == nil {
@@ -89,10 +89,13 @@ func TestConstantsMatchAssembly(t *testing.T) {
 }
 
 func TestInfoEncode(t *testing.T) {
-	got := Info{RAM: 0x1122334455, CPUs: 3, Free: []Range{{0x1000, 0x2000}, {0x1_0000_0000, 0x1_0000_3000}}}.Encode()
+	got := Info{RAM: 0x1122334455, CPUs: 3, Free: []Range{{0x1000, 0x2000}, {0x1_0000_0000, 0x1_0000_3000}},
+		Args: [MaxArgs]uint64{7, 0, 1 << 40}}.Encode()
 	want := []byte{
 		0x55, 0x44, 0x33, 0x22, 0x11, 0, 0, 0,
 		3, 0, 0, 0, 2, 0, 0, 0,
+		7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 		0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0,
 		0, 0, 0, 0, 1, 0, 0, 0, 0, 0x30, 0, 0, 1, 0, 0, 0,
 	}

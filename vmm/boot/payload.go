@@ -11,6 +11,9 @@ import (
 type PayloadConfig struct {
 	CPUs int   // 1 to MaxCPUs
 	Ring uint8 // privilege level: 0 or 3
+	// Args are the payload's arguments, up to payload.MaxArgs. Those that
+	// aren't given are 0, which stands for the payload's default.
+	Args []uint64
 }
 
 // Where a payload's surroundings lie; what follows the image depends on sizes:
@@ -37,6 +40,8 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 		return nil, fmt.Errorf("%d vCPUs: a guest has 1 to %d", cfg.CPUs, MaxCPUs)
 	case cfg.Ring != 0 && cfg.Ring != 3:
 		return nil, fmt.Errorf("payload at privilege level %d: only 0 and 3 are supported", cfg.Ring)
+	case len(cfg.Args) > payload.MaxArgs:
+		return nil, fmt.Errorf("%d arguments: a payload has up to %d", len(cfg.Args), payload.MaxArgs)
 	case len(l) == 0 || l[0].Start != 0:
 		return nil, fmt.Errorf("guest RAM %v: a payload needs it to start at 0", l)
 	}
@@ -49,6 +54,7 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 	}
 
 	info := payload.Info{RAM: l.Size(), CPUs: uint32(cfg.CPUs)}
+	copy(info.Args[:], cfg.Args)
 	for _, r := range l {
 		info.Free = append(info.Free, payload.Range{Start: uint64(r.Start), End: uint64(r.End())})
 	}

@@ -25,7 +25,7 @@ func TestPayload(t *testing.T) {
 		t.Run(fmt.Sprintf("%dM-%dcpus-ring%d", tt.ram>>20, tt.cpus, tt.ring), func(t *testing.T) {
 			g := pc(t, tt.ram)
 			image := bytes.Repeat([]byte("payload"), 1000)
-			cpus, err := Payload(g, image, PayloadConfig{CPUs: tt.cpus, Ring: tt.ring})
+			cpus, err := Payload(g, image, PayloadConfig{CPUs: tt.cpus, Ring: tt.ring, Args: []uint64{0, 99}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,11 +33,14 @@ func TestPayload(t *testing.T) {
 				t.Fatalf("%d CPUs", len(cpus))
 			}
 			c := cpus[0]
-			info := g.bytes(t, memory.GPA(c.RSI), 16+32)
+			info := g.bytes(t, memory.GPA(c.RSI), 16+32+32)
 			if le.Uint64(info) != tt.ram || le.Uint32(info[8:]) != uint32(tt.cpus) || int(le.Uint32(info[12:])) != len(g.layout) {
 				t.Errorf("info % x", info)
 			}
-			free, end := le.Uint64(info[16:]), le.Uint64(info[24:])
+			if a := [...]uint64{le.Uint64(info[16:]), le.Uint64(info[24:]), le.Uint64(info[32:]), le.Uint64(info[40:])}; a != [...]uint64{0, 99, 0, 0} {
+				t.Errorf("arguments %d", a)
+			}
+			free, end := le.Uint64(info[48:]), le.Uint64(info[56:])
 			if free%pageSize != 0 || end != uint64(g.layout[0].End()) {
 				t.Errorf("free RAM from %#x to %#x", free, end)
 			}
@@ -86,6 +89,7 @@ func TestPayloadErrors(t *testing.T) {
 		{"no CPUs", pc(t, 32<<20), 1, PayloadConfig{Ring: 3}, "0 vCPUs"},
 		{"too many CPUs", pc(t, 32<<20), 1, PayloadConfig{CPUs: 255, Ring: 3}, "1 to 254"},
 		{"ring 1", pc(t, 32<<20), 1, PayloadConfig{CPUs: 1, Ring: 1}, "privilege level 1"},
+		{"arguments", pc(t, 32<<20), 1, PayloadConfig{CPUs: 1, Ring: 3, Args: make([]uint64, 5)}, "5 arguments"},
 		{"too big", pc(t, 32<<20), 32 << 20, ok, "must leave some"},
 		{"nothing left", newSparse(t, memory.Region{Size: 8 * pageSize}), 1, ok, "must leave some"},
 		{"not from 0", newSparse(t, memory.Region{Start: 1 << 20, Size: 1 << 20}), 1, ok, "start at 0"},

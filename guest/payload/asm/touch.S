@@ -8,8 +8,7 @@
 	.globl	_start
 _start:	jmp	main
 	.include "common.inc"
-
-	.set	MULTIPLIER, 0x9e3779b97f4a7c15	# odd: no two addresses share a pattern
+	.include "pages.inc"
 
 main:	entry
 	mov	ebp, [r13 + INFO_CPUS]
@@ -30,15 +29,8 @@ main:	entry
 	test	r12d, r12d
 	jnz	park
 	say	"touch: "
-	xor	eax, eax
-	mov	ecx, [r13 + INFO_RANGES]
-	lea	rsi, [r13 + INFO_TABLE]
-3:	add	rax, [rsi + 8]
-	sub	rax, [rsi]
-	add	rsi, 16
-	dec	ecx
-	jnz	3b
-	shr	rax, 20
+	call	count
+	shr	rax, 8
 	call	decimal
 	say	" MiB ok\n"
 	xor	eax, eax
@@ -126,28 +118,6 @@ wrong:	xor	eax, eax
 	lock cmpxchg [rip + bad], rdi
 	ret
 
-# barrier returns when all vCPUs have called it.
-barrier:
-	mov	ecx, [rip + generation]
-	mov	eax, 1
-	lock xadd [rip + arrived], eax
-	inc	eax
-	cmp	eax, ebp
-	jne	1f
-	mov	dword ptr [rip + arrived], 0
-	inc	dword ptr [rip + generation]
-	ret
-1:	pause
-	cmp	[rip + generation], ecx
-	je	1b
-	ret
-
 	.data
-	.balign	64
-arrived:
-	.long	0
-	.balign	64
-generation:
-	.long	0
 	.balign	64
 bad:	.quad	0
