@@ -39,6 +39,7 @@ type Config struct {
 	CPUs    int
 	Backend memory.Backend
 	Attach  attach.Method
+	Options attach.Options // of the attach; CPUs is filled in
 	Guest   Loader
 	// Console is where the guest's serial output goes. It is written to
 	// from a goroutine of the machine's.
@@ -104,7 +105,8 @@ func (m *Machine) create() (err error) {
 	if m.ram, err = memory.New(m.cfg.Backend, layout); err != nil {
 		return err
 	}
-	if m.attach, err = attach.Open(m.sys, m.ram, m.cfg.Attach); err != nil {
+	m.cfg.Options.CPUs = m.cfg.CPUs
+	if m.attach, err = attach.Open(m.sys, m.ram, m.cfg.Attach, m.cfg.Options); err != nil {
 		return err
 	}
 	if err := m.createVM(); err != nil {
@@ -222,7 +224,7 @@ func (m *Machine) load() error {
 	if err != nil {
 		return err
 	}
-	states, err := m.cfg.Guest(m.ram, m.cfg.CPUs, tsc)
+	states, err := m.cfg.Guest(m.attach.Guest(), m.cfg.CPUs, tsc)
 	if err != nil {
 		return err
 	}

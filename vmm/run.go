@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"offmap/kvm"
+	"offmap/memory/attach"
 )
 
 // Result is what a run left behind to report.
@@ -15,10 +16,9 @@ type Result struct {
 	// ToUserland is the time from New to the guest's word that its userland
 	// runs; 0 if it gave none.
 	ToUserland time.Duration
-	// Populated is how much guest RAM had a page behind it at the end,
-	// Exposed how much of that the host kernel could read through its direct
-	// map, ExposedPeak the most that ever was; in bytes.
-	Populated, Exposed, ExposedPeak uint64
+	attach.Usage
+	// Faults is nil for an attach that has none of its own.
+	Faults *attach.Faults
 	// Exits counts the returns of KVM_RUN by kind, over all vCPUs.
 	Exits map[string]uint64
 }
@@ -34,6 +34,8 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	select {
 	case <-ctx.Done():
 		m.finish(Outcome{Reason: Stopped}, context.Cause(ctx))
+	case <-m.attach.Failed():
+		m.finish(Outcome{Reason: Crash}, m.attach.Err())
 	case <-m.ended:
 	}
 	wg.Wait()
@@ -51,13 +53,8 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 			}
 		}
 	}
-	populated, perr := m.ram.Populated()
-	if perr != nil {
-		return r, errors.Join(err, perr)
-	}
-	r.Populated = populated
-	r.Exposed = m.attach.Exposed(populated)
-	// Pages never leave these attaches before the end, so the end is the peak.
-	r.ExposedPeak = r.Exposed
-	return r, err
+	r.Faults = m.attach.Faults()
+	var uerr error
+	r.Usage, uerr = m.attach.Usage()
+	return r, errors.Join(err, uerr)
 }

@@ -120,6 +120,9 @@ func (c *vcpu) where() string {
 
 // explain adds to a failed KVM_RUN what a user can do about it.
 func (m *Machine) explain(err error) error {
+	if failed := m.attach.Err(); failed != nil {
+		return failed
+	}
 	if errors.Is(err, unix.EFAULT) && m.hidden() {
 		return fmt.Errorf("%w: the kernel gave no page of secret memory (out of memory, or RLIMIT_MEMLOCK used up by this user's other guests)", err)
 	}

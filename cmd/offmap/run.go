@@ -26,6 +26,7 @@ type runFlags struct {
 	cpus    int
 	backend string
 	attach  string
+	window  windowFlags
 	timeout time.Duration
 	json    bool
 	report  string
@@ -57,6 +58,7 @@ otherwise; with --backend secret, offmap refuses rather than use anything else.`
 	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of vCPUs")
 	fl.StringVar(&f.backend, "backend", string(memory.Memfd), "where guest RAM is at rest: "+names(memory.Backends()))
 	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
+	f.window.add(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
 	fl.BoolVar(&f.json, "json", false, "print a report in JSON on stdout, and the guest's console on stderr")
 	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`, and leave stdout to the console")
@@ -82,10 +84,19 @@ type runReport struct {
 	Populated      uint64             `json:"populated_bytes"`
 	Exposed        uint64             `json:"exposed_bytes"`
 	ExposedPeak    uint64             `json:"exposed_bytes_peak"`
+	// Window and Faults are the attach window's only.
+	Window uint64     `json:"window_bytes,omitempty"`
+	Faults *runFaults `json:"faults,omitempty"`
 	// ToUserland is null where the guest didn't say.
 	ToUserland *float64          `json:"to_userland_ms"`
 	Exit       runExit           `json:"exit"`
 	Exits      map[string]uint64 `json:"exits"`
+}
+
+type runFaults struct {
+	Count uint64  `json:"count"`
+	P50   float64 `json:"p50_us"`
+	P99   float64 `json:"p99_us"`
 }
 
 type runExit struct {
@@ -102,6 +113,10 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	method, err := attach.ParseMethod(f.attach)
 	if err != nil {
 		return exitWith(exitUsage, err)
+	}
+	opts, err := f.window.options(backend, method, uint64(f.memory))
+	if err != nil {
+		return err
 	}
 	if f.json && f.report != "" {
 		return usage("--json and --report exclude each other: one document, in one place")
@@ -132,7 +147,7 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		console = os.Stderr
 	}
 	m, err := vmm.New(vmm.Config{
-		Memory: uint64(f.memory), CPUs: f.cpus, Backend: backend, Attach: method,
+		Memory: uint64(f.memory), CPUs: f.cpus, Backend: backend, Attach: method, Options: opts,
 		Guest: guest.load, Console: console,
 		Warn: func(err error) { slog.Warn(err.Error()) },
 	})
@@ -141,7 +156,7 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	used, rejected := m.Attachment()
-	announce(f, backend, used, rejected)
+	announce(f, backend, used, rejected, opts)
 
 	restore, err := makeRaw()
 	if err != nil {
@@ -156,6 +171,10 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	doc.Attach = used
 	doc.Populated, doc.Exposed, doc.ExposedPeak = result.Populated, result.Exposed, result.ExposedPeak
 	doc.Exits = result.Exits
+	if w := result.Faults; w != nil {
+		doc.Window = opts.Window
+		doc.Faults = &runFaults{w.Count, microseconds(w.P50), microseconds(w.P99)}
+	}
 	if t := result.ToUserland; t > 0 {
 		ms := float64(t.Microseconds()) / 1000
 		doc.ToUserland = &ms
@@ -190,13 +209,19 @@ func (f runFlags) refused(b memory.Backend, err error) runReport {
 	return doc
 }
 
+func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
+
 // announce says what guest RAM is, before the guest starts.
-func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attach.Rejection) {
+func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attach.Rejection, opts attach.Options) {
 	for _, r := range rejected {
 		slog.Info(fmt.Sprintf("not %s: %s", r.Attach, r.Reason))
 	}
 	state := "in the host kernel's direct map"
-	if !b.Exposed() {
+	switch {
+	case used == attach.ViaWindow:
+		w := size(opts.Window)
+		state = "at most " + w.String() + " of it at a time in the host kernel's direct map"
+	case !b.Exposed():
 		state = "off the host kernel's direct map"
 	}
 	slog.Info(fmt.Sprintf("%s of guest RAM in %s memory, attach %s: %s", f.memory.String(), b, used, state))

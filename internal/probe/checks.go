@@ -199,7 +199,7 @@ func try(sys *kvm.System, m attach.Method) Works {
 		return Works{Reason: err.Error()}
 	}
 	defer ram.Close()
-	a, err := attach.Open(sys, ram, m)
+	a, err := attach.Open(sys, ram, m, attach.Options{})
 	if refused, ok := errors.AsType[*attach.RefusedError](err); ok {
 		return Works{Reason: refused.Rejected[0].Reason}
 	}

@@ -6,6 +6,9 @@
 //     guest's first access.
 //   - ViaBridge: the slot is a PFNMAP view of the secret pages, made by the
 //     kernel module in memory/kmod. KVM follows PFNMAP mappings without GUP.
+//   - ViaWindow: the slot is ordinary memory that holds copies of a bounded
+//     number of the secret pages at a time. It needs no module; see package
+//     window.
 //
 // Which one works here is found by trying (see probe.go), never from a kernel
 // version, and before the guest starts.
@@ -15,11 +18,13 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"offmap/kvm"
 	"offmap/memory"
+	"offmap/memory/attach/window"
 )
 
 // Method is the name of an attach.
@@ -30,10 +35,11 @@ const (
 	Auto      Method = "auto"
 	Direct    Method = "direct"
 	ViaBridge Method = "bridge"
+	ViaWindow Method = "window"
 )
 
 // Methods returns the names that ParseMethod takes.
-func Methods() []Method { return []Method{Auto, Direct, ViaBridge} }
+func Methods() []Method { return []Method{Auto, Direct, ViaBridge, ViaWindow} }
 
 // ParseMethod returns the attach of that name.
 func ParseMethod(name string) (Method, error) {
@@ -76,27 +82,39 @@ func (e *RefusedError) Error() string {
 // Unwrap makes errors.Is(err, ErrUnavailable) true.
 func (e *RefusedError) Unwrap() error { return ErrUnavailable }
 
+// Options are for attaches that can be set up.
+type Options struct {
+	// Window is the most guest RAM in bytes that ViaWindow may have in
+	// ordinary frames at a time, whole pages; 0 is DefaultWindow.
+	Window uint64
+	// WindowAge, if not 0, is for how long a page stays there unused.
+	WindowAge time.Duration
+	// CPUs is the number of vCPUs.
+	CPUs int
+}
+
 // Attachment is RAM that is in the slots of a VM.
 type Attachment struct {
 	Method   Method
 	Rejected []Rejection
 
-	ram  *memory.RAM
-	view *Bridge // of ViaBridge
+	ram    *memory.RAM
+	view   *Bridge        // of ViaBridge
+	window *window.Window // of ViaWindow
 }
 
 // Open chooses how ram gets into KVM and prepares it: want itself, or with
 // Auto the strongest that works here, in the order of the constants. It tries
 // on a machine of its own, so that a refusal comes before any guest runs. A
 // secret backend is never replaced by an ordinary one.
-func Open(sys *kvm.System, ram *memory.RAM, want Method) (*Attachment, error) {
+func Open(sys *kvm.System, ram *memory.RAM, want Method, opts Options) (*Attachment, error) {
 	a := &Attachment{ram: ram}
 	order := []Method{want}
 	if want == Auto {
-		order = []Method{Direct, ViaBridge}
+		order = []Method{Direct, ViaBridge, ViaWindow}
 	}
 	for _, m := range order {
-		err := a.try(sys, m)
+		err := a.try(sys, m, opts)
 		if err == nil {
 			a.Method = m
 			return a, nil
@@ -115,7 +133,7 @@ type refusal struct{ reason string }
 
 func (r *refusal) Error() string { return r.reason }
 
-func (a *Attachment) try(sys *kvm.System, m Method) error {
+func (a *Attachment) try(sys *kvm.System, m Method, opts Options) error {
 	secret := !a.ram.Backend().Exposed()
 	switch {
 	case m == Direct && secret:
@@ -129,8 +147,10 @@ func (a *Attachment) try(sys *kvm.System, m Method) error {
 		}
 		a.view = view
 		return nil
-	case m == ViaBridge:
-		return &refusal{"the bridge is for secret memory; ordinary memory needs none: use direct"}
+	case m == ViaWindow && secret:
+		return a.openWindow(opts)
+	case m == ViaBridge, m == ViaWindow:
+		return &refusal{fmt.Sprintf("the %s is for secret memory; ordinary memory needs none: use direct", m)}
 	}
 	return fmt.Errorf("unknown attach %q", m)
 }
@@ -146,21 +166,31 @@ func CheckBridge() error {
 }
 
 // Slots returns the memory slots of the VM, one for each region of RAM.
-func (a *Attachment) Slots() []kvm.Slot { return slots(a.ram, a.view) }
-
-// Exposed returns how many of the populated bytes of guest RAM the host kernel
-// can read through its direct map.
-func (a *Attachment) Exposed(populated uint64) uint64 {
-	if a.ram.Backend().Exposed() {
-		return populated
+func (a *Attachment) Slots() []kvm.Slot {
+	switch {
+	case a.view != nil:
+		return slots(a.ram.Layout(), a.view.Pointer())
+	case a.window != nil:
+		return slots(a.ram.Layout(), a.window.Pointer())
 	}
-	return 0
+	return slots(a.ram.Layout(), a.ram.Pointer())
+}
+
+// Guest is guest RAM as devices and loaders get at it while it is attached.
+func (a *Attachment) Guest() memory.Guest {
+	if a.window != nil {
+		return a.window
+	}
+	return a.ram
 }
 
 // Close gives the view back. The VM and its vCPUs are closed before.
 func (a *Attachment) Close() error {
-	if a.view == nil {
-		return nil
+	switch {
+	case a.view != nil:
+		return a.view.Close()
+	case a.window != nil:
+		return a.window.Close()
 	}
-	return a.view.Close()
+	return nil
 }

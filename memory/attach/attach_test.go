@@ -60,7 +60,7 @@ func TestOpenSecretNeverOrdinary(t *testing.T) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	defer ram.Close()
-	a, err := Open(sys, ram, Auto)
+	a, err := Open(sys, ram, Auto, Options{})
 	if !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("Open = %v, %v; want ErrUnavailable", a, err)
 	}

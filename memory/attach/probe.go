@@ -52,7 +52,7 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 	if err := loadProbe(ram); err != nil {
 		return err
 	}
-	err = runProbe(sys, slots(ram, nil))
+	err = runProbe(sys, slots(layout, ram.Pointer()))
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {
 		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT)}

@@ -77,6 +77,10 @@ func madvise(p unsafe.Pointer, n uint64, advice int) error {
 	return nil
 }
 
+// Pointer is where KVM's slots find backend offset 0 (the HVA). It is nothing
+// to dereference.
+func (w *Window) Pointer() unsafe.Pointer { return w.view.kvm }
+
 // base is the address of KVM's mapping, for userfaultfd.
 func (v *view) base() uintptr { return uintptr(v.kvm) }
 

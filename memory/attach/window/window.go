@@ -46,9 +46,6 @@ type Config struct {
 	Age time.Duration
 	// Threads answer faults. At least 1.
 	Threads int
-	// Failed is called at most once, from a goroutine of the window's, when
-	// it can't go on: the guest's accesses then end in EFAULT. It may be nil.
-	Failed func(error)
 }
 
 // Window is guest RAM behind a window. It implements memory.Guest.
@@ -65,6 +62,7 @@ type Window struct {
 	work    sync.WaitGroup
 	need    chan struct{} // wakes the evictor
 	broken  sync.Once
+	failed  chan struct{}
 	close   sync.Once
 	closed  error
 
@@ -98,7 +96,7 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 	}
 	limit := min(cfg.Size, size) / memory.PageSize
 	w := &Window{
-		ram: ram, layout: ram.Layout(), cfg: cfg, stop: -1, done: make(chan struct{}), need: make(chan struct{}, 1),
+		ram: ram, layout: ram.Layout(), cfg: cfg, stop: -1, done: make(chan struct{}), failed: make(chan struct{}), need: make(chan struct{}, 1),
 		frames: newFrames(int(size/memory.PageSize), int(limit)),
 		stored: newBitmap(size / memory.PageSize),
 	}
@@ -168,14 +166,25 @@ func (w *Window) Close() error {
 func (w *Window) fail(err error) {
 	w.broken.Do(func() {
 		w.mu.Lock()
-		w.err = err
+		w.err = fmt.Errorf("window: %w", err)
 		w.settled.Broadcast()
 		w.mu.Unlock()
-		err = errors.Join(err, w.view.revoke(), w.faults.Wake(0, w.view.size))
-		if w.cfg.Failed != nil {
-			w.cfg.Failed(fmt.Errorf("window: %w", err))
+		close(w.failed)
+		if err := errors.Join(w.view.revoke(), w.faults.Wake(0, w.view.size)); err != nil {
+			panic(err) // vCPUs would wait for ever
 		}
 	})
+}
+
+// Failed is closed when the window can't go on; Err then says why. The guest's
+// accesses end in EFAULT from then on.
+func (w *Window) Failed() <-chan struct{} { return w.failed }
+
+// Err is why the window failed, or nil.
+func (w *Window) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
 // Held returns how much guest RAM is in ordinary frames now, and the most that

@@ -25,9 +25,6 @@ func newWindow(t testing.TB, l memory.Layout, cfg Config) *Window {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Failed == nil {
-		cfg.Failed = func(err error) { t.Error(err) }
-	}
 	w, err := Open(ram, cfg)
 	if errors.Is(err, uffd.ErrDenied) || errors.Is(err, uffd.ErrUnsupported) {
 		ram.Close()
@@ -37,7 +34,7 @@ func newWindow(t testing.TB, l memory.Layout, cfg Config) *Window {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(w.Close(), ram.Close()); err != nil {
+		if err := errors.Join(w.Err(), w.Close(), ram.Close()); err != nil {
 			t.Error(err)
 		}
 	})

@@ -1,0 +1,221 @@
+package window
+
+import (
+	"math"
+	"math/rand/v2"
+	"os"
+	"sync"
+)
+
+// window of the made-up traces, and RAM of their guests, in pages.
+const (
+	simWindow = 2048
+	simRAM    = 8 * simWindow
+)
+
+// workload is a trace and the windows to replay it in.
+type workload struct {
+	name    string
+	windows []int
+	trace   func() *trace
+}
+
+var workloads = []workload{
+	{"sweep", []int{simWindow}, sync.OnceValue(sweep)},
+	{"zipf", []int{simWindow}, sync.OnceValue(func() *trace { return zipf(0.99) })},
+	{"loop", []int{simWindow}, sync.OnceValue(func() *trace { return loop(false) })},
+	{"loop-shuffled", []int{simWindow}, sync.OnceValue(func() *trace { return loop(true) })},
+	{"random", []int{simWindow}, sync.OnceValue(random)},
+	{"scan+hot", []int{simWindow}, sync.OnceValue(scanAndHot)},
+	{"walks", []int{simWindow}, sync.OnceValue(walks)},
+	{"phases", []int{simWindow}, sync.OnceValue(phases)},
+	{"boot", []int{8192, 16384}, sync.OnceValue(boot)},
+}
+
+func seeded() *rand.Rand { return rand.New(rand.NewPCG(7, 11)) }
+
+// sweep goes through RAM from the first page to the last, several times.
+func sweep() *trace {
+	t := newTrace(simRAM)
+	for range 6 {
+		for p := range uint32(simRAM) {
+			t.add(p)
+		}
+	}
+	return t
+}
+
+// zipf uses page k in the order of popularity with a probability of 1/k^s; the
+// popular are strewn over RAM.
+func zipf(s float64) *trace {
+	rng := seeded()
+	t := newTrace(simRAM)
+	next := zipfian(rng, simRAM, s)
+	place := rng.Perm(simRAM)
+	for range 400_000 {
+		t.add(uint32(place[next()]))
+	}
+	return t
+}
+
+// zipfian draws numbers below n, k with a weight of 1/(k+1)^s. (rand.Zipf is
+// only for s above 1.)
+func zipfian(rng *rand.Rand, n int, s float64) func() int {
+	sum := make([]float64, n)
+	total := 0.0
+	for k := range sum {
+		total += math.Pow(float64(k+1), -s)
+		sum[k] = total
+	}
+	return func() int {
+		x := rng.Float64() * total
+		lo, hi := 0, n-1
+		for lo < hi {
+			if m := (lo + hi) / 2; sum[m] < x {
+				lo = m + 1
+			} else {
+				hi = m
+			}
+		}
+		return lo
+	}
+}
+
+// loop goes round a tenth more pages than the window has, in the order of
+// their numbers or in another.
+func loop(shuffled bool) *trace {
+	const n = simWindow + simWindow/10
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	if shuffled {
+		order = seeded().Perm(n)
+	}
+	t := newTrace(simRAM)
+	for i := range 200_000 {
+		t.add(uint32(order[i%n]))
+	}
+	return t
+}
+
+// random uses all of RAM alike.
+func random() *trace {
+	rng := seeded()
+	t := newTrace(simRAM)
+	for range 100_000 {
+		t.add(rng.Uint32N(simRAM))
+	}
+	return t
+}
+
+// scanAndHot has half a window of hot pages, and something that reads all of
+// RAM meanwhile: for each page of it, four uses of hot ones.
+func scanAndHot() *trace {
+	rng := seeded()
+	t := newTrace(simRAM)
+	hot := rng.Perm(simRAM)[:simWindow/2]
+	for i := range uint32(100_000) {
+		t.add(i % simRAM)
+		for range 4 {
+			t.add(uint32(hot[rng.IntN(len(hot))]))
+		}
+	}
+	return t
+}
+
+// walks has four sequential walks at once, two of them down, each in its
+// quarter of RAM, and every eighth use somewhere else.
+func walks() *trace {
+	rng := seeded()
+	t := newTrace(simRAM)
+	const n = simRAM / 4
+	for i := range uint32(6 * n) {
+		at := i % n
+		for _, p := range []uint32{at, n + at, 3*n - 1 - at, 4*n - 1 - at} {
+			t.add(p)
+			if rng.IntN(8) == 0 {
+				t.add(rng.Uint32N(simRAM))
+			}
+		}
+	}
+	return t
+}
+
+// phases has a Zipf walk whose popular pages change altogether every now and
+// then: what was hot must not be kept for ever.
+func phases() *trace {
+	rng := seeded()
+	t := newTrace(simRAM)
+	next := zipfian(rng, simRAM, 0.99)
+	for range 8 {
+		place := rng.Perm(simRAM)
+		for range 50_000 {
+			t.add(uint32(place[next()]))
+		}
+	}
+	return t
+}
+
+// boot is a boot of Linux: the recorded one if it is there.
+func boot() *trace {
+	f, err := os.Open("testdata/boot.trace.gz")
+	if err != nil {
+		return madeUpBoot()
+	}
+	defer f.Close()
+	t, err := readTrace(f)
+	if err != nil {
+		panic("testdata/boot.trace.gz: " + err.Error())
+	}
+	return t
+}
+
+// madeUpBoot stands in for a recorded boot: a kernel unpacks itself, sets its
+// memory up from the top down, unpacks an initramfs, and starts programs from
+// it; all the while it uses its own text and data.
+func madeUpBoot() *trace {
+	rng := seeded()
+	t := newTrace(65536)
+	const (
+		kernel = 4096  // 40 MiB at 16 MiB
+		image  = 52000 // compressed, 10 MiB
+		cpio   = 48000 // compressed, 12 MiB
+		files  = 16384 // where page cache pages are given out from
+		heap   = 60000 // downwards
+	)
+	hot := zipfian(rng, 6000, 1.1)
+	place := rng.Perm(10240)
+	kernelUse := func(n int) {
+		for range n {
+			t.add(uint32(kernel + place[hot()]))
+		}
+	}
+	walk := func(from uint32, n int, step int, use int) {
+		for i := range n {
+			t.add(uint32(int(from) + i*step))
+			kernelUse(use)
+		}
+	}
+	for i := range 10240 { // unpack
+		if i%4 == 0 {
+			t.add(uint32(image + i/4))
+		}
+		t.add(uint32(kernel + i))
+	}
+	walk(heap, 3000, -1, 2) // struct pages, slabs
+	for i := range 3072 {   // initramfs
+		t.add(uint32(cpio + i))
+		for k := range 3 {
+			t.add(uint32(files + 3*i + k))
+		}
+		kernelUse(6)
+	}
+	for i := range 40 { // programs
+		start := files + rng.IntN(8000)
+		walk(uint32(start), 200, 1, 4)
+		walk(uint32(heap-3000-100*i), 100, -1, 4)
+		kernelUse(1000)
+	}
+	return t
+}
