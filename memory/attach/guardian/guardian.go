@@ -21,8 +21,7 @@
 // runs. KVM itself writes to guest memory in a vCPU's thread only (its last
 // steal-time write checks that current->mm is the VM's). This would not hold
 // for helpers in the kernel that have the VMM's memory but not its files:
-// vhost, or io_uring requests in flight; the VMM has neither. Should a page
-// appear anyway while the guardian is at work, its next pass finds it.
+// vhost, or io_uring requests in flight; the VMM has neither.
 //
 // # What it can't do
 //
@@ -50,11 +49,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// startTimeout is for a host that is short of everything; it takes a
-	// millisecond.
+// Either takes about a millisecond, on a host that isn't short of everything.
+var (
 	startTimeout = 10 * time.Second
-	// closeTimeout is for a guardian that finds nothing to wipe.
 	closeTimeout = 10 * time.Second
 )
 
@@ -123,9 +120,6 @@ func start(window int) (*Guardian, error) {
 		<-g.done
 		return nil, err
 	}
-	// The last that the kernel should kill for want of memory. It takes
-	// CAP_SYS_RESOURCE, and is as small a target as can be without.
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", process.Pid), []byte("-1000"), 0)
 	return g, nil
 }
 

@@ -95,6 +95,12 @@ func children() {
 	}
 }
 
+// vmmEnviron makes the test binary a VMM, one that the race detector doesn't
+// hold up at its end.
+func vmmEnviron(mode string) []string {
+	return append(os.Environ(), vmmEnv+"="+mode, "GORACE=atexit_sleep_ms=0")
+}
+
 // process is a running vmm and its guardian.
 type process struct {
 	*exec.Cmd
@@ -105,7 +111,7 @@ type process struct {
 func startVMM(t *testing.T, mode string, window *os.File, more ...*os.File) *process {
 	t.Helper()
 	p := &process{Cmd: exec.Command("/proc/self/exe")}
-	p.Env = append(os.Environ(), vmmEnv+"="+mode, "GORACE=atexit_sleep_ms=0")
+	p.Env = vmmEnviron(mode)
 	p.ExtraFiles = append([]*os.File{window}, more...)
 	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := p.StdoutPipe()

@@ -15,12 +15,14 @@
 	.set PAGE,   4096
 	.set CHUNK,  256 * 1024	# bytes in one write
 
-	.set READ, 0;   .set WRITE, 1;   .set POLL, 7;   .set LSEEK, 8;   .set MMAP, 9
+	.set READ, 0;   .set WRITE, 1;   .set OPEN, 2;   .set CLOSE, 3
+	.set POLL, 7;   .set LSEEK, 8;   .set MMAP, 9
 	.set RT_SIGPROCMASK, 14;   .set PWRITE64, 18;   .set EXIT, 60
 	.set PRCTL, 157;   .set FALLOCATE, 285;   .set CLOSE_RANGE, 436
 
 	.set EINTR, 4
 	.set SIG_SETMASK, 2
+	.set O_WRONLY, 1
 	.set PR_SET_NAME, 15
 	.set PROT_READ, 1
 	.set MAP_PRIVATE, 2;   .set MAP_ANONYMOUS, 32
@@ -66,6 +68,17 @@ _start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
 	lea	rsi, [rip + name]
 	must	PRCTL
 
+	lea	rdi, [rip + oom]		# never the one to kill for want of memory:
+	mov	esi, O_WRONLY			# takes CAP_SYS_RESOURCE, so it may fail
+	sys	OPEN
+	mov	ebx, eax
+	mov	edi, ebx
+	lea	rsi, [rip + never]
+	mov	edx, 5
+	sys	WRITE
+	mov	edi, ebx
+	sys	CLOSE
+
 	xor	edi, edi			# the zeros: never written, so that all
 	mov	esi, CHUNK			# of it is the kernel's zero page
 	mov	edx, PROT_READ
@@ -94,6 +107,7 @@ wait:	mov	edi, LIFE
 # is left for a later pass, so that it doesn't hold up the others, and its
 # frame stays this process's rather than going back to the kernel unwiped.
 pass:	xor	r12d, r12d			# r12: offset in the file
+	xor	r14d, r14d			# r14: from here to r12 it is wiped
 	xor	ebx, ebx			# ebx: this pass found something
 	xor	ebp, ebp			# ebp: ms to wait before the next one
 
@@ -102,48 +116,54 @@ extent:	mov	edi, WINDOW
 	mov	edx, SEEK_DATA
 	sys	LSEEK
 	test	rax, rax
-	js	done				# no data behind r12
-	mov	ebx, 1
+	js	done				# no data from r12 on
 	mov	r12, rax
+	mov	ebx, 1
 
 	mov	edi, WINDOW
 	mov	rsi, r12
 	mov	edx, SEEK_HOLE
 	sys	LSEEK
-	sub	rax, r12
-	jle	done				# somebody else has emptied it just now
+	mov	r13, rax			# r13: end of the extent
 
-	mov	edx, CHUNK			# rdx: bytes, at most a chunk
-	cmp	rax, rdx
-	cmovb	rdx, rax
+chunk:	mov	rdx, r13
+	sub	rdx, r12
+	jle	extent
+	mov	eax, CHUNK
+	cmp	rdx, rax
+	cmova	rdx, rax
 	mov	edi, WINDOW
 	mov	rsi, r15
 	mov	r10, r12
 	sys	PWRITE64
 	and	rax, -PAGE			# what counts is whole pages
 	jle	later
-
-	mov	edi, WINDOW			# wiped: back to the kernel
-	mov	esi, KEEP_SIZE | PUNCH_HOLE
-	mov	rdx, r12
-	mov	r10, rax
 	add	r12, rax
-	sys	FALLOCATE
-	test	rax, rax
-	jz	extent
-	jmp	again
+	jmp	chunk
 
-later:	add	r12, PAGE
-again:	mov	ebp, 100
-	jmp	extent
+later:	call	punch
+	add	r12, PAGE
+	mov	r14, r12
+	mov	ebp, 100
+	jmp	chunk
 
 done:	xor	edi, edi
 	test	ebx, ebx
 	jz	exit
+	call	punch
+	xor	edi, edi
 	xor	esi, esi
 	mov	edx, ebp
 	sys	POLL				# of nothing: a pause
 	jmp	pass
+
+punch:	mov	edi, WINDOW			# wiped: back to the kernel
+	mov	esi, KEEP_SIZE | PUNCH_HOLE
+	mov	rdx, r14
+	mov	r10, r12
+	sub	r10, r14
+	sys	FALLOCATE
+	ret
 
 fail:	neg	eax
 	mov	edi, eax
@@ -151,4 +171,6 @@ exit:	sys	EXIT
 
 every:	.quad	-1
 name:	.asciz	"window-guardian"
+oom:	.asciz	"/proc/self/oom_score_adj"
+never:	.ascii	"-1000"
 end:

@@ -1,0 +1,285 @@
+package guardian
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mustStart starts a guardian of the window that the test closes.
+func mustStart(t *testing.T, window *os.File) *Guardian {
+	t.Helper()
+	g, err := Start(int(window.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Close() })
+	return g
+}
+
+func TestClose(t *testing.T) {
+	w := newWindow(t, 1<<20)
+	mustStart(t, w).Close() // what the first one leaves is the runtime's
+	fds, routines := descriptors(t), runtime.NumGoroutine()
+	for range 10 {
+		fill(t, w, 256, page)
+		g := mustStart(t, w)
+		select {
+		case <-g.Done():
+			t.Fatal("done before Close")
+		default:
+		}
+		if n := pages(t, w); n != 256 {
+			t.Fatalf("%d pages of 256 before Close", n)
+		}
+		for range 2 {
+			if err := g.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		<-g.Done()
+		if n := pages(t, w); n != 0 {
+			t.Errorf("%d pages left", n)
+		}
+		if err := unix.Kill(g.PID(), 0); err != unix.ESRCH {
+			t.Errorf("kill of process %d after Close: %v", g.PID(), err)
+		}
+	}
+	if now := descriptors(t); now != fds {
+		t.Errorf("descriptors before:\n%s\nafter:\n%s", fds, now)
+	}
+	if now := runtime.NumGoroutine(); now > routines {
+		t.Errorf("%d goroutines before, %d after", routines, now)
+	}
+}
+
+// The process has nothing of the VMM's: see what /proc says of it.
+func TestProcess(t *testing.T) {
+	w := newWindow(t, 1<<20)
+	_, leaked := pipe(t)
+	p := startVMM(t, "", w, leaked)
+	read := func(name string) string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.guardian, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.guardian))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var open []string
+	for _, fd := range fds {
+		link, err := os.Readlink(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, link)
+	}
+	if len(open) != 2 || !strings.HasPrefix(open[0], "socket:") || !strings.HasPrefix(open[1], "/memfd:window") {
+		t.Errorf("open files: %q", open)
+	}
+	if env := read("environ"); env != "" {
+		t.Errorf("environment: %q", env)
+	}
+	if args := read("cmdline"); args != name+"\x00" || read("comm") != name+"\n" {
+		t.Errorf("arguments %q, name %q", args, read("comm"))
+	}
+	if wd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.guardian)); wd != "/" {
+		t.Errorf("working directory %q, %v", wd, err)
+	}
+	if sid, err := unix.Getsid(p.guardian); sid != p.guardian {
+		t.Errorf("session %d, %v", sid, err)
+	}
+	// All signals but SIGKILL and SIGSTOP.
+	if s := read("status"); !strings.Contains(s, "SigBlk:\tfffffffffffbfeff\n") {
+		t.Errorf("blocked signals:\n%s", s)
+	}
+	for line := range strings.Lines(read("maps")) {
+		if regexp.MustCompile(`^\S+ .w?x`).MatchString(line) && strings.Fields(line)[1][1] == 'w' {
+			t.Errorf("writable and executable: %s", line)
+		}
+	}
+	var rss int
+	if _, err := fmt.Sscanf(read("status")[strings.Index(read("status"), "VmRSS:"):], "VmRSS: %d kB", &rss); err != nil || rss > 64 {
+		t.Errorf("%d KiB resident, %v", rss, err)
+	}
+	t.Logf("%d KiB resident, program of %d bytes", rss, len(image))
+
+	want := "-1000\n"
+	if !capable(t, unix.CAP_SYS_RESOURCE) {
+		want = "0\n"
+		t.Log("oom_score_adj can't be lowered without CAP_SYS_RESOURCE")
+	}
+	if got := read("oom_score_adj"); got != want {
+		t.Errorf("oom_score_adj %q, want %q", got, want)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	g := mustStart(t, newWindow(t, 1<<20))
+	for s := unix.Signal(1); s <= 64; s++ {
+		if s == unix.SIGKILL || s == unix.SIGSTOP {
+			continue
+		}
+		if err := unix.Kill(g.PID(), s); err != nil {
+			t.Errorf("kill %v: %v", s, err)
+		}
+	}
+	select {
+	case <-g.Done():
+		t.Error("a signal has ended it")
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := g.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGuardianKilled(t *testing.T) {
+	g := mustStart(t, newWindow(t, 1<<20))
+	if err := unix.Kill(g.PID(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-g.Done():
+	case <-time.After(time.Second):
+		t.Fatal("not noticed within a second")
+	}
+	for range 2 {
+		if err := g.Close(); err == nil || !strings.Contains(err.Error(), "killed") {
+			t.Errorf("Close: %v", err)
+		}
+	}
+}
+
+func TestCloseOfStoppedGuardian(t *testing.T) {
+	w := newWindow(t, 1<<20)
+	fill(t, w, 256, page)
+	g := mustStart(t, w)
+	if err := unix.Kill(g.PID(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.close(50 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "still there") {
+		t.Errorf("Close: %v", err)
+	}
+	if err := unix.Kill(g.PID(), unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-g.Done():
+	case <-time.After(time.Second):
+		t.Error("not gone within a second of being continued")
+	}
+	if n := pages(t, w); n != 0 {
+		t.Errorf("%d pages left", n)
+	}
+}
+
+// Pages that can't be written don't hold up the others, are not given back
+// unwiped, and are wiped once they can be.
+func TestUnwritablePages(t *testing.T) {
+	w := newWindow(t, 1<<20)
+	fill(t, w, 128, 2*page)
+	g := mustStart(t, w)
+	// The limit falls into a page: that one isn't wiped either.
+	limit := unix.Rlimit{Cur: 64*2*page + page/2, Max: unix.RLIM_INFINITY}
+	if err := unix.Prlimit(g.PID(), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.close(500 * time.Millisecond); err == nil {
+		t.Error("Close sees nothing")
+	}
+	if n := pages(t, w); n != 64 {
+		t.Errorf("%d pages left of 128, want the 64 behind the limit", n)
+	}
+	limit.Cur = unix.RLIM_INFINITY
+	if err := unix.Prlimit(g.PID(), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-g.Done():
+	case <-time.After(time.Second):
+		t.Error("not gone within a second of being able to")
+	}
+	if n := pages(t, w); n != 0 {
+		t.Errorf("%d pages left", n)
+	}
+}
+
+// The program in the repository is what its source assembles to.
+func TestImageMatchesSource(t *testing.T) {
+	for _, tool := range []string{"as", "ld"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("SKIPPED: program not compared with its source: %v (install binutils)", err)
+		}
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("sh", "asm/build.sh", dir).CombinedOutput(); err != nil {
+		t.Fatalf("asm/build.sh: %v\n%s", err, out)
+	}
+	want, err := os.ReadFile(filepath.Join(dir, "guardian.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(image, want) {
+		t.Error("asm/guardian.bin is not what its source assembles to: run go generate ./memory/attach/guardian")
+	}
+}
+
+// Nobody can change the program between its writing and its execution.
+func TestProgramIsSealed(t *testing.T) {
+	f, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{0xcc}, 0); err == nil {
+		t.Error("written to")
+	}
+	if err := f.Truncate(0); err == nil {
+		t.Error("truncated")
+	}
+}
+
+// capable tells whether this process has a capability.
+func capable(t *testing.T, capability int) bool {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var caps uint64
+	_, effective, _ := strings.Cut(string(status), "CapEff:")
+	if _, err := fmt.Sscanf(effective, "%x", &caps); err != nil {
+		t.Fatal(err)
+	}
+	return caps>>capability&1 != 0
+}
+
+// descriptors lists what this process has open.
+func descriptors(t *testing.T) string {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list strings.Builder
+	for _, fd := range fds {
+		if link, err := os.Readlink(fd); err == nil { // the listing's own is gone
+			fmt.Fprintln(&list, fd, link)
+		}
+	}
+	return list.String()
+}

@@ -1,0 +1,167 @@
+package guardian
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestStartRefuses(t *testing.T) {
+	memfd := func(t *testing.T, flags int) int {
+		fd, err := unix.MemfdCreate("window", flags|unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		if err != nil {
+			t.Skipf("SKIPPED: memfd_create with flags %#x: %v", flags, err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		return fd
+	}
+	for _, tc := range []struct {
+		name   string
+		window func(t *testing.T) int
+		want   string
+	}{
+		{"no descriptor", func(*testing.T) int { return -1 }, "descriptor -1: bad file descriptor"},
+		{"a pipe", func(t *testing.T) int { _, r := pipe(t); return int(r.Fd()) }, "not a memfd"},
+		{"huge pages", func(t *testing.T) int { return memfd(t, unix.MFD_HUGETLB) }, "not a memfd of whole ordinary pages"},
+		{"secret", func(t *testing.T) int {
+			fd, _, err := unix.Syscall(unix.SYS_MEMFD_SECRET, unix.O_CLOEXEC, 0, 0)
+			if err != 0 {
+				t.Skipf("SKIPPED: memfd_secret: %v", err)
+			}
+			t.Cleanup(func() { unix.Close(int(fd)) })
+			return int(fd)
+		}, "not a memfd"},
+		{"part of a page", func(t *testing.T) int { return int(newWindow(t, page+1).Fd()) }, "whole ordinary pages"},
+		{"read-only", func(t *testing.T) int {
+			w := newWindow(t, page)
+			ro, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { ro.Close() })
+			return int(ro.Fd())
+		}, "can't be overwritten"},
+		{"appending", func(t *testing.T) int {
+			fd := memfd(t, 0)
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_APPEND); err != nil {
+				t.Fatal(err)
+			}
+			return fd
+		}, "can't be overwritten"},
+		{"sealed", func(t *testing.T) int {
+			fd := memfd(t, 0)
+			if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_FUTURE_WRITE); err != nil {
+				t.Fatal(err)
+			}
+			return fd
+		}, "can't be overwritten"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			refused(t, tc.window(t), tc.want)
+		})
+	}
+}
+
+// refused sees Start fail and leave nothing behind.
+func refused(t *testing.T, window int, want string) {
+	t.Helper()
+	fds, routines := descriptors(t), runtime.NumGoroutine()
+	g, err := Start(window)
+	if err == nil {
+		g.Close()
+		t.Fatal("started")
+	}
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("%v\nwant: %s", err, want)
+	}
+	if now := descriptors(t); now != fds {
+		t.Errorf("descriptors before:\n%s\nafter:\n%s", fds, now)
+	}
+	if now := runtime.NumGoroutine(); now > routines {
+		t.Errorf("%d goroutines before, %d after", routines, now)
+	}
+	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
+		t.Errorf("child %d left, %v", pid, err)
+	}
+}
+
+// A program that doesn't start, and one that ends or is silent before it is
+// ready.
+func TestStartOfBrokenProgram(t *testing.T) {
+	good, patience := image, startTimeout
+	t.Cleanup(func() { image, startTimeout = good, patience })
+	startTimeout = 200 * time.Millisecond
+	// with is a program that does this and nothing else.
+	with := func(code ...byte) []byte {
+		const headers = 64 + 56
+		return slices.Concat(good[:headers], code, good[headers+len(code):])
+	}
+	for _, tc := range []struct {
+		name  string
+		image []byte
+		want  string
+	}{
+		{"not a program", []byte("MZ"), "exec format error"},
+		{"exit(EPERM)", with(0xbf, 1, 0, 0, 0, 0xb8, 60, 0, 0, 0, 0x0f, 5),
+			"before it was ready: rt_sigprocmask, close_range, prctl or mmap failed in it: operation not permitted"},
+		{"kill(getpid(), SIGKILL)", with(0xb8, 39, 0, 0, 0, 0x0f, 5, 0x89, 0xc7, 0xbe, 9, 0, 0, 0, 0xb8, 62, 0, 0, 0, 0x0f, 5),
+			"before it was ready: signal: killed"},
+		{"an endless loop", with(0xeb, 0xfe), "not ready within"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			image = tc.image
+			refused(t, int(newWindow(t, page).Fd()), tc.want)
+		})
+	}
+}
+
+// A VMM that is process 1 of its PID namespace has no guardian that outlives
+// it.
+func TestProcess1(t *testing.T) {
+	out := inPIDNamespace(t, newWindow(t, page), `exec "$0"`)
+	if !strings.Contains(out, "process 1 of its PID namespace") {
+		t.Errorf("got %q", out)
+	}
+}
+
+// The sysctl is the PID namespace's own.
+func TestMemfdNoexec(t *testing.T) {
+	const sysctl = "/proc/sys/vm/memfd_noexec"
+	if _, err := os.Stat(sysctl); err != nil {
+		t.Skipf("SKIPPED: %v: kernel before 6.3", err)
+	}
+	for setting, want := range map[string]string{"0": `^\d+\n$`, "1": `^\d+\n$`, "2": "with `sysctl vm.memfd_noexec=1` as root\n$"} {
+		out := inPIDNamespace(t, newWindow(t, page), "echo "+setting+" >"+sysctl+` && { "$0"; exit 0; }`)
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("vm.memfd_noexec=%s: %q, want %s", setting, out, want)
+		}
+	}
+}
+
+// inPIDNamespace runs a shell script as process 1 of a PID namespace and
+// returns what it prints. $0 is a VMM that starts a guardian and exits.
+func inPIDNamespace(t *testing.T, window *os.File, script string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root, for a PID namespace")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh := exec.Command("sh", "-c", script, exe)
+	sh.Env = vmmEnviron("exit")
+	sh.ExtraFiles = []*os.File{window}
+	sh.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	out, _ := sh.CombinedOutput()
+	return string(out)
+}
