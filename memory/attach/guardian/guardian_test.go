@@ -29,7 +29,7 @@ func mustStart(t *testing.T, window *os.File) *Guardian {
 func TestClose(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	mustStart(t, w).Close() // what the first one leaves is the runtime's
-	fds, routines := descriptors(t), runtime.NumGoroutine()
+	check := leaks(t)
 	for range 10 {
 		fill(t, w, 256, page)
 		g := mustStart(t, w)
@@ -54,12 +54,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("kill of process %d after Close: %v", g.PID(), err)
 		}
 	}
-	if now := descriptors(t); now != fds {
-		t.Errorf("descriptors before:\n%s\nafter:\n%s", fds, now)
-	}
-	if now := runtime.NumGoroutine(); now > routines {
-		t.Errorf("%d goroutines before, %d after", routines, now)
-	}
+	check()
 }
 
 // The process has nothing of the VMM's: see what /proc says of it.
@@ -266,6 +261,33 @@ func capable(t *testing.T, capability int) bool {
 		t.Fatal(err)
 	}
 	return caps>>capability&1 != 0
+}
+
+// leaks returns what checks that nothing is left of what was started since:
+// descriptors, goroutines, or any child.
+func leaks(t *testing.T) (check func()) {
+	t.Helper()
+	fds, routines := descriptors(t), runtime.NumGoroutine()
+	return func() {
+		t.Helper()
+		if now := descriptors(t); now != fds {
+			t.Errorf("descriptors before:\n%s\nafter:\n%s", fds, now)
+		}
+		// One that has said its last may need a moment to end.
+		var now int
+		for range 100 {
+			if now = runtime.NumGoroutine(); now <= routines {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if now > routines {
+			t.Errorf("%d goroutines before, %d after", routines, now)
+		}
+		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
+			t.Errorf("child %d left, %v", pid, err)
+		}
+	}
 }
 
 // descriptors lists what this process has open.

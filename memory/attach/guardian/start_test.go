@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -74,7 +73,7 @@ func TestStartRefuses(t *testing.T) {
 // refused sees Start fail and leave nothing behind.
 func refused(t *testing.T, window int, want string) {
 	t.Helper()
-	fds, routines := descriptors(t), runtime.NumGoroutine()
+	check := leaks(t)
 	g, err := Start(window)
 	if err == nil {
 		g.Close()
@@ -83,15 +82,7 @@ func refused(t *testing.T, window int, want string) {
 	if !strings.Contains(err.Error(), want) {
 		t.Errorf("%v\nwant: %s", err, want)
 	}
-	if now := descriptors(t); now != fds {
-		t.Errorf("descriptors before:\n%s\nafter:\n%s", fds, now)
-	}
-	if now := runtime.NumGoroutine(); now > routines {
-		t.Errorf("%d goroutines before, %d after", routines, now)
-	}
-	if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != unix.ECHILD {
-		t.Errorf("child %d left, %v", pid, err)
-	}
+	check()
 }
 
 // A program that doesn't start, and one that ends or is silent before it is
