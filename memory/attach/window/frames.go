@@ -2,7 +2,7 @@ package window
 
 // frames is the book-keeping of a window, and its policy: which pages have a
 // frame, in which state, and which page gives its frame up next. It makes no
-// system calls and takes no locks.
+// system calls, takes no locks and doesn't allocate.
 //
 // A page is in one state at a time:
 //
@@ -11,22 +11,31 @@ package window
 //	mapped   it has a frame, and KVM may use it
 //	cool     it has a frame that is unmapped: the next to go
 //
-// No CPU tells us which pages a guest uses (no accessed bit of nested paging
-// reaches user space on stock kernels). So a page that was mapped for long is
-// unmapped first and keeps its frame for a while. If the guest still wants it,
-// that is a fault which only has to map it again, and the page is young once
-// more. Eviction takes the page that has been cool for longest.
-//
 // A frame is in use in every state but absent, so used is all that can be
 // exposed, and never more than limit.
+//
+// No CPU tells us which pages a guest uses (no accessed bit of nested paging
+// reaches user space on stock kernels). What we see is faults. Two kinds of
+// them prove that a page is in regular use: a rescue, which is a fault on a
+// page that has just been unmapped, and a fault on a page that was evicted a
+// short while ago. Proved pages have a list of their own, and a page that is
+// used once, in a walk over all of RAM say, doesn't push them out: while more
+// than a share of the window is young, young pages go first. Within a list the
+// oldest goes first.
+//
+// This is the idea of 2Q (Johnson and Shasha, VLDB 1994), with the distance of
+// a refault as Linux's mm/workingset.c has it in place of a list of ghosts.
+// BenchmarkPolicies has the comparison that it won, and its figures.
 type frames struct {
-	slotOf []uint32 // by page: its slot, or 0
-	slots  []slot   // slot 0 is no slot, 1 and 2 are the heads of the lists
-	free   uint32   // the first free slot, linked by next
-	used   int
-	peak   int
-	count  [numStates]int
-	clock  uint32 // see tick
+	slotOf    []uint32 // by page: its slot, or if absent ghost and a time of evictions, or 0
+	slots     []slot   // slot 0 is no slot, then come the heads of the lists
+	free      uint32   // the first free slot, linked by next
+	used      int
+	peak      int
+	count     [numStates]int
+	young     int    // pages in youngList
+	evictions uint32 // of pages, since the start
+	clock     uint32 // see tick
 }
 
 type state uint8
@@ -39,26 +48,43 @@ const (
 	numStates
 )
 
-// slot is a frame and its place in the list of its state, oldest last.
+// slot is a frame and its place in the list of its kind, oldest last.
 type slot struct {
 	page       uint32
 	prev, next uint32
 	since      uint32 // the clock when it came into its list
 	state      state
+	proved     bool // the guest has come back to the page
 	wanted     bool // while busy: somebody waits for it
 }
 
 const (
-	mappedList = 1
-	coolList   = 2
-	firstSlot  = 3
+	youngList  = 1
+	provedList = 2
+	coolList   = 3
+	firstSlot  = 4
+)
+
+const (
+	// ghost marks an absent page that has been in the window before. The
+	// other bits are evictions when it went.
+	ghost = 1 << 31
+
+	// youngShare is the part of the window, as a divisor, that young pages
+	// keep when proved ones want it all.
+	youngShare = 4
+
+	// soonShare is what a short while is, as a divisor of the window: a page
+	// is proved if it comes back before so many others have gone, which says
+	// that it would never have gone from a window half as large again.
+	soonShare = 2
 )
 
 // newFrames is the book-keeping for a guest of so many pages and at most limit
-// frames.
+// frames, both below 1<<31.
 func newFrames(pages, limit int) *frames {
 	f := &frames{slotOf: make([]uint32, pages), slots: make([]slot, firstSlot+limit)}
-	for _, l := range []uint32{mappedList, coolList} {
+	for _, l := range []uint32{youngList, provedList, coolList} {
 		f.slots[l].prev, f.slots[l].next = l, l
 	}
 	for i := len(f.slots) - 1; i >= firstSlot; i-- {
@@ -74,7 +100,13 @@ func (f *frames) limit() int { return len(f.slots) - firstSlot }
 func (f *frames) room() int { return f.limit() - f.used }
 
 // state of a page.
-func (f *frames) state(page uint32) state { return f.slots[f.slotOf[page]].state }
+func (f *frames) state(page uint32) state {
+	i := f.slotOf[page]
+	if i&ghost != 0 {
+		return absent
+	}
+	return f.slots[i].state
+}
 
 // take gives an absent page a frame and makes it busy. There must be room.
 func (f *frames) take(page uint32) {
@@ -82,18 +114,26 @@ func (f *frames) take(page uint32) {
 	s := &f.slots[i]
 	f.free = s.next
 	*s = slot{page: page, state: busy}
+	if at := f.slotOf[page]; at&ghost != 0 {
+		// The time wraps. A page that went 1<<31 evictions ago is proved
+		// then, and no harm done.
+		s.proved = (f.evictions-at)&^ghost < uint32(f.limit()/soonShare)
+	}
 	f.slotOf[page] = i
 	f.used++
 	f.peak = max(f.peak, f.used)
 	f.count[busy]++
 }
 
-// hold makes a mapped or cool page busy.
+// hold makes a mapped or cool page busy. Whoever settles it again uses it: a
+// cool page is proved by that.
 func (f *frames) hold(page uint32) {
 	i := f.slotOf[page]
+	s := &f.slots[i]
 	f.unlink(i)
+	s.proved = s.proved || s.state == cool
+	s.wanted = false
 	f.set(i, busy)
-	f.slots[i].wanted = false
 }
 
 // settle makes a busy page mapped or cool, as the youngest of its kind. It
@@ -112,7 +152,8 @@ func (f *frames) drop(page uint32) (wanted bool) {
 	s := &f.slots[i]
 	wanted = s.wanted
 	f.count[busy]--
-	f.slotOf[page] = 0
+	f.evictions++
+	f.slotOf[page] = f.evictions | ghost
 	*s = slot{next: f.free}
 	f.free = i
 	f.used--
@@ -122,10 +163,17 @@ func (f *frames) drop(page uint32) (wanted bool) {
 // want notes that somebody waits for a busy page.
 func (f *frames) want(page uint32) { f.slots[f.slotOf[page]].wanted = true }
 
-// chill makes the oldest mapped page cool. With old it does so only for a page
-// that has been mapped since before the last tick.
+// chill makes the mapped page cool that is the next to go. With old it does so
+// only for a page that has been mapped for two ticks.
 func (f *frames) chill(old bool) (page uint32, ok bool) {
-	i := f.oldest(mappedList, old)
+	first, then := uint32(provedList), uint32(youngList)
+	if f.young > f.limit()/youngShare {
+		first, then = then, first
+	}
+	i := f.oldest(first, old)
+	if i == 0 {
+		i = f.oldest(then, old)
+	}
 	if i == 0 {
 		return 0, false
 	}
@@ -136,8 +184,7 @@ func (f *frames) chill(old bool) (page uint32, ok bool) {
 }
 
 // victim makes the page that has been cool for longest busy, to be evicted.
-// With old it does so only for a page that has been cool since before the last
-// tick.
+// With old it does so only for a page that has been cool for two ticks.
 func (f *frames) victim(old bool) (page uint32, ok bool) {
 	i := f.oldest(coolList, old)
 	if i == 0 {
@@ -151,9 +198,10 @@ func (f *frames) victim(old bool) (page uint32, ok bool) {
 // tick moves the clock that old speaks of.
 func (f *frames) tick() { f.clock++ }
 
+// oldest is the slot at the end of a list, or 0.
 func (f *frames) oldest(list uint32, old bool) uint32 {
 	i := f.slots[list].prev
-	if i == list || old && f.slots[i].since == f.clock {
+	if i == list || old && f.clock-f.slots[i].since < 2 {
 		return 0
 	}
 	return i
@@ -166,13 +214,25 @@ func (f *frames) set(i uint32, to state) {
 	s.state = to
 }
 
-// link puts slot i at the front of the list of its state.
-func (f *frames) link(i uint32) {
-	list := uint32(mappedList)
-	if f.slots[i].state == cool {
-		list = coolList
+// listOf is the list that a slot is in, or belongs in.
+func listOf(s *slot) uint32 {
+	switch {
+	case s.state == cool:
+		return coolList
+	case s.proved:
+		return provedList
 	}
-	s, head := &f.slots[i], &f.slots[list]
+	return youngList
+}
+
+// link puts slot i at the front of its list.
+func (f *frames) link(i uint32) {
+	s := &f.slots[i]
+	list := listOf(s)
+	if list == youngList {
+		f.young++
+	}
+	head := &f.slots[list]
 	s.since = f.clock
 	s.prev, s.next = list, head.next
 	f.slots[head.next].prev = i
@@ -181,6 +241,9 @@ func (f *frames) link(i uint32) {
 
 func (f *frames) unlink(i uint32) {
 	s := &f.slots[i]
+	if listOf(s) == youngList {
+		f.young--
+	}
 	f.slots[s.prev].next, f.slots[s.next].prev = s.next, s.prev
 	s.prev, s.next = 0, 0
 }
