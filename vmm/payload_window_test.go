@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"regexp"
 	"runtime"
@@ -117,6 +118,53 @@ func TestPayloadShuffle(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// holed is guest RAM of which less is told of.
+type holed struct {
+	memory.Guest
+	layout memory.Layout
+}
+
+func (h holed) Layout() memory.Layout { return h.layout }
+
+// TestPayloadHoles has RAM in several ranges, in cheaper places than around
+// the PCI hole.
+func TestPayloadHoles(t *testing.T) {
+	needKVM(t)
+	layout, err := memory.LayoutOf(
+		memory.Region{Start: 0, Size: 3 << 20},
+		memory.Region{Start: 4 << 20, Size: memory.PageSize},
+		memory.Region{Start: 9 << 20, Size: 7 << 20},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inRAM := func(at uint64) bool { return layout.Contains(memory.GPA(at), memory.PageSize) }
+	cfg := argsConfig(t, "shuffle", 2, 32<<20)
+	load := cfg.Guest
+	cfg.Guest = func(ram memory.Guest, cpus, tscKHz int) ([]boot.CPU, error) {
+		return load(holed{ram, layout}, cpus, tscKHz)
+	}
+	r, out, ram := runPayload(t, cfg, alone)
+	var pages uint64
+	_, err = fmt.Sscanf(out, "shuffle: %d pages, 3 passes ok\n", &pages)
+	if err != nil || r.Outcome.Code != 0 || !allFree(pages, layout.Size()) {
+		t.Fatalf("exit code %d, %q: %v", r.Outcome.Code, out, err)
+	}
+	var visited uint64
+	for p := range uint64(len(ram)) / pageWords {
+		switch at := p * memory.PageSize; {
+		case ram[p*pageWords+2048/8] != 3*2:
+		case inRAM(at):
+			visited++
+		default:
+			t.Errorf("the page at 0x%x, which is none of its RAM, was visited", at)
+		}
+	}
+	if visited != pages {
+		t.Errorf("%d pages were visited of %d", visited, pages)
 	}
 }
 
@@ -242,6 +290,68 @@ func TestPayloadChurn(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPayloadOrder looks at RAM in the midst of a round: in what order pages
+// are visited shows in how the visited ones lie among the others.
+func TestPayloadOrder(t *testing.T) {
+	needKVM(t)
+	for _, c := range []struct {
+		payload string
+		args    []uint64
+		counter int64 // offset of a word that counts the rounds
+		random  bool
+	}{
+		{"churn", []uint64{0, 200, 0}, 0, false},
+		{"churn", []uint64{0, 200, 1}, 0, true},
+		{"shuffle", []uint64{200}, 2048, true},
+	} {
+		t.Run(fmt.Sprintf("%s random %v", c.payload, c.random), func(t *testing.T) {
+			var changes float64 // between visited and not, a page
+			_, _, _ = runPayload(t, argsConfig(t, c.payload, 1, 32<<20, c.args...),
+				func(ctx context.Context, ram memory.Guest) (err error) {
+					changes, err = midRound(ctx, ram, c.counter)
+					return err
+				})
+			// Half of the pages picked at random make a change at every
+			// second one, a quarter at three of eight. In sequence there is
+			// one, and some more for a look that takes too long.
+			if random := changes > 0.25; random != c.random || !random && changes > 0.05 {
+				t.Errorf("%.4f changes a page", changes)
+			}
+		})
+	}
+}
+
+// midRound waits for a moment when about half of the upper 16 MiB of RAM are a
+// round ahead, and returns how often neighbours differ, a page.
+func midRound(ctx context.Context, ram memory.Guest, counter int64) (float64, error) {
+	const start, pages = 16 << 20, 4096
+	for ctx.Err() == nil {
+		var ahead, changes int
+		var first, word [8]byte
+		before := first
+		for p := range int64(pages) {
+			if _, err := ram.ReadAt(word[:], start+p*memory.PageSize+counter); err != nil {
+				return 0, err
+			}
+			if p == 0 {
+				first, before = word, word
+			}
+			if word != first {
+				ahead++
+			}
+			if word != before {
+				changes++
+			}
+			before = word
+		}
+		if ahead > pages/4 && ahead < pages*3/4 {
+			return float64(changes) / pages, nil
+		}
+		runtime.Gosched()
+	}
+	return 0, errors.New("the guest was never seen in the midst of a round")
 }
 
 func TestPayloadZipf(t *testing.T) {
