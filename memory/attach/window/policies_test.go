@@ -10,7 +10,6 @@ type pool struct {
 	list        []int8 // by page: the list that it is in
 	prev, next  []uint32
 	n           [4]int // by list: its length
-	evictions   uint32
 }
 
 func newPool(pages, limit int) pool {
@@ -54,7 +53,7 @@ func (p *pool) oldest(list int) (uint32, bool) {
 	return p.prev[h], p.prev[h] != h
 }
 
-// coolList of a pool; the others are of mapped pages.
+// poolCool is the list of cool pages; the others are of mapped ones.
 const poolCool = 3
 
 func (p *pool) cools() int { return p.n[poolCool] }
@@ -141,55 +140,88 @@ func (f *farthest) Pop() any {
 	return u
 }
 
-// segmented has two lists of mapped pages: young, for those that were filled,
-// and proved, for those that the guest was seen to use again: they were rescued,
-// or (ghost above 0) filled again before ghost times the window was evicted.
-// It chills young pages while there are more of them than young of the window.
+// segmented is frames with its choices left open, written another way: pages
+// are proved by a rescue (if rescued), or by coming back before ghost times the
+// window was evicted; pages that are not proved go first while there are more
+// of them than young times the window. If walked is above 0, what was filled
+// along with another page has a list of its own, which goes before the others
+// while it is longer than walked times the window.
 type segmented struct {
 	pool
-	young   float64
-	rescued bool // whether a rescue proves a page
-	ghost   float64
-	old     bool // fills of more than one page go to the old end
+	young, ghost, walked float64
+	rescued              bool
 
 	proved  []bool
-	evicted []uint32 // by page: when, in evictions, from 1
+	evicted []int // by page: when, in evictions, from 1
+	now     int
+	taken   int  // pages of the last fill
+	settled bool // the last fill is complete
 }
 
-func newSegmented(pages, limit int, young float64, rescued bool, ghost float64) *segmented {
-	return &segmented{pool: newPool(pages, limit), young: young, rescued: rescued, ghost: ghost,
-		proved: make([]bool, pages), evicted: make([]uint32, pages)}
+const (
+	segYoung = iota
+	segProved
+	segWalked
+)
+
+func newSegmented(pages, limit int, s segmented) policy {
+	s.pool = newPool(pages, limit)
+	s.proved, s.evicted = make([]bool, pages), make([]int, pages)
+	return &s
+}
+
+func (s *segmented) over(list int, share float64) bool {
+	return s.n[list] > int(share*float64(s.limit))
 }
 
 func (s *segmented) take(page uint32) {
 	s.pool.take(page)
+	if s.settled {
+		s.taken, s.settled = 0, false
+	}
+	s.taken++
 	e := s.evicted[page]
-	s.proved[page] = e != 0 && float64(s.evictions-e) < s.ghost*float64(s.limit)
+	s.proved[page] = e != 0 && float64(s.now-e) < s.ghost*float64(s.limit)
 }
 
 func (s *segmented) hold(page uint32) {
-	s.proved[page] = s.states[page] == cool && s.rescued || s.list[page] == 1
+	if s.states[page] == cool && s.rescued {
+		s.proved[page] = true
+	}
 	s.pool.hold(page)
 }
 
 func (s *segmented) settle(page uint32, to state) bool {
-	if s.proved[page] {
-		s.put(page, to, 1)
-	} else {
-		s.put(page, to, 0)
+	s.settled = true
+	switch {
+	case s.proved[page]:
+		s.put(page, to, segProved)
+	case s.walked > 0 && s.taken > 1:
+		s.put(page, to, segWalked)
+	default:
+		s.put(page, to, segYoung)
 	}
 	return false
 }
 
 func (s *segmented) drop(page uint32) bool {
-	s.evictions++
-	s.evicted[page] = s.evictions
+	s.now++
+	s.evicted[page] = s.now
 	return s.pool.drop(page)
 }
 
 func (s *segmented) chill(bool) (uint32, bool) {
-	if s.n[1] == 0 || s.n[0] > 0 && float64(s.n[0]) > s.young*float64(s.limit) {
-		return s.chillFrom(0)
+	order := []int{segProved, segYoung, segWalked}
+	if s.over(segYoung, s.young) {
+		order = []int{segYoung, segProved, segWalked}
 	}
-	return s.chillFrom(1)
+	if s.over(segWalked, s.walked) {
+		order = append([]int{segWalked}, order...)
+	}
+	for _, list := range order {
+		if page, ok := s.chillFrom(list); ok {
+			return page, true
+		}
+	}
+	return 0, false
 }

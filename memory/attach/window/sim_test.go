@@ -44,9 +44,12 @@ type setup struct {
 	cool  int // cool pages to have before any is evicted
 	low   int // evict when there is less room than this
 	batch int
-	fill  interface {
-		next(page uint32) (lo, hi uint32)
-	}
+	fill  filler
+}
+
+// filler says what to fill with a page; streams is one.
+type filler interface {
+	next(page uint32) (lo, hi uint32)
 }
 
 // result counts what a run did.
