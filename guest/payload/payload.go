@@ -6,7 +6,8 @@
 // vCPU at once, in 64-bit mode with all RAM mapped onto itself. It finds the
 // number of its vCPU in RDI, the address of an Info block in RSI, a stack of
 // its own in RSP, and an empty IDT: an exception that it hasn't prepared for
-// is a triple fault. It talks through three I/O ports, of which it only ever
+// is a triple fault. Its source says what the arguments in the block mean to
+// it, and what it says itself. It talks through three I/O ports, of which it only ever
 // writes single bytes.
 package payload
 

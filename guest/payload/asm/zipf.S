@@ -4,11 +4,11 @@
 # Argument 1: accesses of each vCPU, default 8 for each page
 # Argument 2: skew, 1 to 256, default 223
 #
-# An access halves the list of pages, by popularity, to its more popular half,
-# goes on to do so with a probability of skew/256, and takes any page of what
-# is left: about Zipf's law with exponent 1 + log2(skew/256), 0.8 by default,
-# 0.9 with 239. With 256 a single page is left. Up to 128 every page is nearly
-# as good as the others.
+# An access has the choice of all pages, and with a probability of skew/256 goes
+# on to the more popular half of its choice, again and again; then it takes any
+# page of what is left. That is about Zipf's law with an exponent of
+# 1 + log2(skew/256): 0.8 by default, 0.9 with 239. With 256 one page gets it
+# all; up to 128 no page stands out much.
 #
 # All vCPUs share the pages. On each page each has a number of accesses of its
 # own and a check on it; it checks both at each access, and in the end that the
