@@ -96,7 +96,7 @@ func (w *Window) evict(old bool) (n int, err error) {
 	w.mu.Unlock()
 	n = len(b.pages)
 	for lo, hi := range b.runs() {
-		if err := w.view.unmap(uint64(lo)*memory.PageSize, uint64(hi-lo)*memory.PageSize); err != nil {
+		if err := w.view.unmap(lo, hi); err != nil {
 			return n, err
 		}
 	}
@@ -121,10 +121,7 @@ func (w *Window) evict(old bool) (n int, err error) {
 		}
 	}
 	for lo, hi := range b.runs() {
-		if err := wipe(pages(w.view.alias, lo, hi)); err != nil {
-			return n, err
-		}
-		if err := w.view.punch(lo, hi); err != nil {
+		if err := w.view.free(lo, hi); err != nil {
 			return n, err
 		}
 	}
@@ -152,18 +149,6 @@ func (w *Window) evicted(b *batch) error {
 		}
 	}
 	return nil
-}
-
-// save copies a page that KVM can't use from its frame to the store, and
-// reports whether the store has it now. A page of zeros that the store has
-// never had stays out of it: an untouched page of it reads as zeros, and a
-// first touch is the dearest thing that secret memory does.
-func (v *view) save(page uint32, stored bool) (bool, error) {
-	frame := pages(v.alias, page, page+1)
-	if !stored && isZero(frame) {
-		return false, nil
-	}
-	return true, move(pages(v.store, page, page+1), frame)
 }
 
 // runs yields the runs of pages that follow each other, [lo, hi), and sorts

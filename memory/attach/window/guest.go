@@ -21,7 +21,7 @@ func (w *Window) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // access splits a device's access into pages.
-func (w *Window) access(op string, p []byte, off int64, page func(p []byte, at uint64) error) (n int, err error) {
+func (w *Window) access(op string, p []byte, off int64, page func(p []byte, gpa memory.GPA, at int64) error) (n int, err error) {
 	gpa := memory.GPA(off)
 	if off < 0 {
 		gpa = math.MaxUint64
@@ -30,9 +30,10 @@ func (w *Window) access(op string, p []byte, off int64, page func(p []byte, at u
 		return 0, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, len(p), gpa, memory.ErrHole)
 	}
 	for n < len(p) {
-		at, _, _ := w.layout.Find(gpa + memory.GPA(n))
+		cur := gpa + memory.GPA(n)
+		at, _, _ := w.layout.Find(cur)
 		k := min(len(p)-n, int(memory.PageSize-at%memory.PageSize))
-		if err := page(p[n:n+k], at); err != nil {
+		if err := page(p[n:n+k], cur, int64(at)); err != nil {
 			return n, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, len(p), gpa, err)
 		}
 		n += k
@@ -40,8 +41,8 @@ func (w *Window) access(op string, p []byte, off int64, page func(p []byte, at u
 	return n, nil
 }
 
-// read copies from within one page at backend offset at.
-func (w *Window) read(p []byte, at uint64) error {
+// read copies from within one page, at gpa and backend offset at.
+func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 	page := uint32(at / memory.PageSize)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -50,16 +51,17 @@ func (w *Window) read(p []byte, at uint64) error {
 	case err != nil:
 		return err
 	case s != absent:
-		return move(p, w.view.alias[at:at+uint64(len(p))])
+		return w.view.read(p, at)
 	case w.stored.has(page):
-		return move(p, w.view.store[at:at+uint64(len(p))])
+		_, err = w.ram.ReadAt(p, int64(gpa))
+		return err
 	}
 	clear(p) // the store hasn't been touched there, and isn't for a read
 	return nil
 }
 
-// write copies to within one page at backend offset at.
-func (w *Window) write(p []byte, at uint64) error {
+// write copies to within one page, at gpa and backend offset at.
+func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 	page := uint32(at / memory.PageSize)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,10 +70,11 @@ func (w *Window) write(p []byte, at uint64) error {
 	case err != nil:
 		return err
 	case s != absent:
-		return move(w.view.alias[at:at+uint64(len(p))], p)
+		return w.view.write(p, at)
 	}
 	w.stored.add(page)
-	return move(w.view.store[at:at+uint64(len(p))], p)
+	_, err = w.ram.WriteAt(p, int64(gpa))
+	return err
 }
 
 // await returns the state of a page once it isn't busy. mu is held.

@@ -86,6 +86,8 @@ type run struct {
 	stored uint64
 }
 
+func (r run) has(page uint32) bool { return r.stored>>(page-r.lo)&1 != 0 }
+
 // plan takes frames for a page that has faulted and for its neighbours, as
 // far as the guest walks there, they are absent, and there is room. mu is held.
 func (w *Window) plan(page uint32) run {
@@ -112,23 +114,16 @@ func (w *Window) plan(page uint32) run {
 
 // fill gives busy pages their contents, and maps them.
 func (w *Window) fill(r run) error {
-	for p := r.lo; p < r.hi; {
+	for lo := r.lo; lo < r.hi; {
 		// As many at once as are alike.
-		n := uint32(1)
-		have := r.stored>>(p-r.lo)&1 != 0
-		for p+n < r.hi && (r.stored>>(p+n-r.lo)&1 != 0) == have {
-			n++
+		hi, stored := lo+1, r.has(lo)
+		for hi < r.hi && r.has(hi) == stored {
+			hi++
 		}
-		var err error
-		if have {
-			err = move(pages(w.view.alias, p, p+n), pages(w.view.store, p, p+n))
-		} else {
-			err = touch(pages(w.view.alias, p, p+n))
-		}
-		if err != nil {
+		if err := w.view.load(lo, hi, stored); err != nil {
 			return err
 		}
-		p += n
+		lo = hi
 	}
 	return w.mapPages(r.lo, r.hi)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -11,17 +12,58 @@ import (
 	"offmap/memory"
 )
 
-// pages is the part of a mapping that pages [lo, hi) are.
-func pages(m []byte, lo, hi uint32) []byte {
-	return m[uint64(lo)*memory.PageSize : uint64(hi)*memory.PageSize]
+// zeros is what frames are wiped with, and fresh pages made from.
+var zeros [64 * memory.PageSize]byte
+
+// offset of a page in the file and the store.
+func offset(page uint32) int64 { return int64(page) * memory.PageSize }
+
+// load makes frames for pages [lo, hi) with what the store has for them, or
+// with zeros.
+func (v *view) load(lo, hi uint32, stored bool) error {
+	off, end := offset(lo), offset(hi)
+	src := zeros[:end-off]
+	if stored {
+		src = v.store[off:end]
+	}
+	if err := v.write(src, off); err != nil {
+		return err
+	}
+	if v.locked != nil {
+		if err := unix.Madvise(v.locked[off:end], unix.MADV_POPULATE_READ); err != nil {
+			return fmt.Errorf("madvise MADV_POPULATE_READ of the locked window: %w", err)
+		}
+	}
+	return nil
 }
 
-// punch gives the frames of pages [lo, hi) back to the kernel. They have been
-// wiped before.
-func (v *view) punch(lo, hi uint32) error {
-	off, n := int64(lo)*memory.PageSize, int64(hi-lo)*memory.PageSize
-	if err := unix.Fallocate(v.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n); err != nil {
-		return fmt.Errorf("fallocate FALLOC_FL_PUNCH_HOLE of the window at 0x%x, %d bytes: %w", off, n, err)
+// save copies a page that KVM can't use from its frame to the store, and
+// reports whether the store has it now. A page of zeros that the store has
+// never had stays out of it: an untouched page reads as zeros, and a first
+// touch is the dearest thing that secret memory does.
+func (v *view) save(page uint32, stored bool) (bool, error) {
+	off := offset(page)
+	if stored {
+		return true, v.read(v.store[off:off+memory.PageSize], off)
+	}
+	if err := v.read(v.look, off); err != nil || bytes.Equal(v.look, zeros[:memory.PageSize]) {
+		return false, err
+	}
+	// The kernel makes the store's page here, or says that it can't.
+	return true, v.read(v.store[off:off+memory.PageSize], off)
+}
+
+// free wipes the frames of pages [lo, hi) and gives them back to the kernel.
+func (v *view) free(lo, hi uint32) error {
+	for p := lo; p < hi; {
+		n := min(hi-p, uint32(len(zeros)/memory.PageSize))
+		if err := v.write(zeros[:offset(n)], offset(p)); err != nil {
+			return err
+		}
+		p += n
+	}
+	if err := unix.Fallocate(v.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset(lo), offset(hi-lo)); err != nil {
+		return fmt.Errorf("fallocate FALLOC_FL_PUNCH_HOLE of the window, %d pages: %w", hi-lo, err)
 	}
 	return nil
 }
@@ -36,24 +78,50 @@ func (v *view) scrub() error {
 		if err != nil {
 			return os.NewSyscallError("lseek of the window", err)
 		}
-		hi, err := unix.Seek(v.fd, lo, unix.SEEK_HOLE)
-		if err != nil {
+		if off, err = unix.Seek(v.fd, lo, unix.SEEK_HOLE); err != nil {
 			return os.NewSyscallError("lseek of the window", err)
 		}
-		if err := wipe(v.alias[lo:hi]); err != nil {
+		if err := v.free(uint32(lo/memory.PageSize), uint32(off/memory.PageSize)); err != nil {
 			return err
 		}
-		if err := v.punch(uint32(lo/memory.PageSize), uint32(hi/memory.PageSize)); err != nil {
-			return err
-		}
-		off = hi
 	}
+}
+
+// read fills p from the file. p may be secret memory.
+func (v *view) read(p []byte, off int64) error {
+	n, err := unix.Pread(v.fd, p, off)
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Pread(v.fd, p, off)
+	}
+	if err == nil && n < len(p) {
+		err = io.ErrUnexpectedEOF
+	}
+	if errors.Is(err, unix.EFAULT) {
+		err = fmt.Errorf("the kernel gives no secret memory (out of memory, or RLIMIT_MEMLOCK used up by this user's other guests): %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("pread of %d bytes of the window: %w", len(p), err)
+	}
+	return nil
+}
+
+// write writes p to the file, which makes the frames that there aren't.
+func (v *view) write(p []byte, off int64) error {
+	for len(p) > 0 {
+		n, err := unix.Pwrite(v.fd, p, off)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("pwrite of %d bytes to the window: %w", len(p), err)
+		}
+		n = max(n, 0)
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
 }
 
 // checkFrames refuses a kernel that backs a page of the file with more than a
 // page: the bound would not hold.
 func (v *view) checkFrames() error {
-	if err := wipe(v.alias[:1]); err != nil {
+	if err := v.load(0, 1, false); err != nil {
 		return err
 	}
 	held, err := v.held()
@@ -61,9 +129,8 @@ func (v *view) checkFrames() error {
 		return err
 	}
 	if held > memory.PageSize {
-		return fmt.Errorf("this host backs shared memory with huge pages, %d KiB for one page of %d: "+
-			"a window can't be bounded with them: echo never | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled",
-			held>>10, memory.PageSize>>10)
+		return fmt.Errorf("this host backs shared memory with huge pages, %d KiB for a page of %d, and a window of them can't be bounded: "+
+			"echo never | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled", held>>10, memory.PageSize>>10)
 	}
 	return v.scrub()
 }
@@ -83,8 +150,3 @@ func swaps() bool {
 	areas, err := os.ReadFile("/proc/swaps")
 	return err != nil || bytes.Count(areas, []byte("\n")) > 1
 }
-
-var zeros [memory.PageSize]byte
-
-// isZero reports whether a page is all zeros.
-func isZero(page []byte) bool { return bytes.Equal(page, zeros[:]) }

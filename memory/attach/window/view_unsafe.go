@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,58 +15,90 @@ import (
 //
 // The file is a memfd as large as guest RAM, of which only the resident pages
 // exist. kvm is the mapping behind KVM's slots; Go never touches it (see
-// package uffd). alias is a second mapping, by which the pager and devices get
-// at resident pages; a page that comes into being through it is locked from
-// its first moment, so that no frame is ever written to swap. store is the
-// secret memory.
+// package uffd). The pager moves pages between file and store with pread and
+// pwrite, straight from and to the secret pages: that is cheaper than a second
+// mapping, whose page faults and TLB flushes would come on top, and it returns
+// an error where a store to memory would be a SIGBUS.
 type view struct {
 	fd    int
 	size  uint64
 	kvm   unsafe.Pointer
-	alias []byte
 	store []byte
+	// look is a page of secret memory, scratch, to look at a frame's bytes.
+	look    []byte
+	scratch *memory.RAM
+	// locked, where the host has swap, is a second mapping that holds every
+	// frame in memory (mlock2, MLOCK_ONFAULT): no frame is ever swapped.
+	locked []byte
 }
 
 // openView makes the file and the mappings. A failure leaves nothing behind.
-func openView(ram *memory.RAM) (v *view, err error) {
+func openView(ram *memory.RAM) (*view, error) {
 	size := ram.Layout().Size()
-	v = &view{fd: -1, size: size, store: unsafe.Slice((*byte)(ram.Pointer()), size)}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, v.close())
-		}
-	}()
-	if v.fd, err = unix.MemfdCreate("offmap-window", unix.MFD_CLOEXEC); err != nil {
-		return v, fmt.Errorf("memfd_create of the window: %w", err)
+	v := &view{fd: -1, size: size, store: unsafe.Slice((*byte)(ram.Pointer()), size)}
+	if err := v.create(); err != nil {
+		return nil, errors.Join(err, v.close())
 	}
-	if err := unix.Ftruncate(v.fd, int64(size)); err != nil {
-		return v, fmt.Errorf("ftruncate of the window to %d bytes: %w", size, err)
-	}
-	if v.alias, err = unix.Mmap(v.fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return v, fmt.Errorf("mmap of the window, %d bytes: %w", size, err)
-	}
-	if v.kvm, err = unix.MmapPtr(v.fd, 0, nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return v, fmt.Errorf("mmap of the window for KVM, %d bytes: %w", size, err)
-	}
-	for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_DONTFORK, unix.MADV_NOHUGEPAGE} {
-		err := errors.Join(madvise(v.kvm, size, advice), madvise(unsafe.Pointer(&v.alias[0]), size, advice))
-		// A kernel without huge pages doesn't know the last one.
-		if err != nil && !(advice == unix.MADV_NOHUGEPAGE && errors.Is(err, unix.EINVAL)) {
-			return v, fmt.Errorf("madvise %d of the window: %w", advice, err)
-		}
-	}
-	return v, v.lock()
+	return v, nil
 }
 
-// lock keeps the window's frames out of swap.
-func (v *view) lock() error {
-	const onFault = 1 // MLOCK_ONFAULT
-	_, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(unsafe.Pointer(&v.alias[0])), uintptr(v.size), onFault)
-	if errno == 0 || !swaps() {
-		return nil
+func (v *view) create() (err error) {
+	if v.fd, err = unix.MemfdCreate("offmap-window", unix.MFD_CLOEXEC); err != nil {
+		return fmt.Errorf("memfd_create of the window: %w", err)
 	}
-	return fmt.Errorf("mlock2 of the window, %d bytes: %w: without it this host would swap pages of the guest out: "+
-		"run as root (CAP_IPC_LOCK), raise RLIMIT_MEMLOCK to twice the guest's RAM, or switch swap off (sudo swapoff -a)", v.size, errno)
+	if err := unix.Ftruncate(v.fd, int64(v.size)); err != nil {
+		return fmt.Errorf("ftruncate of the window to %d bytes: %w", v.size, err)
+	}
+	if v.kvm, err = unix.MmapPtr(v.fd, 0, nil, uintptr(v.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("mmap of the window, %d bytes: %w", v.size, err)
+	}
+	if err := advise(v.kvm, v.size); err != nil {
+		return err
+	}
+	if swaps() {
+		if err := v.lock(); err != nil {
+			return err
+		}
+	}
+	layout, err := memory.LayoutOf(memory.Region{Size: memory.PageSize})
+	if err != nil {
+		return err
+	}
+	if v.scratch, err = memory.New(memory.Secret, layout); err != nil {
+		return err
+	}
+	v.look = unsafe.Slice((*byte)(v.scratch.Pointer()), memory.PageSize)
+	return nil
+}
+
+// lock makes the second mapping.
+func (v *view) lock() (err error) {
+	if v.locked, err = unix.Mmap(v.fd, 0, int(v.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("second mmap of the window, %d bytes: %w", v.size, err)
+	}
+	p := unsafe.Pointer(&v.locked[0])
+	if err := advise(p, v.size); err != nil {
+		return err
+	}
+	const onFault = 1 // MLOCK_ONFAULT
+	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(p), uintptr(v.size), onFault); errno != 0 {
+		return fmt.Errorf("mlock2 of the window, %d KiB: %w: this host has swap, to which pages of the guest must not go: "+
+			"run as root (CAP_IPC_LOCK), raise RLIMIT_MEMLOCK by that much, or `sudo swapoff -a`", v.size>>10, errno)
+	}
+	return nil
+}
+
+// advise keeps a mapping of the window out of core dumps, children and huge
+// pages.
+func advise(p unsafe.Pointer, n uint64) error {
+	for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_DONTFORK, unix.MADV_NOHUGEPAGE} {
+		err := madvise(p, n, advice)
+		// A kernel without huge pages doesn't know the last one.
+		if err != nil && !(advice == unix.MADV_NOHUGEPAGE && errors.Is(err, unix.EINVAL)) {
+			return fmt.Errorf("madvise %d of the window: %w", advice, err)
+		}
+	}
+	return nil
 }
 
 func madvise(p unsafe.Pointer, n uint64, advice int) error {
@@ -84,10 +115,11 @@ func (w *Window) Pointer() unsafe.Pointer { return w.view.kvm }
 // base is the address of KVM's mapping, for userfaultfd.
 func (v *view) base() uintptr { return uintptr(v.kvm) }
 
-// unmap takes n bytes at off away from KVM. They stay in the file.
-func (v *view) unmap(off, n uint64) error {
-	if err := madvise(unsafe.Add(v.kvm, off), n, unix.MADV_DONTNEED); err != nil {
-		return fmt.Errorf("madvise MADV_DONTNEED of the window at 0x%x, %d bytes: %w", off, n, err)
+// unmap takes pages [lo, hi) away from KVM. They stay in the file.
+func (v *view) unmap(lo, hi uint32) error {
+	n := uint64(hi-lo) * memory.PageSize
+	if err := madvise(unsafe.Add(v.kvm, uint64(lo)*memory.PageSize), n, unix.MADV_DONTNEED); err != nil {
+		return fmt.Errorf("madvise MADV_DONTNEED of the window, %d bytes: %w", n, err)
 	}
 	return nil
 }
@@ -101,59 +133,22 @@ func (v *view) revoke() error {
 }
 
 // close unmaps and closes; what is still in the file is freed as it is.
-func (v *view) close() (err error) {
+func (v *view) close() error {
+	var errs []error
 	if v.kvm != nil {
-		err = os.NewSyscallError("munmap of the window", unix.MunmapPtr(v.kvm, uintptr(v.size)))
+		errs = append(errs, os.NewSyscallError("munmap of the window", unix.MunmapPtr(v.kvm, uintptr(v.size))))
 		v.kvm = nil
 	}
-	if v.alias != nil {
-		err = errors.Join(err, os.NewSyscallError("munmap of the window", unix.Munmap(v.alias)))
-		v.alias = nil
+	if v.locked != nil {
+		errs = append(errs, os.NewSyscallError("munmap of the locked window", unix.Munmap(v.locked)))
+		v.locked = nil
+	}
+	if v.scratch != nil {
+		errs = append(errs, v.scratch.Close())
 	}
 	if v.fd >= 0 {
-		err = errors.Join(err, os.NewSyscallError("close of the window", unix.Close(v.fd)))
+		errs = append(errs, os.NewSyscallError("close of the window", unix.Close(v.fd)))
 		v.fd = -1
 	}
-	return err
-}
-
-// move copies src to dst. Either may be memory that the kernel can't give a
-// page for (out of memory, RLIMIT_MEMLOCK): that SIGBUS becomes an error.
-func move(dst, src []byte) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverFault(&err)
-	copy(dst, src)
-	return nil
-}
-
-// wipe is move of zeros.
-func wipe(dst []byte) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverFault(&err)
-	clear(dst)
-	return nil
-}
-
-// touch makes fresh pages exist: they are zeros.
-func touch(dst []byte) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer recoverFault(&err)
-	for i := 0; i < len(dst); i += memory.PageSize {
-		dst[i] = 0
-	}
-	return nil
-}
-
-// errNoMemory is a page that the kernel didn't give.
-var errNoMemory = fmt.Errorf("the kernel gives no memory (out of memory, or RLIMIT_MEMLOCK used up): %w", unix.EFAULT)
-
-func recoverFault(err *error) {
-	e := recover()
-	if e == nil {
-		return
-	}
-	if _, fault := e.(interface{ Addr() uintptr }); !fault {
-		panic(e)
-	}
-	*err = errNoMemory
+	return errors.Join(errs...)
 }
