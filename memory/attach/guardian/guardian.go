@@ -5,7 +5,7 @@
 // frames are ordinary memory: if the VMM is killed, the kernel frees them with
 // what is in them. The guardian is a process that holds the file too, so that
 // they aren't freed, waits until the VMM is gone, overwrites them with zeros,
-// gives them back and ends. It is 500 bytes of machine code (asm/guardian.S)
+// gives them back and ends. It is 600 bytes of machine code (asm/guardian.S)
 // and has nothing of the VMM's but the file and one end of a socket.
 //
 // # How it knows
@@ -18,17 +18,18 @@
 // VMM's threads to go, and in the kernel's do_exit a thread leaves its memory
 // (exit_mm) before its files (exit_files): by then no thread can write to a
 // mapping of the window, none is in a system call that does, and no vCPU
-// runs. KVM itself writes to guest memory in a vCPU's thread only (its last
-// steal-time write checks that current->mm is the VM's). This would not hold
-// for helpers in the kernel that have the VMM's memory but not its files:
-// vhost, or io_uring requests in flight; the VMM has neither.
+// runs. What KVM itself writes for a vCPU it writes in that vCPU's thread, and
+// not without its memory. This would not hold for helpers in the kernel that
+// have the VMM's memory but not its files: vhost, or io_uring requests in
+// flight; the VMM has neither.
 //
 // # What it can't do
 //
 //   - Nothing wipes when the guardian is killed together with the VMM: SIGKILL
 //     to both, cgroup.kill, or the end of their PID namespace, which is also
-//     the end of a container. Start refuses where the VMM is itself the first
-//     process of a namespace, as then every death of it is that case.
+//     the end of a container. Start refuses where the VMM is itself process 1
+//     of a namespace: then every death of it is that case, and not one page
+//     of 64 MiB was wiped when it was tried.
 //   - Copies that the kernel makes are not the file's pages: swapped-out ones
 //     on disk, and old frames of pages that were migrated (compaction, NUMA
 //     balancing).

@@ -118,7 +118,11 @@ func TestStartOfBrokenProgram(t *testing.T) {
 // A VMM that is process 1 of its PID namespace has no guardian that outlives
 // it.
 func TestProcess1(t *testing.T) {
-	out := inPIDNamespace(t, newWindow(t, page), `exec "$0"`)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := inPIDNamespace(t, newWindow(t, page), exe)
 	if !strings.Contains(out, "process 1 of its PID namespace") {
 		t.Errorf("got %q", out)
 	}
@@ -130,29 +134,31 @@ func TestMemfdNoexec(t *testing.T) {
 	if _, err := os.Stat(sysctl); err != nil {
 		t.Skipf("SKIPPED: %v: kernel before 6.3", err)
 	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for setting, want := range map[string]string{"0": `^\d+\n$`, "1": `^\d+\n$`, "2": "with `sysctl vm.memfd_noexec=1` as root\n$"} {
-		out := inPIDNamespace(t, newWindow(t, page), "echo "+setting+" >"+sysctl+` && { "$0"; exit 0; }`)
+		script := "echo $1 >" + sysctl + `; "$0"; exit 0`
+		out := inPIDNamespace(t, newWindow(t, page), "sh", "-c", script, exe, setting)
 		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("vm.memfd_noexec=%s: %q, want %s", setting, out, want)
 		}
 	}
 }
 
-// inPIDNamespace runs a shell script as process 1 of a PID namespace and
-// returns what it prints. $0 is a VMM that starts a guardian and exits.
-func inPIDNamespace(t *testing.T, window *os.File, script string) string {
+// inPIDNamespace runs a command as process 1 of a PID namespace and returns
+// what it prints. The test binary is a VMM there that starts a guardian and
+// exits.
+func inPIDNamespace(t *testing.T, window *os.File, command string, args ...string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root, for a PID namespace")
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sh := exec.Command("sh", "-c", script, exe)
-	sh.Env = vmmEnviron("exit")
-	sh.ExtraFiles = []*os.File{window}
-	sh.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
-	out, _ := sh.CombinedOutput()
+	cmd := exec.Command(command, args...)
+	cmd.Env = vmmEnviron("exit")
+	cmd.ExtraFiles = []*os.File{window}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	out, _ := cmd.CombinedOutput()
 	return string(out)
 }

@@ -88,8 +88,8 @@ _start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
 	must	MMAP
 	mov	r15, rax
 
-	mov	edi, LIFE			# ready; if nobody is there to hear it,
-	lea	rsi, [rip + name]		# the read says so
+	mov	edi, LIFE			# "ready"; if nobody is left to hear it,
+	lea	rsi, [rip + name]		# the read will say so
 	mov	edx, 1
 	sys	WRITE
 
@@ -136,7 +136,7 @@ chunk:	mov	rdx, r13
 	mov	rsi, r15
 	mov	r10, r12
 	sys	PWRITE64
-	and	rax, -PAGE			# what counts is whole pages
+	test	rax, rax
 	jle	later
 	add	r12, rax
 	jmp	chunk
