@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/memory/attach/guardian"
 	"offmap/memory/uffd"
 )
 
@@ -55,6 +56,7 @@ type Window struct {
 	cfg    Config
 	view   *view
 	faults *uffd.Range
+	guard  *guardian.Guardian
 	stop   int           // an eventfd: readable once the window closes
 	done   chan struct{} // closed then
 
@@ -116,11 +118,14 @@ func (w *Window) open() (err error) {
 	if err := w.view.checkFrames(); err != nil {
 		return err
 	}
-	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
-		return os.NewSyscallError("eventfd", err)
-	}
 	if w.faults, err = uffd.Open(w.view.base(), w.view.size); err != nil {
 		return err
+	}
+	if w.guard, err = guardian.Start(w.view.fd); err != nil {
+		return err
+	}
+	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
+		return os.NewSyscallError("eventfd", err)
 	}
 	for range max(1, w.cfg.Threads) {
 		t := &thread{w: w}
@@ -128,7 +133,18 @@ func (w *Window) open() (err error) {
 		w.work.Go(t.serve)
 	}
 	w.work.Go(w.evictAhead)
+	w.work.Go(w.watchGuardian)
 	return nil
+}
+
+// watchGuardian ends the window's service when somebody kills the guardian:
+// nobody would wipe the frames if this process were killed too.
+func (w *Window) watchGuardian() {
+	select {
+	case <-w.done:
+	case <-w.guard.Done():
+		w.fail(fmt.Errorf("its guardian (process %d), which wipes it if this process is killed, is gone", w.guard.PID()))
+	}
 }
 
 // Close ends the window: all frames are wiped and freed. KVM has let go of the
@@ -146,6 +162,9 @@ func (w *Window) Close() error {
 		}
 		if w.view != nil {
 			errs = append(errs, w.view.scrub())
+		}
+		if w.guard != nil {
+			errs = append(errs, w.guard.Close())
 		}
 		if w.faults != nil {
 			errs = append(errs, w.faults.Close())
