@@ -344,8 +344,8 @@ func TestFramesAge(t *testing.T) {
 	}
 }
 
-// TestFramesOrder tells which pages go first, as the package's users would
-// see it: the pages left in a window of 8 after what was done.
+// TestFramesOrder tells which pages go first, by those that are left in a
+// window of 8.
 func TestFramesOrder(t *testing.T) {
 	type deed = func(*bench)
 	evict := func(b *bench) {
@@ -371,6 +371,12 @@ func TestFramesOrder(t *testing.T) {
 			}
 		}
 	}
+	access := func(page uint32) deed { // by a device
+		return func(b *bench) {
+			b.hold(page)
+			b.settle(page, mapped)
+		}
+	}
 	chill := func(n int) deed {
 		return func(b *bench) {
 			for range n {
@@ -391,6 +397,8 @@ func TestFramesOrder(t *testing.T) {
 			use(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), use(0, 1), scan}, []uint32{0, 1, 26, 27, 28, 29, 30, 31}},
 		{"but not pages that come back late", []deed{
 			use(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13), use(0, 1), scan}, []uint32{24, 25, 26, 27, 28, 29, 30, 31}},
+		{"nor a mapped page that a device uses", []deed{
+			use(0, 1, 2, 3), access(0), scan}, []uint32{24, 25, 26, 27, 28, 29, 30, 31}},
 		{"the young keep their share", []deed{
 			use(0, 1, 2, 3, 4, 5, 6, 7), chill(8), use(0, 1, 2, 3, 4, 5, 6, 7), use(20, 21, 22, 23)}, []uint32{3, 4, 5, 6, 7, 21, 22, 23}},
 	} {
