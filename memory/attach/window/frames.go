@@ -17,10 +17,10 @@ package window
 // No CPU tells us which pages a guest uses (no accessed bit of nested paging
 // reaches user space on stock kernels). What we see is faults. Two kinds of
 // them prove that a page is in regular use: a rescue, which is a fault on a
-// page that has just been unmapped, and a fault on a page that was evicted a
-// short while ago. Proved pages have a list of their own, and a page that is
+// page that has just been unmapped, and a fault on a page that was evicted
+// not longer ago than it takes to replace the whole window. Proved pages have a list of their own, and a page that is
 // used once, in a walk over all of RAM say, doesn't push them out: while more
-// than a share of the window is young, young pages go first. Within a list the
+// than a share of them is young, young pages go first. Within a list the
 // oldest goes first.
 //
 // This is the idea of 2Q (Johnson and Shasha, VLDB 1994), with the distance of
@@ -70,14 +70,11 @@ const (
 	// other bits are evictions when it went.
 	ghost = 1 << 31
 
-	// youngShare is the part of the window, as a divisor, that young pages
-	// keep when proved ones want it all.
+	// youngShare is the part of the mapped pages, as a divisor, that may be
+	// young when proved ones want it all. So pages that the guest needs at
+	// once all find room if they are at most three quarters of the window:
+	// it gets on.
 	youngShare = 4
-
-	// soonShare is what a short while is, as a divisor of the window: a page
-	// is proved if it comes back before so many others have gone, which says
-	// that it would never have gone from a window half as large again.
-	soonShare = 2
 )
 
 // newFrames is the book-keeping for a guest of so many pages and at most limit
@@ -117,7 +114,7 @@ func (f *frames) take(page uint32) {
 	if at := f.slotOf[page]; at&ghost != 0 {
 		// The time wraps. A page that went 1<<31 evictions ago is proved
 		// then, and no harm done.
-		s.proved = (f.evictions-at)&^ghost < uint32(f.limit()/soonShare)
+		s.proved = (f.evictions-at)&^ghost < uint32(f.limit())
 	}
 	f.slotOf[page] = i
 	f.used++
@@ -167,7 +164,7 @@ func (f *frames) want(page uint32) { f.slots[f.slotOf[page]].wanted = true }
 // only for a page that has been mapped for two ticks.
 func (f *frames) chill(old bool) (page uint32, ok bool) {
 	first, then := uint32(provedList), uint32(youngList)
-	if f.young > f.limit()/youngShare {
+	if f.young > f.count[mapped]/youngShare {
 		first, then = then, first
 	}
 	i := f.oldest(first, old)

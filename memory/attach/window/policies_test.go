@@ -143,9 +143,9 @@ func (f *farthest) Pop() any {
 // segmented is frames with its choices left open, written another way: pages
 // are proved by a rescue (if rescued), or by coming back before ghost times the
 // window was evicted; pages that are not proved go first while there are more
-// of them than young times the window. If walked is above 0, what was filled
+// of them than young times the mapped pages. If walked is above 0, what was filled
 // along with another page has a list of its own, which goes before the others
-// while it is longer than walked times the window.
+// while it is longer than walked times the mapped pages.
 type segmented struct {
 	pool
 	young, ghost, walked float64
@@ -171,7 +171,7 @@ func newSegmented(pages, limit int, s segmented) policy {
 }
 
 func (s *segmented) over(list int, share float64) bool {
-	return s.n[list] > int(share*float64(s.limit))
+	return s.n[list] > int(share*float64(s.n[segYoung]+s.n[segProved]+s.n[segWalked]))
 }
 
 func (s *segmented) take(page uint32) {
