@@ -17,11 +17,11 @@ package window
 // No CPU tells us which pages a guest uses (no accessed bit of nested paging
 // reaches user space on stock kernels). What we see is faults. Two kinds of
 // them prove that a page is in regular use: a rescue, which is a fault on a
-// page that has just been unmapped, and a fault on a page that was evicted
-// not longer ago than it takes to replace the whole window. Proved pages have a list of their own, and a page that is
-// used once, in a walk over all of RAM say, doesn't push them out: while more
-// than a share of them is young, young pages go first. Within a list the
-// oldest goes first.
+// page that has just been unmapped, and a fault on a page that was evicted not
+// longer ago than it takes to replace the whole window. Proved pages have a
+// list of their own, and pages that are used once, in a walk over all of RAM
+// say, don't push them out: young pages go first while they are more than a
+// share of what is mapped. Within a list the oldest goes first.
 //
 // This is the idea of 2Q (Johnson and Shasha, VLDB 1994), with the distance of
 // a refault as Linux's mm/workingset.c has it in place of a list of ghosts.
