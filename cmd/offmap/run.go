@@ -121,6 +121,14 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	if f.json && f.report != "" {
 		return usage("--json and --report exclude each other: one document, in one place")
 	}
+	if f.window.trace != "" {
+		trace, err := os.Create(f.window.trace)
+		if err != nil {
+			return fmt.Errorf("trace: %w", err)
+		}
+		defer trace.Close()
+		opts.WindowTrace = trace
+	}
 	if f.timeout > 0 {
 		var cancel func()
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"offmap/internal/probe"
 	"offmap/kvm"
 	"offmap/memory/attach"
 )
@@ -37,7 +38,8 @@ func exitcode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // TestScripts runs the command line as a user does. Conditions: [kvm] for a
-// usable /dev/kvm, [bridge] for a usable bridge.
+// usable /dev/kvm, [bridge] for a usable bridge, [window] for the right to
+// userfaultfd and secret memory.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -53,6 +55,8 @@ func TestScripts(t *testing.T) {
 				return err == nil, nil
 			case "bridge":
 				return attach.CheckBridge() == nil, nil
+			case "window":
+				return probe.Run(1 << 20).Attach[attach.ViaWindow].Works, nil
 			}
 			return false, nil
 		},

@@ -14,23 +14,25 @@ import (
 
 // windowFlags set the attach window up.
 type windowFlags struct {
-	size size
-	age  time.Duration
+	size  size
+	age   time.Duration
+	trace string
 }
 
 func (f *windowFlags) add(fl *pflag.FlagSet) {
 	fl.Var(&f.size, "window", "attach window: the most guest RAM in ordinary memory at a time (default a quarter of it)")
 	fl.DurationVar(&f.age, "window-age", 0, "attach window: pages that aren't used for this long go back (0: when room is needed)")
+	fl.StringVar(&f.trace, "window-trace", "", "attach window: record which pages the guest uses, in order, to `FILE` (makes the guest slow)")
 }
 
 // options checks the flags against the guest that they are for.
 func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (attach.Options, error) {
 	o := attach.Options{Window: attach.DefaultWindow(ram), WindowAge: f.age}
 	switch {
-	case f.size == 0 && f.age == 0:
+	case f.size == 0 && f.age == 0 && f.trace == "":
 		return o, nil
 	case b.Exposed() || m != attach.Auto && m != attach.ViaWindow:
-		return o, usage("--window and --window-age are for --backend secret with --attach window")
+		return o, usage("--window, --window-age and --window-trace are for --backend secret with --attach window")
 	case f.age < 0:
 		return o, usage("--window-age %v: a time can't be negative", f.age)
 	case f.age > 0 && f.age < minAge:

@@ -8,6 +8,8 @@ import (
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
+	"offmap/memory/attach/window"
+	"offmap/memory/uffd"
 )
 
 // Status is the result of a check.
@@ -53,7 +55,7 @@ func Run(size uint64) Report {
 	}
 	r.Checks = append(r.Checks, checkFlavour(), checkGuard(sys))
 	secret := checkSecret()
-	r.Checks = append(r.Checks, secret, checkMemlock(size, secret.Status == OK), checkModule(), checkKcore())
+	r.Checks = append(r.Checks, secret, checkMemlock(size, secret.Status == OK), checkModule(), checkUserfaultfd(), checkSwap(), checkKcore())
 	for _, m := range attach.Methods() {
 		if m != attach.Auto {
 			r.Attach[m] = try(sys, m)
@@ -167,8 +169,34 @@ func checkModule() Check {
 		c.Status, c.Detail = OK, "offmap.ko is loaded and speaks this program's ABI"
 		return c
 	}
-	c.Status, c.Detail = Fail, err.Error()
+	// The window does without it.
+	c.Status, c.Detail = Warn, err.Error()
 	c.Fix = "make kmod && sudo make kmod-install && sudo modprobe offmap"
+	return c
+}
+
+// checkUserfaultfd looks for the right that the window needs.
+func checkUserfaultfd() Check {
+	c := Check{Name: "userfaultfd", Status: OK, Detail: "may be used for KVM's faults"}
+	err := uffd.Probe()
+	if err == nil {
+		return c
+	}
+	c.Status, c.Detail = Warn, err.Error()
+	if errors.Is(err, uffd.ErrDenied) {
+		c.Fix = uffd.FixDenied
+	}
+	return c
+}
+
+// checkSwap says what becomes of ordinary frames when they aren't used.
+func checkSwap() Check {
+	c := Check{Name: "swap", Status: OK, Detail: "this host doesn't swap"}
+	if window.HostSwaps() {
+		c.Status = Warn
+		c.Detail = "this host swaps: a window's frames are locked in memory, which takes CAP_IPC_LOCK or twice the RLIMIT_MEMLOCK; registers and buffers of the VMM's can be swapped out"
+		c.Fix = "sudo swapoff -a"
+	}
 	return c
 }
 

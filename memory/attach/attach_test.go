@@ -2,7 +2,7 @@ package attach
 
 import (
 	"errors"
-	"os"
+	"slices"
 	"testing"
 
 	"offmap/kvm"
@@ -44,13 +44,10 @@ func TestProbeDirect(t *testing.T) {
 	}
 }
 
-// TestOpenSecretNeverOrdinary holds that auto doesn't trade secret memory for
-// anything else.
-func TestOpenSecretNeverOrdinary(t *testing.T) {
+// TestAuto holds that auto takes the strongest attach that works, says why not
+// those before it, and never trades secret memory for anything else.
+func TestAuto(t *testing.T) {
 	sys := openKVM(t)
-	if _, err := os.Stat("/dev/offmap"); err == nil {
-		t.Skip("SKIPPED: the bridge is here, so auto succeeds")
-	}
 	layout, err := memory.NewLayout(memory.MinSize)
 	if err != nil {
 		t.Fatal(err)
@@ -60,9 +57,30 @@ func TestOpenSecretNeverOrdinary(t *testing.T) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	defer ram.Close()
-	a, err := Open(sys, ram, Auto, Options{})
-	if !errors.Is(err, ErrUnavailable) {
-		t.Fatalf("Open = %v, %v; want ErrUnavailable", a, err)
+	order := []Method{Direct, ViaBridge, ViaWindow}
+	works := map[Method]bool{}
+	for _, m := range order {
+		a, err := Open(sys, ram, m, Options{})
+		if err != nil && !errors.Is(err, ErrUnavailable) {
+			t.Errorf("%s: %v: not a refusal", m, err)
+		}
+		if works[m] = err == nil; works[m] {
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+		}
 	}
-	t.Log(err)
+	a, err := Open(sys, ram, Auto, Options{})
+	if first := slices.IndexFunc(order, func(m Method) bool { return works[m] }); first < 0 {
+		if !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("Open = %v, %v; want ErrUnavailable", a, err)
+		}
+		return
+	} else if err != nil || a.Method != order[first] || len(a.Rejected) != first {
+		t.Fatalf("Open = %+v, %v; want %s", a, err, order[first])
+	}
+	defer a.Close()
+	if u, err := a.Usage(); err != nil || u.Exposed != 0 {
+		t.Errorf("%s of an untouched guest: %+v, %v", a.Method, u, err)
+	}
 }

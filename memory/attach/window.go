@@ -20,7 +20,7 @@ func DefaultWindow(size uint64) uint64 {
 // openWindow makes a.window.
 func (a *Attachment) openWindow(opts Options) error {
 	cfg := window.Config{
-		Size: opts.Window, Age: opts.WindowAge,
+		Size: opts.Window, Age: opts.WindowAge, Trace: opts.WindowTrace,
 		// A thread that answers faults has nothing to do while the vCPUs run.
 		Threads: max(1, min(opts.CPUs, runtime.NumCPU())),
 	}
@@ -28,13 +28,11 @@ func (a *Attachment) openWindow(opts Options) error {
 		cfg.Size = DefaultWindow(a.ram.Layout().Size())
 	}
 	w, err := window.Open(a.ram, cfg)
-	switch {
-	case errors.Is(err, uffd.ErrDenied):
-		return &refusal{fmt.Sprintf("%v: %s", err, uffd.FixDenied)}
-	case errors.Is(err, uffd.ErrUnsupported):
+	if errors.Is(err, uffd.ErrDenied) {
+		err = fmt.Errorf("%w: %s", err, uffd.FixDenied)
+	}
+	if err != nil {
 		return &refusal{err.Error()}
-	case err != nil:
-		return err
 	}
 	a.window = w
 	return nil

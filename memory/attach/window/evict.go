@@ -76,17 +76,31 @@ func (w *Window) evictAhead() {
 func (w *Window) evict(old bool) (n int, err error) {
 	w.evicting.Lock()
 	defer w.evicting.Unlock()
-	b := &w.batch
-
 	w.mu.Lock()
-	want := w.reserve() - w.frames.room()
-	if w.err != nil || want <= 0 && !old {
-		w.mu.Unlock()
-		return 0, w.err
+	want := min(w.reserve()-w.frames.room(), maxBatch)
+	most := w.frames.limit() - w.frames.limit()/coolShare - w.reserve()
+	if old {
+		want, most = maxBatch, 0
 	}
-	want = min(want, maxBatch)
+	err = w.err
+	w.mu.Unlock()
+	if want <= 0 || err != nil {
+		return 0, err
+	}
+	if n, err = w.unmap(most, old); err != nil {
+		return n, err
+	}
+	k, err := w.giveBack(want, old)
+	return n + k, err
+}
+
+// unmap takes a batch of pages away from KVM, as long as more than most are
+// mapped. evicting is held.
+func (w *Window) unmap(most int, old bool) (n int, err error) {
+	b := &w.batch
 	b.pages = b.pages[:0]
-	for len(b.pages) < maxBatch && (old || w.frames.count[cool] < w.frames.limit()/coolShare+want) {
+	w.mu.Lock()
+	for len(b.pages) < maxBatch && w.frames.count[mapped] > most {
 		page, ok := w.frames.chill(old)
 		if !ok {
 			break
@@ -94,16 +108,21 @@ func (w *Window) evict(old bool) (n int, err error) {
 		b.pages = append(b.pages, page)
 	}
 	w.mu.Unlock()
-	n = len(b.pages)
+	slices.Sort(b.pages)
 	for lo, hi := range b.runs() {
 		if err := w.view.unmap(lo, hi); err != nil {
-			return n, err
+			return len(b.pages), err
 		}
 	}
+	return len(b.pages), nil
+}
 
-	w.mu.Lock()
+// giveBack evicts up to want cool pages, a batch at most. evicting is held.
+func (w *Window) giveBack(want int, old bool) (n int, err error) {
+	b := &w.batch
 	b.pages = b.pages[:0]
-	for len(b.pages) < maxBatch && (old || len(b.pages) < want) {
+	w.mu.Lock()
+	for len(b.pages) < want {
 		page, ok := w.frames.victim(old)
 		if !ok {
 			break
@@ -117,19 +136,20 @@ func (w *Window) evict(old bool) (n int, err error) {
 	w.mu.Unlock()
 	for i, page := range b.pages {
 		if b.stored[i], err = w.view.save(page, b.stored[i]); err != nil {
-			return n, err
+			return 0, err
 		}
 	}
 	for lo, hi := range b.runs() {
 		if err := w.view.free(lo, hi); err != nil {
-			return n, err
+			return 0, err
 		}
 	}
-	return n + len(b.pages), w.evicted(b)
+	return len(b.pages), w.evicted()
 }
 
 // evicted takes the frames of a batch off the books.
-func (w *Window) evicted(b *batch) error {
+func (w *Window) evicted() error {
+	b := &w.batch
 	b.wake = b.wake[:0]
 	w.mu.Lock()
 	w.counts.Evicted += uint64(len(b.pages))
@@ -151,10 +171,8 @@ func (w *Window) evicted(b *batch) error {
 	return nil
 }
 
-// runs yields the runs of pages that follow each other, [lo, hi), and sorts
-// the pages for that.
+// runs yields the runs [lo, hi) of sorted pages that follow each other.
 func (b *batch) runs() func(yield func(lo, hi uint32) bool) {
-	slices.Sort(b.pages)
 	return func(yield func(lo, hi uint32) bool) {
 		for i := 0; i < len(b.pages); {
 			lo := b.pages[i]

@@ -47,6 +47,9 @@ func (t *thread) serve() {
 func (w *Window) answer(page uint32) error {
 	w.mu.Lock()
 	w.counts.Faults++
+	if w.trace != nil {
+		w.trace.add(page)
+	}
 	for {
 		switch {
 		case w.err != nil:
@@ -142,6 +145,35 @@ func (w *Window) mapPages(lo, hi uint32) error {
 	w.mu.Unlock()
 	if tight {
 		w.callEvictor()
+	}
+	if w.trace != nil {
+		return w.displace(lo)
+	}
+	return nil
+}
+
+// displace makes the page cool that a trace has for the one just mapped, so
+// that it sees its next use.
+func (w *Window) displace(by uint32) error {
+	w.evicting.Lock()
+	defer w.evicting.Unlock()
+	page := w.trace.displace(by)
+	w.mu.Lock()
+	if w.frames.state(page) != mapped {
+		w.mu.Unlock()
+		return nil
+	}
+	w.frames.hold(page)
+	w.mu.Unlock()
+	if err := w.view.unmap(page, page+1); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	wanted := w.frames.settle(page, cool)
+	w.settled.Broadcast()
+	w.mu.Unlock()
+	if wanted {
+		return w.faults.Wake(uint64(page)*memory.PageSize, memory.PageSize)
 	}
 	return nil
 }

@@ -145,8 +145,8 @@ func (v *view) held() (uint64, error) {
 	return uint64(st.Blocks) * 512, nil
 }
 
-// swaps reports whether the host has a swap area in use, or can't tell.
-func swaps() bool {
+// HostSwaps reports whether the host has a swap area in use, or can't tell.
+func HostSwaps() bool {
 	areas, err := os.ReadFile("/proc/swaps")
 	return err != nil || bytes.Count(areas, []byte("\n")) > 1
 }

@@ -55,7 +55,7 @@ func (v *view) create() (err error) {
 	if err := advise(v.kvm, v.size); err != nil {
 		return err
 	}
-	if swaps() {
+	if HostSwaps() {
 		if err := v.lock(); err != nil {
 			return err
 		}

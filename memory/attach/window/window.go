@@ -21,6 +21,7 @@ package window
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -47,6 +48,10 @@ type Config struct {
 	Age time.Duration
 	// Threads answer faults. At least 1.
 	Threads int
+	// Trace, if not nil, is written the pages that the guest used, in order,
+	// when the window closes. To see them, few pages are mapped at a time:
+	// the guest is slow.
+	Trace io.Writer
 }
 
 // Window is guest RAM behind a window. It implements memory.Guest.
@@ -76,6 +81,7 @@ type Window struct {
 	frames  *frames
 	walks   streams
 	stored  bitmap // pages that the store has been written
+	trace   *trace // nil without one
 	err     error  // why the window failed
 	counts  Counts
 }
@@ -103,6 +109,9 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 		stored: newBitmap(size / memory.PageSize),
 	}
 	w.walks.most = uint32(max(1, min(64, limit/64)))
+	if cfg.Trace != nil {
+		w.trace, w.walks.most = newTrace(int(size/memory.PageSize)), 1
+	}
 	w.settled.L = &w.mu
 	w.batch.pages, w.batch.wake = make([]uint32, 0, maxBatch), make([]uint32, 0, maxBatch)
 	if err := w.open(); err != nil {
@@ -162,6 +171,9 @@ func (w *Window) Close() error {
 		}
 		if w.view != nil {
 			errs = append(errs, w.view.scrub())
+		}
+		if w.trace != nil {
+			errs = append(errs, w.trace.write(w.cfg.Trace))
 		}
 		if w.guard != nil {
 			errs = append(errs, w.guard.Close())
