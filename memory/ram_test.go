@@ -42,55 +42,6 @@ func splitLayout(t *testing.T) Layout {
 	return l
 }
 
-// TestBackends is the conformance suite that every backend passes.
-func TestBackends(t *testing.T) {
-	for _, b := range Backends() {
-		t.Run(string(b), func(t *testing.T) {
-			l := splitLayout(t)
-			r := newRAM(t, b, l)
-
-			if n, err := r.Populated(); err != nil || n != 0 {
-				t.Errorf("Populated of fresh RAM = %d, %v; want 0", n, err)
-			}
-			page := make([]byte, PageSize)
-			if _, err := r.ReadAt(page, 0); err != nil || !bytes.Equal(page, make([]byte, PageSize)) {
-				t.Errorf("fresh RAM doesn't read as zeros (%v)", err)
-			}
-
-			want := []byte("across the seam of two regions")
-			if n, err := r.WriteAt(want, 0x104000-10); n != len(want) || err != nil {
-				t.Fatalf("WriteAt over a seam = %d, %v", n, err)
-			}
-			got := make([]byte, len(want))
-			if _, err := r.ReadAt(got, 0x104000-10); err != nil || !bytes.Equal(got, want) {
-				t.Errorf("ReadAt over a seam = %q, %v", got, err)
-			}
-			n, err := r.Populated()
-			if err != nil || n < 2*PageSize || n > 3*PageSize {
-				t.Errorf("Populated after a read and two pages written = %d, %v", n, err)
-			}
-			for _, off := range []int64{-1, 8*PageSize - 1, 8 * PageSize, 0x105000, 1 << 62} {
-				before := slices.Clone(got)
-				if n, err := r.ReadAt(got, off); n != 0 || !errors.Is(err, ErrHole) {
-					t.Errorf("ReadAt(0x%x) = %d, %v; want ErrHole", off, n, err)
-				}
-				if !bytes.Equal(got, before) {
-					t.Errorf("a refused ReadAt(0x%x) copied something", off)
-				}
-				if n, err := r.WriteAt(got, off); n != 0 || !errors.Is(err, ErrHole) {
-					t.Errorf("WriteAt(0x%x) = %d, %v; want ErrHole", off, n, err)
-				}
-			}
-			if err := r.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := r.Close(); err != nil {
-				t.Errorf("second Close: %v", err)
-			}
-		})
-	}
-}
-
 // TestNothingLeft makes and closes RAM, in success and in failure, and counts
 // descriptors and mappings.
 func TestNothingLeft(t *testing.T) {

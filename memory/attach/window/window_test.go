@@ -1,9 +1,14 @@
 package window
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/memory/memtest"
 	"offmap/memory/uffd"
 )
 
@@ -34,7 +40,11 @@ func newWindow(t testing.TB, l memory.Layout, cfg Config) *Window {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(w.Err(), w.Close(), ram.Close()); err != nil {
+		// A window that has failed may say so again.
+		if err := w.Close(); err != nil && w.Err() == nil {
+			t.Error(err)
+		}
+		if err := ram.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -139,7 +149,277 @@ func TestStress(t *testing.T) {
 	most := stop()
 	now, peak := w.Held()
 	t.Logf("%v accesses, %+v, %d KiB held, %d at the peak, %d by the kernel's count", passes, w.Counts(), now>>10, peak>>10, most>>10)
+	if err := w.Err(); err != nil {
+		t.Error(err)
+	}
 	if most > MinSize || peak > MinSize {
 		t.Errorf("%d KiB of frames, %d by our own count: the bound is %d", most>>10, peak>>10, MinSize>>10)
+	}
+}
+
+// TestGuest has a window pass the conformance suite, at rest and with a guest
+// that has just used the pages.
+func TestGuest(t *testing.T) {
+	l := memtest.Layout(t)
+	at := newWindow(t, l, Config{Size: MinSize})
+	memtest.Guest(t, at, func() (uint64, error) { return at.Populated(), nil })
+	if now, peak := at.Held(); now != 0 || peak != 0 {
+		t.Errorf("devices made %d pages resident, %d at the peak", now/memory.PageSize, peak/memory.PageSize)
+	}
+
+	used := newWindow(t, l, Config{Size: MinSize})
+	pipe := newPipe(t)
+	for page := range l.Size() / memory.PageSize {
+		if err := used.guestWrite(pipe, page*memory.PageSize+8, []byte{byte(page)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b [1]byte
+	if _, err := used.ReadAt(b[:], 0x104008); err != nil || b[0] != 12 {
+		t.Errorf("a device reads %d, %v of what the guest wrote; want 12", b[0], err)
+	}
+	if _, err := used.WriteAt([]byte{99}, 0x104008); err != nil {
+		t.Fatal(err)
+	}
+	if err := used.guestRead(pipe, 12*memory.PageSize+8, b[:]); err != nil || b[0] != 99 {
+		t.Errorf("the guest reads %d, %v of what a device wrote; want 99", b[0], err)
+	}
+}
+
+// openThings counts this process's descriptors, children and mappings of
+// windows.
+func openThings(t *testing.T) (n [4]int) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return [4]int{len(fds), bytes.Count(maps, []byte("offmap-window")) + bytes.Count(maps, []byte("secretmem")),
+		len(bytes.Fields(children)), runtime.NumGoroutine()}
+}
+
+// TestNothingLeft opens and closes windows, used and unused, and some that
+// can't be.
+func TestNothingLeft(t *testing.T) {
+	l := flat(t, 1<<20)
+	newWindow(t, l, Config{Size: MinSize}).Close() // what the first one starts
+	ram, err := memory.New(memory.Secret, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ram.Close()
+	pipe := newPipe(t)
+	before := openThings(t)
+	for i := range 10 {
+		w, err := Open(ram, Config{Size: MinSize, Threads: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i%2 == 0 {
+			if err := w.guestWrite(pipe, 0, []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file, err := unix.FcntlInt(uintptr(w.view.fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(w.Close(), w.Close()); err != nil {
+			t.Error(err)
+		}
+		if at, err := unix.Seek(file, 0, unix.SEEK_DATA); !errors.Is(err, unix.ENXIO) {
+			t.Errorf("after Close the window has a frame at 0x%x (%v)", at, err)
+		}
+		unix.Close(file)
+		if _, err := Open(ram, Config{Size: MinSize - 1}); err == nil {
+			t.Error("a window that is too small was opened")
+		}
+	}
+	if after := openThings(t); after != before {
+		t.Errorf("descriptors, mappings, children, goroutines: %v before, %v after", before, after)
+	}
+}
+
+// TestEvictedIsWiped looks at a frame in the moment before it goes back to the
+// kernel: it holds a pipe's reference to it, through which what becomes of its
+// bytes is seen.
+func TestEvictedIsWiped(t *testing.T) {
+	w := newWindow(t, flat(t, 1<<20), Config{Size: MinSize})
+	pipe, held := newPipe(t), newPipe(t)
+	secret := bytes.Repeat([]byte("secret"), memory.PageSize/6)
+	if err := w.guestWrite(pipe, 0, secret); err != nil {
+		t.Fatal(err)
+	}
+	off := int64(0)
+	if n, err := unix.Splice(w.view.fd, &off, held[1], nil, memory.PageSize, 0); err != nil || n != memory.PageSize {
+		t.Fatalf("splice: %d, %v", n, err)
+	}
+	for page := uint64(1); w.Counts().Evicted == 0 || w.stateOf(0) != absent; page++ {
+		if page == 256 {
+			t.Fatal("page 0 was never evicted")
+		}
+		if err := w.guestWrite(pipe, page*memory.PageSize, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	frame := make([]byte, memory.PageSize)
+	if n, err := unix.Read(held[0], frame); err != nil || n != len(frame) {
+		t.Fatalf("read of the frame: %d, %v", n, err)
+	}
+	if !bytes.Equal(frame, zeros[:memory.PageSize]) {
+		t.Error("an evicted frame was freed with what was in it")
+	}
+	got := make([]byte, len(secret))
+	if err := w.guestRead(pipe, 0, got); err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("the guest doesn't get back what it wrote (%v)", err)
+	}
+}
+
+func (w *Window) stateOf(page uint32) state {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.frames.state(page)
+}
+
+// TestZerosStayOut: pages that the guest only looked at, or wrote zeros to,
+// never become memory of the store's.
+func TestZerosStayOut(t *testing.T) {
+	w := newWindow(t, flat(t, 1<<20), Config{Size: MinSize})
+	pipe := newPipe(t)
+	for page := range uint64(256) {
+		if err := w.guestWrite(pipe, page*memory.PageSize, []byte{0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := w.ram.Populated(); err != nil || n != 0 {
+		t.Errorf("the store has %d bytes, %v", n, err)
+	}
+	if held, _ := w.Held(); w.Populated() != held {
+		t.Errorf("%d bytes populated, %d held", w.Populated(), held)
+	}
+}
+
+// TestAge: pages that aren't used go back though there is room; one that is
+// used keeps coming back.
+func TestAge(t *testing.T) {
+	const age = 200 * time.Millisecond
+	w := newWindow(t, flat(t, 1<<20), Config{Size: 1 << 20, Age: age})
+	pipe := newPipe(t)
+	for i := range uint64(100) { // no walk, which would fill ahead
+		if err := w.guestWrite(pipe, i*37%256*memory.PageSize, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now, _ := w.Held(); now != 100*memory.PageSize {
+		t.Fatalf("%d pages held, want 100", now/memory.PageSize)
+	}
+	for end := time.Now().Add(2 * age); time.Now().Before(end); time.Sleep(age / 50) {
+		if err := w.guestWrite(pipe, 0, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now, _ := w.Held(); now != memory.PageSize {
+		t.Errorf("%d pages held after %v, want the one that is used", now/memory.PageSize, 2*age)
+	}
+	if c := w.Counts(); c.Rescues == 0 || c.Filled != 100 {
+		t.Errorf("%+v: want the page in use rescued and never evicted", c)
+	}
+}
+
+// TestFails breaks what a window stands on: the guest gets EFAULT, waiting for
+// nothing; devices get the reason; nothing stays in the frames.
+func TestFails(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		harm func(t *testing.T, w *Window)
+		want string
+	}{
+		{"guardian killed", func(t *testing.T, w *Window) {
+			if err := unix.Kill(w.guard.PID(), unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}, "its guardian (process "},
+		{"store refuses a page", func(t *testing.T, w *Window) {
+			none, err := unix.Mmap(-1, 0, int(w.view.size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Munmap(none) })
+			w.evicting.Lock() // nothing is evicted, and nothing read that is stored
+			w.view.store = none
+			w.evicting.Unlock()
+		}, "no secret memory"},
+		{"no memory for frames", func(t *testing.T, w *Window) {
+			full, err := unix.Open("/dev/full", unix.O_RDWR|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// In its place, so that only the kernel sees the change.
+			if err := unix.Dup3(full, w.view.fd, unix.O_CLOEXEC); err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(full)
+		}, "no space left"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWindow(t, flat(t, 4<<20), Config{Size: MinSize, Threads: 2})
+			file, err := unix.FcntlInt(uintptr(w.view.fd), unix.F_DUPFD_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(file)
+			pipe := newPipe(t)
+			for page := range uint64(40) {
+				if err := w.guestWrite(pipe, page*memory.PageSize, []byte{1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.harm(t, w)
+			for page := uint64(0); err == nil; page = (page + 1) % 1024 {
+				err = w.guestWrite(pipe, page*memory.PageSize, []byte{2})
+			}
+			if !errors.Is(err, unix.EFAULT) {
+				t.Errorf("the guest got %v, want EFAULT", err)
+			}
+			<-w.Failed()
+			if _, err := w.ReadAt(make([]byte, 1), 0); err == nil || err.Error() == "" || w.Err() == nil {
+				t.Errorf("a device got %v from a window that failed with %v", err, w.Err())
+			}
+			if !strings.Contains(w.Err().Error(), c.want) {
+				t.Errorf("failed with %q, want %q", w.Err(), c.want)
+			}
+			if err := unix.Dup3(file, w.view.fd, unix.O_CLOEXEC); err != nil {
+				t.Fatal(err)
+			}
+			w.Close()
+			if at, err := unix.Seek(file, 0, unix.SEEK_DATA); !errors.Is(err, unix.ENXIO) {
+				t.Errorf("after Close the window has a frame at 0x%x (%v)", at, err)
+			}
+		})
+	}
+}
+
+// TestNoAllocation: neither a fault nor an eviction allocates.
+func TestNoAllocation(t *testing.T) {
+	w := newWindow(t, flat(t, 4<<20), Config{Size: MinSize})
+	pipe := newPipe(t)
+	page, one := uint64(0), []byte{1}
+	n := testing.AllocsPerRun(2000, func() {
+		page = (page + 7) % 1024
+		if err := w.guestWrite(pipe, page*memory.PageSize, one); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n >= 1 || w.Counts().Evicted < 1000 {
+		t.Errorf("%v allocations a fault, %+v", n, w.Counts())
 	}
 }

@@ -1,0 +1,63 @@
+// Package memtest is the conformance suite of guest RAM: every memory.Guest
+// passes it, whatever is behind it.
+package memtest
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"testing"
+
+	"offmap/memory"
+)
+
+// Layout has a hole in it, and two regions that touch.
+func Layout(t *testing.T) memory.Layout {
+	t.Helper()
+	l, err := memory.LayoutOf(memory.Region{Start: 0, Size: 8 * memory.PageSize},
+		memory.Region{Start: 0x100000, Size: 4 * memory.PageSize},
+		memory.Region{Start: 0x104000, Size: memory.PageSize})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// Guest tests fresh RAM of Layout. populated tells how many bytes of it have
+// memory behind them.
+func Guest(t *testing.T, g memory.Guest, populated func() (uint64, error)) {
+	t.Helper()
+	if n, err := populated(); err != nil || n != 0 {
+		t.Errorf("%d bytes of fresh RAM are populated, %v; want 0", n, err)
+	}
+	page := make([]byte, memory.PageSize)
+	if _, err := g.ReadAt(page, 0); err != nil || !bytes.Equal(page, make([]byte, memory.PageSize)) {
+		t.Errorf("fresh RAM doesn't read as zeros (%v)", err)
+	}
+
+	want := []byte("across the seam of two regions")
+	if n, err := g.WriteAt(want, 0x104000-10); n != len(want) || err != nil {
+		t.Fatalf("WriteAt over a seam = %d, %v", n, err)
+	}
+	got := make([]byte, len(want))
+	if _, err := g.ReadAt(got, 0x104000-10); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("ReadAt over a seam = %q, %v", got, err)
+	}
+	// The page that was only read may be populated or not.
+	n, err := populated()
+	if err != nil || n < 2*memory.PageSize || n > 3*memory.PageSize {
+		t.Errorf("%d bytes populated after a read and two pages written, %v", n, err)
+	}
+	for _, off := range []int64{-1, 8*memory.PageSize - 1, 8 * memory.PageSize, 0x105000, 1 << 62} {
+		before := slices.Clone(got)
+		if n, err := g.ReadAt(got, off); n != 0 || !errors.Is(err, memory.ErrHole) {
+			t.Errorf("ReadAt(0x%x) = %d, %v; want ErrHole", off, n, err)
+		}
+		if !bytes.Equal(got, before) {
+			t.Errorf("a refused ReadAt(0x%x) copied something", off)
+		}
+		if n, err := g.WriteAt(got, off); n != 0 || !errors.Is(err, memory.ErrHole) {
+			t.Errorf("WriteAt(0x%x) = %d, %v; want ErrHole", off, n, err)
+		}
+	}
+}
