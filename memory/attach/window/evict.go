@@ -11,10 +11,6 @@ import (
 // no room waits for one batch.
 const maxBatch = 32
 
-// coolShare is the part of the frames, as a divisor, that are kept cool while
-// pages are being evicted.
-const coolShare = 8
-
 // batch is the evictor's work space, so that it doesn't allocate.
 type batch struct {
 	pages  []uint32
@@ -25,7 +21,7 @@ type batch struct {
 // reserve is how many frames are kept free, so that a fault finds one and a
 // walk a few fills' worth.
 func (w *Window) reserve() int {
-	return max(1, min(4*int(w.walks.most), w.frames.limit()/8))
+	return max(1, min(2*int(w.walks.most), w.frames.limit()/8))
 }
 
 // callEvictor wakes the evictor. It doesn't wait for it.
@@ -70,37 +66,40 @@ func (w *Window) evictAhead() {
 	}
 }
 
-// evict unmaps a batch of pages that are the next to go and gives a batch of
-// frames back. It returns how many pages it did something with: 0 where the
-// reserve is full or, with old, where all pages are young.
+// evict takes a batch of pages that are the next to go away from KVM and gives
+// their frames back. It returns how many pages it did something with: 0 where
+// the reserve is full or, with old, where all pages are young.
+//
+// No page is unmapped before its turn, to see whether the guest still wants
+// it: such a fault costs the guest two thirds of one that brings the page back
+// (BenchmarkPolicies).
 func (w *Window) evict(old bool) (n int, err error) {
 	w.evicting.Lock()
 	defer w.evicting.Unlock()
 	w.mu.Lock()
 	want := min(w.reserve()-w.frames.room(), maxBatch)
-	most := w.frames.limit() - w.frames.limit()/coolShare - w.reserve()
+	unmap := want - w.frames.count[cool]
 	if old {
-		want, most = maxBatch, 0
+		want, unmap = maxBatch, maxBatch
 	}
 	err = w.err
 	w.mu.Unlock()
 	if want <= 0 || err != nil {
 		return 0, err
 	}
-	if n, err = w.unmap(most, old); err != nil {
+	if n, err = w.unmap(unmap, old); err != nil {
 		return n, err
 	}
 	k, err := w.giveBack(want, old)
 	return n + k, err
 }
 
-// unmap takes a batch of pages away from KVM, as long as more than most are
-// mapped. evicting is held.
-func (w *Window) unmap(most int, old bool) (n int, err error) {
+// unmap takes up to n pages away from KVM. evicting is held.
+func (w *Window) unmap(n int, old bool) (int, error) {
 	b := &w.batch
 	b.pages = b.pages[:0]
 	w.mu.Lock()
-	for len(b.pages) < maxBatch && w.frames.count[mapped] > most {
+	for len(b.pages) < n {
 		page, ok := w.frames.chill(old)
 		if !ok {
 			break

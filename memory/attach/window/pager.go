@@ -82,7 +82,11 @@ func (w *Window) answer(page uint32) error {
 	}
 }
 
-// run is pages [lo, hi), at most 64 of them; stored has a bit for each that
+// maxFill is how many pages are filled at once, at most. It is also the most
+// that a run can tell of.
+const maxFill = 64
+
+// run is pages [lo, hi), at most maxFill of them; stored has a bit for each that
 // the store has.
 type run struct {
 	lo, hi uint32

@@ -16,7 +16,7 @@ const traceMagic = "offmap trace 1\n"
 
 // traceMapped is how many pages are mapped at a time while a trace is made: the
 // uses of these are not seen.
-const traceMapped = 64
+const traceMapped = 512
 
 // trace is the pages of a guest in the order that it was seen to use them, for
 // the comparison of policies. It is kept in memory, for a few million of them,

@@ -108,7 +108,7 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 		frames: newFrames(int(size/memory.PageSize), int(limit)),
 		stored: newBitmap(size / memory.PageSize),
 	}
-	w.walks.most = uint32(max(1, min(64, limit/64)))
+	w.walks.most = uint32(max(1, min(maxFill, limit/16)))
 	if cfg.Trace != nil {
 		w.trace, w.walks.most = newTrace(int(size/memory.PageSize)), 1
 	}
