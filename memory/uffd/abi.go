@@ -16,12 +16,14 @@ const (
 	ioctlAPI      = 0xc018aa3f // UFFDIO_API
 	ioctlRegister = 0xc020aa00 // UFFDIO_REGISTER
 	ioctlWake     = 0x8010aa02 // UFFDIO_WAKE
+	ioctlZeropage = 0xc020aa04 // UFFDIO_ZEROPAGE
 	ioctlContinue = 0xc020aa07 // UFFDIO_CONTINUE
 )
 
 // Bits in registerArg.ioctls.
 const (
 	numWake     = 2 // _UFFDIO_WAKE
+	numZeropage = 4 // _UFFDIO_ZEROPAGE
 	numContinue = 7 // _UFFDIO_CONTINUE
 )
 
@@ -45,8 +47,9 @@ type rangeArg struct{ start, len uint64 }
 // registerArg is struct uffdio_register.
 type registerArg struct{ start, len, mode, ioctls uint64 }
 
-// continueArg is struct uffdio_continue.
-type continueArg struct {
+// mapArg is struct uffdio_continue, and struct uffdio_zeropage, which is like
+// it.
+type mapArg struct {
 	start, len, mode uint64
 	mapped           int64
 }

@@ -91,7 +91,7 @@ func (r *Range) register() error {
 	if err := ioctlStruct(r.fd, ioctlRegister, &reg); err != nil {
 		return fmt.Errorf("UFFDIO_REGISTER of %d bytes: %w", r.size, err)
 	}
-	const need = 1<<numContinue | 1<<numWake
+	const need = 1<<numContinue | 1<<numZeropage | 1<<numWake
 	if reg.ioctls&need != need {
 		return fmt.Errorf("UFFDIO_REGISTER: %w: it offers ioctls 0x%x", ErrUnsupported, reg.ioctls)
 	}
@@ -113,13 +113,24 @@ func (r *Range) Close() error {
 // Continue maps the pages that the file has for n bytes at off, and wakes who
 // waits for them. Pages that are mapped already are left so. n is whole pages.
 func (r *Range) Continue(off, n uint64) error {
+	return r.each(ioctlContinue, "UFFDIO_CONTINUE", off, n)
+}
+
+// Zero makes pages of zeros for n bytes at off, where the file has none, and
+// maps them as Continue does.
+func (r *Range) Zero(off, n uint64) error {
+	return r.each(ioctlZeropage, "UFFDIO_ZEROPAGE", off, n)
+}
+
+// each makes a request that maps pages until it has mapped all of them.
+func (r *Range) each(req uintptr, name string, off, n uint64) error {
 	for n > 0 {
-		c := continueArg{start: uint64(r.base) + off, len: n}
-		err := ioctlStruct(r.fd, ioctlContinue, &c)
+		m := mapArg{start: uint64(r.base) + off, len: n}
+		err := ioctlStruct(r.fd, req, &m)
 		var done uint64
 		switch {
-		case c.mapped > 0: // all, or up to a page that couldn't be
-			done = uint64(c.mapped)
+		case m.mapped > 0: // all, or up to a page that couldn't be
+			done = uint64(m.mapped)
 		case errors.Is(err, unix.EEXIST):
 			if err := r.Wake(off, pageSize); err != nil {
 				return err
@@ -127,7 +138,7 @@ func (r *Range) Continue(off, n uint64) error {
 			done = pageSize
 		case errors.Is(err, unix.EAGAIN): // the address space is being changed
 		case err != nil:
-			return fmt.Errorf("UFFDIO_CONTINUE of %d bytes at 0x%x: %w", n, off, err)
+			return fmt.Errorf("%s of %d bytes at 0x%x: %w", name, n, off, err)
 		}
 		off, n = off+done, n-min(done, n)
 	}

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"errors"
 	"time"
 
 	"offmap/memory"
@@ -63,7 +64,10 @@ func (w *Window) answer(page uint32) error {
 			w.counts.Rescues++
 			w.frames.hold(page)
 			w.mu.Unlock()
-			return w.mapPages(page, page+1)
+			if err := w.faults.Continue(uint64(offset(page)), memory.PageSize); err != nil {
+				return err
+			}
+			return w.settleMapped(page, page+1)
 		case w.frames.room() > 0:
 			r := w.plan(page)
 			w.mu.Unlock()
@@ -127,19 +131,29 @@ func (w *Window) fill(r run) error {
 		for hi < r.hi && r.has(hi) == stored {
 			hi++
 		}
-		if err := w.view.load(lo, hi, stored); err != nil {
+		if err := w.load(lo, hi, stored); err != nil {
 			return err
 		}
 		lo = hi
 	}
-	return w.mapPages(r.lo, r.hi)
+	return w.settleMapped(r.lo, r.hi)
 }
 
-// mapPages maps busy pages for KVM and wakes who waits for them.
-func (w *Window) mapPages(lo, hi uint32) error {
-	if err := w.faults.Continue(uint64(lo)*memory.PageSize, uint64(hi-lo)*memory.PageSize); err != nil {
+// load makes frames for pages [lo, hi) with what the store has for them, or
+// with zeros, maps them for KVM and wakes who waits for them.
+func (w *Window) load(lo, hi uint32, stored bool) error {
+	off, n := uint64(offset(lo)), uint64(offset(hi-lo))
+	if !stored {
+		return errors.Join(w.faults.Zero(off, n), w.view.pin(lo, hi))
+	}
+	if err := w.view.load(lo, hi); err != nil {
 		return err
 	}
+	return w.faults.Continue(off, n)
+}
+
+// settleMapped takes it to the books that busy pages have been mapped.
+func (w *Window) settleMapped(lo, hi uint32) error {
 	w.mu.Lock()
 	for p := lo; p < hi; p++ {
 		w.frames.settle(p, mapped)

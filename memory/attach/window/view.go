@@ -12,27 +12,27 @@ import (
 	"offmap/memory"
 )
 
-// zeros is what frames are wiped with, and fresh pages made from.
+// zeros is what frames are wiped with.
 var zeros [64 * memory.PageSize]byte
 
 // offset of a page in the file and the store.
 func offset(page uint32) int64 { return int64(page) * memory.PageSize }
 
-// load makes frames for pages [lo, hi) with what the store has for them, or
-// with zeros.
-func (v *view) load(lo, hi uint32, stored bool) error {
-	off, end := offset(lo), offset(hi)
-	src := zeros[:end-off]
-	if stored {
-		src = v.store[off:end]
-	}
-	if err := v.write(src, off); err != nil {
+// load makes frames for pages [lo, hi) with what the store has for them.
+func (v *view) load(lo, hi uint32) error {
+	if err := v.write(v.store[offset(lo):offset(hi)], offset(lo)); err != nil {
 		return err
 	}
-	if v.locked != nil {
-		if err := unix.Madvise(v.locked[off:end], unix.MADV_POPULATE_READ); err != nil {
-			return fmt.Errorf("madvise MADV_POPULATE_READ of the locked window: %w", err)
-		}
+	return v.pin(lo, hi)
+}
+
+// pin keeps the frames of pages [lo, hi) out of swap, where there is any.
+func (v *view) pin(lo, hi uint32) error {
+	if v.locked == nil {
+		return nil
+	}
+	if err := unix.Madvise(v.locked[offset(lo):offset(hi)], unix.MADV_POPULATE_READ); err != nil {
+		return fmt.Errorf("madvise MADV_POPULATE_READ of the locked window: %w", err)
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ func (v *view) write(p []byte, off int64) error {
 // checkFrames refuses a kernel that backs a page of the file with more than a
 // page: the bound would not hold.
 func (v *view) checkFrames() error {
-	if err := v.load(0, 1, false); err != nil {
+	if err := v.write(zeros[:memory.PageSize], 0); err != nil {
 		return err
 	}
 	held, err := v.held()
