@@ -30,6 +30,7 @@ var (
 	words  = flag.String("append", "", "words for the end of the lab kernels' command line")
 	only   = flag.String("only", ".", "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
+	kills  = flag.Int("kills", 4, "how many VMMs TestWindowKilled kills")
 )
 
 // program is bin/offmap, seen from this package's directory.
@@ -71,6 +72,7 @@ func TestLab(t *testing.T) {
 			args := []string{
 				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", *words, "--timeout", "3h", "-v", "--program", self, "--",
 				"-test.v", "-test.timeout=3h", "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
+				fmt.Sprintf("-kills=%d", *kills),
 			}
 			cmd := exec.Command(offmap, args...)
 			cmd.Dir = dir

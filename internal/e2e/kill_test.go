@@ -1,0 +1,120 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The guest of these tests plants its canary in eight times the window, so
+// that whenever it dies, pages are on their way in and out.
+const (
+	killPages  = 2048
+	killWindow = 256
+)
+
+// windowed are the arguments that put a guest behind a window of that many
+// pages.
+func windowed(args []string, pages int) []string {
+	return append([]string{"--backend", "secret", "--attach", "window", "--window", fmt.Sprint(pages*4) + "K"}, args...)
+}
+
+// TestWindowKilled kills VMMs at moments between a guest's first instruction
+// and its second round or so. The guardian must be gone within a second, and
+// with it and the VMM the canary, from all of RAM.
+func TestWindowKilled(t *testing.T) {
+	needInside(t)
+	var ends []time.Duration
+	exposed, hidden, planted := 0, 0, 0
+	for i := range *kills {
+		args, canary := planter(t, killPages)
+		g := startRun(t, windowed(args, killWindow)...)
+		guardian := g.guardian(t)
+		time.Sleep(rand.N(1500 * time.Millisecond)) // a round takes about a second
+		if i == 0 {                                 // the control, while it still runs
+			g.await(t, plantedLine)
+			exposed, hidden = inDirectMap(t, canary), inRAM(t, canary)
+		}
+		if strings.Contains(g.out.String(), plantedLine) {
+			planted++
+		}
+		killed := time.Now()
+		g.Process.Kill()
+		if !guardian.gone(t, 10*time.Second) {
+			t.Fatalf("kill %d: the guardian is still there 10 s later", i)
+		}
+		ends = append(ends, time.Since(killed))
+		if code := g.ended(); code != 128+9 {
+			t.Fatalf("kill %d: the guest had ended by itself, exit code %d:\n%s", i, code, g.out.String())
+		}
+		if pages := inRAM(t, canary); pages != 0 {
+			t.Errorf("kill %d: the canary is in %d pages of RAM, %d of them in the direct map", i, pages, inDirectMap(t, canary))
+		}
+	}
+	fmt.Printf("%d VMMs killed, %d after their guest's first round: the guardian was gone after %v (median), %v (most)\n",
+		len(ends), planted, medianTime(ends), slices.Max(ends))
+	if slices.Max(ends) > time.Second {
+		t.Errorf("a guardian took %v, want a second at most: %v", slices.Max(ends), ends)
+	}
+	if exposed == 0 || exposed > killWindow || hidden < killPages {
+		t.Errorf("while a guest ran, its canary was in %d pages of RAM, want %d, and in %d of the direct map, want 1 to %d",
+			hidden, killPages, exposed, killWindow)
+	}
+}
+
+func medianTime(d []time.Duration) time.Duration {
+	s := slices.Sorted(slices.Values(d))
+	return s[(len(s)-1)/2]
+}
+
+// TestKilledControl shows that a scan finds what a killed VMM leaves in
+// ordinary memory.
+func TestKilledControl(t *testing.T) {
+	needInside(t)
+	args, canary := planter(t, killPages)
+	g := startRun(t, append([]string{"--backend", "memfd"}, args...)...)
+	g.await(t, plantedLine)
+	g.Process.Kill()
+	g.ended()
+	direct, all := inDirectMap(t, canary), inRAM(t, canary)
+	t.Logf("found in %d pages of the direct map, and then in %d of RAM", direct, all)
+	if direct == 0 || all == 0 {
+		t.Errorf("so nothing is proved by its absence elsewhere")
+	}
+}
+
+// TestWindowEndings ends guests in ways that give the VMM a last word.
+func TestWindowEndings(t *testing.T) {
+	needInside(t)
+	for _, c := range []struct {
+		name string
+		end  func(t *testing.T, g *guest)
+		code int
+		says string
+	}{
+		{"SIGTERM", func(_ *testing.T, g *guest) { g.Process.Signal(syscall.SIGTERM) }, 128 + 15, "terminated"},
+		{"guardian killed", func(t *testing.T, g *guest) { syscall.Kill(g.guardian(t).pid, syscall.SIGKILL) }, 1, "guardian"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			args, canary := planter(t, killPages)
+			g := startRun(t, windowed(args, killWindow)...)
+			g.await(t, plantedLine)
+			guardian := g.guardian(t)
+			c.end(t, g)
+			code := g.ended()
+			if code != c.code || !strings.Contains(g.out.String(), c.says) {
+				t.Errorf("exit code %d, want %d and %q\n%s", code, c.code, c.says, g.out.String())
+			}
+			if !guardian.gone(t, 0) {
+				t.Errorf("the guardian has outlived a VMM that had time to end it")
+			}
+			if pages := inRAM(t, canary); pages != 0 {
+				t.Errorf("the canary is in %d pages of RAM, %d of them in the direct map", pages, inDirectMap(t, canary))
+			}
+		})
+	}
+}

@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/lab/outside"
+	"offmap/memory/exposure"
+)
+
+// guest is an `offmap run` that a test watches, and ends in its own way.
+type guest struct {
+	*exec.Cmd
+	out syncBuffer // stdout and stderr
+}
+
+// start runs the program. It is dead at the test's end.
+func start(t *testing.T, cmd *exec.Cmd) *guest {
+	t.Helper()
+	g := &guest{Cmd: cmd}
+	g.Stdout, g.Stderr = &g.out, &g.out
+	if err := g.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		g.Process.Kill()
+		g.Wait()
+	})
+	return g
+}
+
+// startRun runs `offmap run` with args.
+func startRun(t *testing.T, args ...string) *guest {
+	t.Helper()
+	return start(t, exec.Command("./offmap", append([]string{"run"}, args...)...))
+}
+
+// await waits until the guest has said a text.
+func (g *guest) await(t *testing.T, text string) {
+	t.Helper()
+	for start := time.Now(); !strings.Contains(g.out.String(), text); time.Sleep(20 * time.Millisecond) {
+		if !g.alive() || time.Since(start) > 2*time.Minute {
+			t.Fatalf("the guest hasn't said %q after %v:\n%s", text, time.Since(start), g.out.String())
+		}
+	}
+}
+
+// alive reports whether the process hasn't ended; it may not have been waited for.
+func (g *guest) alive() bool {
+	state, _ := os.ReadFile("/proc/" + strconv.Itoa(g.Process.Pid) + "/stat")
+	_, rest, _ := strings.Cut(string(state), ") ")
+	return rest != "" && rest[0] != 'Z' && rest[0] != 'X'
+}
+
+// ended waits for the process's end and returns its exit code, 128+n for
+// signal n.
+func (g *guest) ended() int {
+	g.Wait()
+	if s := g.ProcessState.Sys().(syscall.WaitStatus).Signal(); s > 0 {
+		return 128 + int(s)
+	}
+	return g.ProcessState.ExitCode()
+}
+
+// process is a process that isn't our child, in our hands whatever becomes of
+// its number.
+type process struct{ pid, fd int }
+
+// guardian finds the guest's guardian, or waits for it.
+func (g *guest) guardian(t *testing.T) process {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		if pids := guardians(t, g.Process.Pid); len(pids) > 0 {
+			fd, err := unix.PidfdOpen(pids[0], 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { unix.Close(fd) })
+			return process{pids[0], fd}
+		}
+		if !g.alive() || time.Since(start) > 30*time.Second {
+			t.Fatalf("the guest has no guardian after %v:\n%s", time.Since(start), g.out.String())
+		}
+	}
+}
+
+// guardians lists guardian processes, those of a parent or with 0 all. A
+// guardian that has ended and wasn't waited for counts.
+func guardians(t *testing.T, parent int) []int {
+	t.Helper()
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, dir := range dirs {
+		cmdline, _ := os.ReadFile(dir + "/cmdline")
+		stat, _ := os.ReadFile(dir + "/stat")
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(rest) // state, parent...
+		if !strings.HasPrefix(string(cmdline), "window-guardian") || len(fields) < 2 {
+			continue
+		}
+		if parent == 0 || fields[1] == strconv.Itoa(parent) {
+			pid, _ := strconv.Atoi(filepath.Base(dir))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// gone waits for the process's end, and reports whether that came in time.
+func (p process) gone(t *testing.T, timeout time.Duration) bool {
+	t.Helper()
+	deadline := time.Now().Add(timeout)
+	for {
+		fds := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, int(max(0, time.Until(deadline).Milliseconds())))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			t.Fatalf("poll of a pidfd: %v", err)
+		}
+		if n > 0 || err == nil {
+			return n > 0
+		}
+	}
+}
+
+// inDirectMap searches the direct map for the canary and returns the number of
+// pages that it is in.
+func inDirectMap(t *testing.T, c exposure.Canary) int {
+	t.Helper()
+	hits, err := exposure.ScanKcore(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hits.Pages
+}
+
+// inRAM searches all of the lab's RAM, whoever may read it, from outside: that
+// is quicker.
+func inRAM(t *testing.T, c exposure.Canary) int {
+	t.Helper()
+	hits, err := outside.Scan(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hits.Pages
+}
