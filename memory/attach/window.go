@@ -69,7 +69,7 @@ type Faults struct {
 	P50, P99 time.Duration
 }
 
-// Faults returns nil for an attach without a pager. The guest has stopped.
+// Faults returns nil for an attach without a pager.
 func (a *Attachment) Faults() *Faults {
 	if a.window == nil {
 		return nil

@@ -2,6 +2,7 @@ package window
 
 import (
 	"errors"
+	"sync"
 	"time"
 
 	"offmap/memory"
@@ -10,8 +11,10 @@ import (
 
 // thread answers faults.
 type thread struct {
-	w         *Window
-	events    uffd.Faults
+	w      *Window
+	events uffd.Faults
+
+	mu        sync.Mutex
 	latencies latencies
 }
 
@@ -30,7 +33,7 @@ func (t *thread) serve() {
 		for i := 0; i < t.events.Len() && err == nil; i++ {
 			if off, ok := w.faults.At(&t.events, i); ok {
 				err = w.answer(uint32(off / memory.PageSize))
-				t.latencies.add(time.Since(start))
+				t.took(time.Since(start))
 			}
 		}
 		if err != nil {
@@ -38,6 +41,14 @@ func (t *thread) serve() {
 			return
 		}
 	}
+}
+
+// took notes how long a fault took. Who waited for it runs again by now, and
+// can have ended and be asking.
+func (t *thread) took(d time.Duration) {
+	t.mu.Lock()
+	t.latencies.add(d)
+	t.mu.Unlock()
 }
 
 // answer makes a page that the guest has faulted on usable.

@@ -248,11 +248,13 @@ func (w *Window) Counts() Counts {
 }
 
 // Latency returns the quantiles q of the time from a fault's event to the
-// wake-up of who took it. The guest has stopped before.
+// wake-up of who took it.
 func (w *Window) Latency(q ...float64) []time.Duration {
 	var all latencies
 	for _, t := range w.threads {
+		t.mu.Lock()
 		all.merge(&t.latencies)
+		t.mu.Unlock()
 	}
 	var d []time.Duration
 	for _, q := range q {
