@@ -19,7 +19,7 @@ import (
 )
 
 // needKVM skips, loudly, where there is no KVM.
-func needKVM(t *testing.T) {
+func needKVM(t testing.TB) {
 	t.Helper()
 	sys, err := kvm.Open("")
 	if err != nil {
@@ -29,7 +29,7 @@ func needKVM(t *testing.T) {
 }
 
 // payloadConfig is a machine with an embedded payload.
-func payloadConfig(t *testing.T, name string, cpus int, size uint64) Config {
+func payloadConfig(t testing.TB, name string, cpus int, size uint64) Config {
 	t.Helper()
 	p, err := payload.Lookup(name)
 	if err != nil {
@@ -45,7 +45,7 @@ func payloadConfig(t *testing.T, name string, cpus int, size uint64) Config {
 }
 
 // run makes, runs and closes a machine, and returns what its console said.
-func run(ctx context.Context, t *testing.T, cfg Config) (Result, string, error) {
+func run(ctx context.Context, t testing.TB, cfg Config) (Result, string, error) {
 	t.Helper()
 	var console bytes.Buffer
 	cfg.Console = &console

@@ -22,7 +22,7 @@ import (
 // it, and that they see what a pager could do wrong.
 
 // argsConfig is payloadConfig with arguments for the payload.
-func argsConfig(t *testing.T, name string, cpus int, size uint64, args ...uint64) Config {
+func argsConfig(t testing.TB, name string, cpus int, size uint64, args ...uint64) Config {
 	t.Helper()
 	p, err := payload.Lookup(name)
 	if err != nil {
@@ -37,7 +37,7 @@ func argsConfig(t *testing.T, name string, cpus int, size uint64, args ...uint64
 
 // runPayload runs a machine to its end, with do beside it, which is done when
 // its context is. What is left in RAM is returned as 64-bit words.
-func runPayload(t *testing.T, cfg Config, do func(context.Context, memory.Guest) error) (r Result, console string, ram []uint64) {
+func runPayload(t testing.TB, cfg Config, do func(context.Context, memory.Guest) error) (r Result, console string, ram []uint64) {
 	t.Helper()
 	var out bytes.Buffer
 	cfg.Console = &out
@@ -52,7 +52,7 @@ func runPayload(t *testing.T, cfg Config, do func(context.Context, memory.Guest)
 	}()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- do(ctx, m.ram) }()
+	go func() { done <- do(ctx, m.attach.Guest()) }()
 	r, err = m.Run(t.Context())
 	cancel()
 	if err := <-done; err != nil {
@@ -62,7 +62,7 @@ func runPayload(t *testing.T, cfg Config, do func(context.Context, memory.Guest)
 		t.Fatalf("%+v, %v\n%s", r, err, out.String())
 	}
 	b := make([]byte, cfg.Memory)
-	if _, err := m.ram.ReadAt(b, 0); err != nil {
+	if _, err := m.attach.Guest().ReadAt(b, 0); err != nil {
 		t.Fatal(err)
 	}
 	ram = make([]uint64, len(b)/8)
