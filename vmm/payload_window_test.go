@@ -6,11 +6,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"regexp"
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"offmap/guest/payload"
 	"offmap/memory"
@@ -20,6 +22,8 @@ import (
 // These payloads are there for guest RAM of which only a part is resident.
 // Here they are held against RAM that is all there: what they claim to do to
 // it, and that they see what a pager could do wrong.
+
+var timeLimit = flag.Duration("limit", time.Minute, "how long a payload may take")
 
 // argsConfig is payloadConfig with arguments for the payload.
 func argsConfig(t testing.TB, name string, cpus int, size uint64, args ...uint64) Config {
@@ -50,10 +54,12 @@ func runPayload(t testing.TB, cfg Config, do func(context.Context, memory.Guest)
 			t.Error(err)
 		}
 	}()
-	ctx, cancel := context.WithCancel(t.Context())
+	// What a pager loses can be what the vCPUs meet by.
+	ctx, cancel := context.WithTimeoutCause(t.Context(), *timeLimit, errTooLong)
+	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- do(ctx, m.attach.Guest()) }()
-	r, err = m.Run(t.Context())
+	r, err = m.Run(ctx)
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
