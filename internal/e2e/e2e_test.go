@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"offmap/internal/debian"
 	"offmap/internal/lab"
 )
@@ -30,6 +32,7 @@ var (
 	words  = flag.String("append", "", "words for the end of the lab kernels' command line")
 	only   = flag.String("only", ".", "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
+	least  = flag.Bool("smallest-window", false, "search for the smallest windows that Linux boots with")
 	kills  = flag.Int("kills", 4, "how many VMMs TestWindowKilled kills")
 )
 
@@ -72,7 +75,7 @@ func TestLab(t *testing.T) {
 			args := []string{
 				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", *words, "--timeout", "3h", "-v", "--program", self, "--",
 				"-test.v", "-test.timeout=3h", "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
-				fmt.Sprintf("-kills=%d", *kills),
+				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%t", *least),
 			}
 			cmd := exec.Command(offmap, args...)
 			cmd.Dir = dir
@@ -117,6 +120,15 @@ func needInside(t *testing.T) {
 	}
 }
 
+// onlyOn skips what one of the lab's kernels is enough for.
+func onlyOn(t *testing.T, series string) {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil || !strings.HasPrefix(unix.ByteSliceToString(u.Release[:]), series+".") {
+		t.Skipf("skipped: one kernel is enough, %s (%v)", series, err)
+	}
+}
+
 // TestPackages runs the other packages' tests on the lab's kernel.
 func TestPackages(t *testing.T) {
 	needInside(t)
@@ -145,7 +157,13 @@ type result struct {
 // offmapRun runs the program.
 func offmapRun(t *testing.T, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	return offmapRunFor(t, 3*time.Minute, args...)
+}
+
+// offmapRunFor runs the program, which has that long.
+func offmapRunFor(t *testing.T, timeout time.Duration, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "./offmap", args...)
 	var stdout, stderr bytes.Buffer

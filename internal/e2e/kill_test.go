@@ -31,7 +31,7 @@ func TestWindowKilled(t *testing.T) {
 	var ends []time.Duration
 	exposed, hidden, planted := 0, 0, 0
 	for i := range *kills {
-		args, canary := planter(t, killPages)
+		args, canary := planter(t, killPages, false)
 		g := startRun(t, windowed(args, killWindow)...)
 		guardian := g.guardian(t)
 		time.Sleep(rand.N(1500 * time.Millisecond)) // a round takes about a second
@@ -75,7 +75,7 @@ func medianTime(d []time.Duration) time.Duration {
 // ordinary memory.
 func TestKilledControl(t *testing.T) {
 	needInside(t)
-	args, canary := planter(t, killPages)
+	args, canary := planter(t, killPages, false)
 	g := startRun(t, append([]string{"--backend", "memfd"}, args...)...)
 	g.await(t, plantedLine)
 	g.Process.Kill()
@@ -100,7 +100,7 @@ func TestWindowEndings(t *testing.T) {
 		{"guardian killed", func(t *testing.T, g *guest) { syscall.Kill(g.guardian(t).pid, syscall.SIGKILL) }, 1, "guardian"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			args, canary := planter(t, killPages)
+			args, canary := planter(t, killPages, false)
 			g := startRun(t, windowed(args, killWindow)...)
 			g.await(t, plantedLine)
 			guardian := g.guardian(t)

@@ -21,20 +21,21 @@ const (
 )
 
 // planter makes a kernel that is up at once and plants a canary of the host's
-// in that many pages, a power of two, in an order without neighbours, over and
-// over for as long as it lives. It prints a line after each round. It returns
-// the arguments of `offmap run` that boot it, and the canary.
+// in that many pages, a power of two, in an order without neighbours. It prints
+// a line, and then does it all over again for as long as it lives, or with once
+// touches no memory any more. It returns the arguments of `offmap run` that
+// boot it, and the canary.
 //
 // The canary's clear text is in no image: the code holds it masked, and
 // unmasks one word at a time, in a register.
-func planter(t *testing.T, pages int) ([]string, exposure.Canary) {
+func planter(t *testing.T, pages int, once bool) ([]string, exposure.Canary) {
 	t.Helper()
 	c, err := exposure.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "planter")
-	if err := os.WriteFile(path, kernelELF(plant(c, uint32(pages))), 0o644); err != nil {
+	if err := os.WriteFile(path, kernelELF(plant(c, uint32(pages), once)), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	ram := strconv.Itoa(max(32, planterRAM>>20+pages>>8)) // MiB
@@ -42,7 +43,7 @@ func planter(t *testing.T, pages int) ([]string, exposure.Canary) {
 }
 
 // plant is the code, for 64-bit mode with all RAM mapped onto itself.
-func plant(c exposure.Canary, pages uint32) []byte {
+func plant(c exposure.Canary, pages uint32, once bool) []byte {
 	var code []byte
 	emit := func(b ...byte) { code = append(code, b...) }
 	imm32 := func(v uint32) { code = binary.LittleEndian.AppendUint32(code, v) }
@@ -77,12 +78,15 @@ func plant(c exposure.Canary, pages uint32) []byte {
 	for _, b := range []byte(plantedLine + "\n") {
 		say(b)
 	}
+	if once {
+		emit(0xeb, 0xfe) // jmp .
+	}
 	emit(0xe9) // jmp round
 	imm32(uint32(round - len(code) - 4))
 	return code
 }
 
-// plantedLine is what the planter says after each round.
+// plantedLine is what the planter says after a round.
 const plantedLine = "planted"
 
 // maskedWords are the four words of a masked canary.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,8 @@ import (
 // guest is an `offmap run` that a test watches, and ends in its own way.
 type guest struct {
 	*exec.Cmd
-	out syncBuffer // stdout and stderr
+	input io.Writer
+	out   syncBuffer // stdout and stderr
 }
 
 // start runs the program. It is dead at the test's end.
@@ -28,6 +30,10 @@ func start(t *testing.T, cmd *exec.Cmd) *guest {
 	t.Helper()
 	g := &guest{Cmd: cmd}
 	g.Stdout, g.Stderr = &g.out, &g.out
+	var err error
+	if g.input, err = g.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := g.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +85,7 @@ type process struct{ pid, fd int }
 func (g *guest) guardian(t *testing.T) process {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		if pids := guardians(t, g.Process.Pid); len(pids) > 0 {
+		if pids := guardians(g.Process.Pid); len(pids) > 0 {
 			fd, err := unix.PidfdOpen(pids[0], 0)
 			if err != nil {
 				t.Fatal(err)
@@ -95,13 +101,8 @@ func (g *guest) guardian(t *testing.T) process {
 
 // guardians lists guardian processes, those of a parent or with 0 all. A
 // guardian that has ended and wasn't waited for counts.
-func guardians(t *testing.T, parent int) []int {
-	t.Helper()
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pids []int
+func guardians(parent int) (pids []int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is sound
 	for _, dir := range dirs {
 		cmdline, _ := os.ReadFile(dir + "/cmdline")
 		stat, _ := os.ReadFile(dir + "/stat")

@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"offmap/memory"
+	"offmap/memory/exposure"
+)
+
+// windowLinux are the arguments that boot Linux with 256 MiB of RAM behind a
+// window.
+func windowLinux(window, exec string, more ...string) []string {
+	return linux("secret", exec, append([]string{"-m", "256", "--attach", "window", "--window", window}, more...)...)
+}
+
+// checkWindow holds a run's report against what a window promises.
+func checkWindow(t *testing.T, d runDoc, window uint64) {
+	t.Helper()
+	switch {
+	case d.Attach != "window" || d.Window != window:
+		t.Errorf("attach %q with a window of %d bytes, want %d", d.Attach, d.Window, window)
+	case d.Exposed == 0 || d.Exposed > d.ExposedPeak || d.ExposedPeak > window:
+		t.Errorf("%d bytes exposed, %d at the peak, of a window of %d", d.Exposed, d.ExposedPeak, window)
+	case d.Faults.Count < d.Populated/memory.PageSize/64 || d.Faults.P50 <= 0 || d.Faults.P99 < d.Faults.P50:
+		t.Errorf("faults %+v for %d bytes", d.Faults, d.Populated)
+	}
+}
+
+// TestWindowLinux boots Linux behind a window, of a quarter of its RAM and of
+// an eighth.
+func TestWindowLinux(t *testing.T) {
+	needInside(t)
+	for _, c := range []struct {
+		mib  uint64
+		cpus string
+	}{{64, "1"}, {32, "2"}} {
+		d, r := report(t, 7, windowLinux(fmt.Sprint(c.mib)+"M", "uname -r; exit 7", "--cpus", c.cpus)...)
+		checkWindow(t, d, c.mib<<20)
+		if d.Exit.Reason != "poweroff" || d.ToUserland == nil || !strings.Contains(r.stderr, "6.1.0-") {
+			t.Errorf("%+v\n%s", d, r.stderr)
+			continue
+		}
+		fmt.Printf("window %d MiB of 256, %s vCPUs: to userland %.0f ms, %d faults, p50 %.0f µs, p99 %.0f µs, %d MiB populated\n",
+			c.mib, c.cpus, *d.ToUserland, d.Faults.Count, d.Faults.P50, d.Faults.P99, d.Populated>>20)
+	}
+}
+
+// TestWindowAge has a guest that stops touching its memory: its pages leave
+// the window, though there is room.
+func TestWindowAge(t *testing.T) {
+	needInside(t)
+	const pages = 1024
+	file := filepath.Join(t.TempDir(), "report")
+	args, canary := planter(t, pages, true)
+	g := startRun(t, append([]string{"--window-age", "500ms", "--report", file}, windowed(args, 2*pages)...)...)
+	g.await(t, plantedLine)
+	time.Sleep(3 * time.Second)
+	if exposed, all := inDirectMap(t, canary), inRAM(t, canary); exposed != 0 || all < pages {
+		t.Errorf("3 s later the canary is in %d pages of RAM, want %d, and in %d of the direct map, want 0", all, pages, exposed)
+	}
+	g.Process.Signal(syscall.SIGTERM)
+	g.ended()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d runDoc
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatalf("%v in the report:\n%s", err, text)
+	}
+	if d.ExposedPeak < pages*memory.PageSize || d.Exposed > d.ExposedPeak/20 {
+		t.Errorf("%d bytes exposed in the end, %d at the peak", d.Exposed, d.ExposedPeak)
+	}
+	t.Logf("%d KiB exposed in the end, %d KiB at the peak", d.Exposed>>10, d.ExposedPeak>>10)
+}
+
+// TestWindowHides has a Linux guest plant its own canary in twice the window's
+// pages, and work: at every moment the direct map shows some of it, and never
+// more than the window has.
+func TestWindowHides(t *testing.T) {
+	needInside(t)
+	const window, pages = 16 << 20 / memory.PageSize, 8192
+	const work = "(while true; do find / >/dev/null 2>&1; done) & "
+	g := startRun(t, windowLinux("16M", fmt.Sprintf("%scanary -pages %d -hold", work, pages))...)
+	g.await(t, "offmap-canary: planted")
+	canary := plantedCanary(t, g.out.String())
+	for range 2 {
+		exposed, all := inDirectMap(t, canary), inRAM(t, canary)
+		fmt.Printf("window of %d pages: the canary is in %d pages of RAM, of which %d in the direct map\n", window, all, exposed)
+		if exposed == 0 || exposed > window || all < pages {
+			t.Errorf("the canary is in %d pages of RAM, want %d, and in %d of the direct map, want 1 to %d", all, pages, exposed, window)
+		}
+	}
+	if _, err := g.input.Write([]byte("\n")); err != nil {
+		t.Fatal(err)
+	}
+	if code := g.ended(); code != 0 || !strings.Contains(g.out.String(), fmt.Sprintf("held in %d of %[1]d pages", pages)) {
+		t.Errorf("exit code %d:\n%s", code, g.out.String())
+	}
+	if n := inRAM(t, canary); n != 0 {
+		t.Errorf("the canary is in %d pages of RAM after the guest's end", n)
+	}
+}
+
+// TestWindowPanic has a guest's kernel panic.
+func TestWindowPanic(t *testing.T) {
+	needInside(t)
+	onlyOn(t, "6.1")
+	g := startRun(t, windowLinux("32M", "canary -pages 4096; echo c > /proc/sysrq-trigger; sleep 60")...)
+	if code := g.ended(); code != 34 {
+		t.Errorf("exit code %d, want 34:\n%s", code, g.out.String())
+	}
+	if n := inRAM(t, plantedCanary(t, g.out.String())); n != 0 {
+		t.Errorf("the canary is in %d pages of RAM after the guest's panic", n)
+	}
+}
+
+// plantedCanary finds a Linux guest's canary in what it said.
+func plantedCanary(t *testing.T, console string) exposure.Canary {
+	t.Helper()
+	_, rest, _ := strings.Cut(console, "offmap-canary: ")
+	text, _, _ := strings.Cut(rest, " ")
+	c, err := exposure.Parse(text)
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, console)
+	}
+	return c
+}
+
+// TestSmallestWindow prints which windows Linux reaches its userland with.
+func TestSmallestWindow(t *testing.T) {
+	needInside(t)
+	if !*least {
+		t.Skip("SKIPPED: wants -smallest-window")
+	}
+	const patience = 10 * time.Minute
+	fmt.Printf("window   vCPUs  to userland\n")
+	for _, cpus := range []string{"1", "2"} {
+		for kib := 16 << 10; kib >= 256; kib /= 2 {
+			args := append([]string{"run", "--json", "--timeout", patience.String()},
+				windowLinux(strconv.Itoa(kib)+"K", "true", "--cpus", cpus)...)
+			r := offmapRunFor(t, patience+time.Minute, args...)
+			var d runDoc
+			if err := json.Unmarshal([]byte(r.stdout), &d); err != nil {
+				t.Fatal(err)
+			}
+			result := "not within " + patience.String()
+			if d.ToUserland != nil {
+				result = fmt.Sprintf("%.1f s, %d faults, p50 %.0f µs", *d.ToUserland/1000, d.Faults.Count, d.Faults.P50)
+			}
+			fmt.Printf("%5d K  %5s  %s (exit code %d)\n", kib, cpus, result, r.code)
+			if d.ToUserland == nil {
+				break // smaller ones only take longer
+			}
+		}
+	}
+}
