@@ -16,8 +16,12 @@ func ioctl(fd int, req, arg uintptr) (int, error) {
 }
 
 // ioctlStruct is ioctl with a structure, which stays where it is for the call.
+//
+// It doesn't tell Go's scheduler of the call, nor does read: neither waits for
+// anything that another goroutine does, they take microseconds, and on the way
+// of every fault the scheduler's part would cost more than that.
 func ioctlStruct[T any](fd int, req uintptr, arg *T) error {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(unsafe.Pointer(arg)))
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(unsafe.Pointer(arg)))
 	if errno != 0 {
 		return errno
 	}
@@ -34,7 +38,7 @@ func userfaultfd(flags uintptr) (int, error) {
 
 // read reads whole messages.
 func (r *Range) read(f *Faults) (int, error) {
-	n, _, errno := unix.Syscall(unix.SYS_READ, uintptr(r.fd),
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(r.fd),
 		uintptr(unsafe.Pointer(&f.msgs)), unsafe.Sizeof(f.msgs))
 	if errno != 0 {
 		return 0, errno

@@ -24,44 +24,27 @@ func (w *Window) reserve() int {
 	return max(1, min(2*int(w.walks.most), w.frames.limit()/8))
 }
 
-// callEvictor wakes the evictor. It doesn't wait for it.
-func (w *Window) callEvictor() {
-	select {
-	case w.need <- struct{}{}:
-	default: // it has been called already
-	}
-}
-
-// evictAhead evicts before faults have to, and what hasn't been used for long.
-func (w *Window) evictAhead() {
-	var ticks <-chan time.Time
-	if w.cfg.Age > 0 {
-		// A page that isn't used is cool after one to two ticks and gone
-		// after one to two more.
-		t := time.NewTicker(max(w.cfg.Age/4, time.Millisecond))
-		defer t.Stop()
-		ticks = t.C
-	}
+// evictOld evicts, every now and then, what hasn't been used for Age.
+func (w *Window) evictOld() {
+	// A page that isn't used is cool after one to two ticks, and gone after
+	// one to two more.
+	t := time.NewTicker(max(w.cfg.Age/4, time.Millisecond))
+	defer t.Stop()
 	for {
-		var err error
 		select {
 		case <-w.done:
 			return
-		case <-w.need:
-			for n := 1; n > 0 && err == nil; {
-				n, err = w.evict(false)
-			}
-		case <-ticks:
-			w.mu.Lock()
-			w.frames.tick()
-			w.mu.Unlock()
-			for n := 1; n > 0 && err == nil; {
-				n, err = w.evict(true)
-			}
+		case <-t.C:
 		}
-		if err != nil {
-			w.fail(err)
-			return
+		w.mu.Lock()
+		w.frames.tick()
+		w.mu.Unlock()
+		for n := 1; n > 0; {
+			var err error
+			if n, err = w.evict(true); err != nil {
+				w.fail(err)
+				return
+			}
 		}
 	}
 }
@@ -76,6 +59,21 @@ func (w *Window) evictAhead() {
 func (w *Window) evict(old bool) (n int, err error) {
 	w.evicting.Lock()
 	defer w.evicting.Unlock()
+	return w.evictBatch(old)
+}
+
+// evictAhead is evict for a thread that has better to do than wait for another
+// that is at it.
+func (w *Window) evictAhead() (n int, err error) {
+	if !w.evicting.TryLock() {
+		return 0, nil
+	}
+	defer w.evicting.Unlock()
+	return w.evictBatch(false)
+}
+
+// evictBatch is evict with evicting held.
+func (w *Window) evictBatch(old bool) (n int, err error) {
 	w.mu.Lock()
 	want := min(w.reserve()-w.frames.room(), maxBatch)
 	unmap := want - w.frames.count[cool]

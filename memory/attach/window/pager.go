@@ -18,7 +18,9 @@ type thread struct {
 	latencies latencies
 }
 
-// serve answers faults until the window closes or fails.
+// serve answers faults until the window closes or fails. When it has answered
+// those there are, and the guest runs again, it sees to it that the next ones
+// find room.
 func (t *thread) serve() {
 	w := t.w
 	for {
@@ -26,14 +28,9 @@ func (t *thread) serve() {
 		if stopped {
 			return
 		}
-		if err == nil {
-			err = w.faults.Read(&t.events)
-		}
-		start := time.Now()
-		for i := 0; i < t.events.Len() && err == nil; i++ {
-			if off, ok := w.faults.At(&t.events, i); ok {
-				err = w.answer(uint32(off / memory.PageSize))
-				t.took(time.Since(start))
+		for n := 1; n > 0 && err == nil; {
+			if err = t.answerAll(); err == nil {
+				n, err = w.evictAhead()
 			}
 		}
 		if err != nil {
@@ -43,12 +40,22 @@ func (t *thread) serve() {
 	}
 }
 
-// took notes how long a fault took. Who waited for it runs again by now, and
-// can have ended and be asking.
-func (t *thread) took(d time.Duration) {
-	t.mu.Lock()
-	t.latencies.add(d)
-	t.mu.Unlock()
+// answerAll answers the faults there are.
+func (t *thread) answerAll() error {
+	w := t.w
+	if err := w.faults.Read(&t.events); err != nil {
+		return err
+	}
+	start := time.Now()
+	for i := range t.events.Len() {
+		if off, ok := w.faults.At(&t.events, i); ok {
+			if err := w.answer(uint32(off / memory.PageSize)); err != nil {
+				return err
+			}
+			t.latencies.add(time.Since(start))
+		}
+	}
+	return nil
 }
 
 // answer makes a page that the guest has faulted on usable.
@@ -170,11 +177,7 @@ func (w *Window) settleMapped(lo, hi uint32) error {
 		w.frames.settle(p, mapped)
 	}
 	w.settled.Broadcast()
-	tight := w.frames.room() < w.reserve()/2
 	w.mu.Unlock()
-	if tight {
-		w.callEvictor()
-	}
 	if w.trace != nil {
 		return w.displace(lo)
 	}

@@ -62,7 +62,7 @@ func (v *view) free(lo, hi uint32) error {
 		}
 		p += n
 	}
-	if err := unix.Fallocate(v.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset(lo), offset(hi-lo)); err != nil {
+	if err := punch(v.fd, offset(lo), offset(hi-lo)); err != nil {
 		return fmt.Errorf("fallocate FALLOC_FL_PUNCH_HOLE of the window, %d pages: %w", hi-lo, err)
 	}
 	return nil
@@ -89,9 +89,9 @@ func (v *view) scrub() error {
 
 // read fills p from the file. p may be secret memory.
 func (v *view) read(p []byte, off int64) error {
-	n, err := unix.Pread(v.fd, p, off)
+	n, err := pread(v.fd, p, off)
 	for errors.Is(err, unix.EINTR) {
-		n, err = unix.Pread(v.fd, p, off)
+		n, err = pread(v.fd, p, off)
 	}
 	if err == nil && n < len(p) {
 		err = io.ErrUnexpectedEOF
@@ -108,7 +108,7 @@ func (v *view) read(p []byte, off int64) error {
 // write writes p to the file, which makes the frames that there aren't.
 func (v *view) write(p []byte, off int64) error {
 	for len(p) > 0 {
-		n, err := unix.Pwrite(v.fd, p, off)
+		n, err := pwrite(v.fd, p, off)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("pwrite of %d bytes to the window: %w", len(p), err)
 		}

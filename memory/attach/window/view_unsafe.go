@@ -102,7 +102,7 @@ func advise(p unsafe.Pointer, n uint64) error {
 }
 
 func madvise(p unsafe.Pointer, n uint64, advice int) error {
-	if _, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(p), uintptr(n), uintptr(advice)); errno != 0 {
+	if _, _, errno := unix.RawSyscall(unix.SYS_MADVISE, uintptr(p), uintptr(n), uintptr(advice)); errno != 0 {
 		return errno
 	}
 	return nil
@@ -130,6 +130,38 @@ func (v *view) revoke() error {
 	_, err := unix.MmapPtr(-1, 0, v.kvm, uintptr(v.size), unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
 	return os.NewSyscallError("mmap over the window", err)
+}
+
+// The pager's system calls don't tell Go's scheduler of themselves. None of
+// them waits for what another goroutine does, and they take microseconds; but
+// a thread that leaves a system call wakes the runtime's monitor, which on a
+// machine of few CPUs then runs in the guest's place.
+
+// pread is pread(2).
+func pread(fd int, p []byte, off int64) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(off), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// pwrite is pwrite(2).
+func pwrite(fd int, p []byte, off int64) (int, error) {
+	n, _, errno := unix.RawSyscall6(unix.SYS_PWRITE64, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), uintptr(off), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// punch is fallocate(2) with FALLOC_FL_PUNCH_HOLE.
+func punch(fd int, off, n int64) error {
+	const mode = unix.FALLOC_FL_PUNCH_HOLE | unix.FALLOC_FL_KEEP_SIZE
+	if _, _, errno := unix.RawSyscall6(unix.SYS_FALLOCATE, uintptr(fd), mode, uintptr(off), uintptr(n), 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // close unmaps and closes; what is still in the file is freed as it is.

@@ -67,7 +67,6 @@ type Window struct {
 
 	threads []*thread
 	work    sync.WaitGroup
-	need    chan struct{} // wakes the evictor
 	broken  sync.Once
 	failed  chan struct{}
 	close   sync.Once
@@ -104,7 +103,7 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 	}
 	limit := min(cfg.Size, size) / memory.PageSize
 	w := &Window{
-		ram: ram, layout: ram.Layout(), cfg: cfg, stop: -1, done: make(chan struct{}), failed: make(chan struct{}), need: make(chan struct{}, 1),
+		ram: ram, layout: ram.Layout(), cfg: cfg, stop: -1, done: make(chan struct{}), failed: make(chan struct{}),
 		frames: newFrames(int(size/memory.PageSize), int(limit)),
 		stored: newBitmap(size / memory.PageSize),
 	}
@@ -141,7 +140,9 @@ func (w *Window) open() (err error) {
 		w.threads = append(w.threads, t)
 		w.work.Go(t.serve)
 	}
-	w.work.Go(w.evictAhead)
+	if w.cfg.Age > 0 {
+		w.work.Go(w.evictOld)
+	}
 	w.work.Go(w.watchGuardian)
 	return nil
 }
