@@ -48,6 +48,7 @@ func newAuditCmd() *cobra.Command {
 		kernel, backend, method, control string
 		asJSON                           bool
 		memSize                          = size(512 << 20)
+		window                           windowFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "audit [flags]",
@@ -72,6 +73,13 @@ or if the audit proved nothing.`,
 			c.Attach, errs[2] = attach.ParseMethod(method)
 			if err := errors.Join(errs[:]...); err != nil {
 				return exitWith(exitUsage, err)
+			}
+			if window.size > 0 {
+				opts, err := window.options(c.Backend, c.Attach, c.Memory)
+				if err != nil {
+					return err
+				}
+				c.Window = opts.Window
 			}
 			if !c.Control.Exposed() {
 				return usage("--control %s can't show that the search finds anything: use an ordinary backend", c.Control)
@@ -99,6 +107,7 @@ or if the audit proved nothing.`,
 	fl.VarP(&memSize, "memory", "m", "guest RAM: MiB, or with K, M, G")
 	fl.StringVar(&backend, "backend", string(memory.Secret), "where the guest's RAM is at rest: "+names(memory.Backends()))
 	fl.StringVar(&method, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
+	window.addSize(fl)
 	fl.StringVar(&control, "control", string(memory.Anon), "the control's backend")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

@@ -19,8 +19,12 @@ type windowFlags struct {
 	trace string
 }
 
-func (f *windowFlags) add(fl *pflag.FlagSet) {
+func (f *windowFlags) addSize(fl *pflag.FlagSet) {
 	fl.Var(&f.size, "window", "attach window: the most guest RAM in ordinary memory at a time (default a quarter of it)")
+}
+
+func (f *windowFlags) add(fl *pflag.FlagSet) {
+	f.addSize(fl)
 	fl.DurationVar(&f.age, "window-age", 0, "attach window: pages that aren't used for this long go back (0: when room is needed)")
 	fl.StringVar(&f.trace, "window-trace", "", "attach window: record which pages the guest uses, in order, to `FILE` (makes the guest slow)")
 }

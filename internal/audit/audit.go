@@ -22,6 +22,7 @@ type Config struct {
 	Memory  uint64 // bytes of guest RAM
 	Backend memory.Backend
 	Attach  attach.Method
+	Window  uint64 // bytes, of attach.ViaWindow; 0 is its default
 	Control memory.Backend
 	// Outside scans the host's RAM from outside the host; nil where there is
 	// no outside.
@@ -59,7 +60,7 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 		return r, err
 	}
 	control := c
-	control.Backend, control.Attach = c.Control, attach.Auto
+	control.Backend, control.Attach, control.Window = c.Control, attach.Auto, 0
 	if r.Control, _, err = control.trial(ctx); err != nil {
 		return r, err
 	}
@@ -89,11 +90,15 @@ func (c Config) trial(ctx context.Context) (t Trial, during DirectMap, err error
 	defer report.Close()
 
 	c.say("%s: booting a guest that plants a canary", c.Backend)
-	g, err := startGuest(ctx, []string{
+	args := []string{
 		"run", "--quiet", "--kernel", c.Kernel, "--memory", strconv.FormatUint(c.Memory, 10) + "B",
 		"--backend", string(c.Backend), "--attach", string(c.Attach), "--append", "quiet",
 		"--report", report.Name(),
-	})
+	}
+	if c.Window > 0 {
+		args = append(args, "--window", strconv.FormatUint(c.Window, 10)+"B")
+	}
+	g, err := startGuest(ctx, args)
 	if err != nil {
 		return t, during, err
 	}
