@@ -42,6 +42,9 @@ func (z *size) String() string {
 			return fmt.Sprintf("%d%s", n, u)
 		}
 	}
+	if *z == 0 {
+		return "0"
+	}
 	return fmt.Sprintf("%dB", uint64(*z))
 }
 
