@@ -233,6 +233,9 @@ func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attac
 		state = "off the host kernel's direct map"
 	}
 	slog.Info(fmt.Sprintf("%s of guest RAM in %s memory, attach %s: %s", f.memory.String(), b, used, state))
+	if f.window != (windowFlags{}) && used != attach.ViaWindow {
+		slog.Warn(fmt.Sprintf("--window and its like do nothing with attach %s", used))
+	}
 }
 
 var errTimeout = errors.New("timeout: the guest was still running")
