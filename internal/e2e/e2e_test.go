@@ -33,7 +33,7 @@ var (
 	only   = flag.String("only", ".", "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
 	least  = flag.Bool("smallest-window", false, "search for the smallest windows that Linux boots with")
-	kills  = flag.Int("kills", 4, "how many VMMs TestWindowKilled kills")
+	kills  = flag.Int("kills", 3, "how many VMMs TestWindowKilled kills")
 )
 
 // program is bin/offmap, seen from this package's directory.

@@ -24,12 +24,12 @@ func windowed(args []string, pages int) []string {
 }
 
 // TestWindowKilled kills VMMs at moments between a guest's first instruction
-// and its second round or so. The guardian must be gone within a second, and
+// and its second round. The guardian must be gone within a second, and
 // with it and the VMM the canary, from all of RAM.
 func TestWindowKilled(t *testing.T) {
 	needInside(t)
 	var ends []time.Duration
-	exposed, hidden, planted := 0, 0, 0
+	exposed, planted := 0, 0
 	for i := range *kills {
 		args, canary := planter(t, killPages, false)
 		g := startRun(t, windowed(args, killWindow)...)
@@ -37,7 +37,7 @@ func TestWindowKilled(t *testing.T) {
 		time.Sleep(rand.N(1500 * time.Millisecond)) // a round takes about a second
 		if i == 0 {                                 // the control, while it still runs
 			g.await(t, plantedLine)
-			exposed, hidden = inDirectMap(t, canary), inRAM(t, canary)
+			exposed = inDirectMap(t, canary)
 		}
 		if strings.Contains(g.out.String(), plantedLine) {
 			planted++
@@ -60,9 +60,8 @@ func TestWindowKilled(t *testing.T) {
 	if slices.Max(ends) > time.Second {
 		t.Errorf("a guardian took %v, want a second at most: %v", slices.Max(ends), ends)
 	}
-	if exposed == 0 || exposed > killWindow || hidden < killPages {
-		t.Errorf("while a guest ran, its canary was in %d pages of RAM, want %d, and in %d of the direct map, want 1 to %d",
-			hidden, killPages, exposed, killWindow)
+	if exposed == 0 || exposed > killWindow {
+		t.Errorf("while a guest ran, its canary was in %d pages of the direct map, want 1 to %d", exposed, killWindow)
 	}
 }
 

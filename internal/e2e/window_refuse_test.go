@@ -49,11 +49,11 @@ func setting(t *testing.T, path, value string) {
 
 const enough = 256 << 20 // an RLIMIT_MEMLOCK for these guests
 
-// touch are the arguments of a guest that touches all of its RAM; touchWindow
-// give it a window, of the default size.
+// hello are the arguments of a guest that ends at once; windowHello give it a
+// window, of the default size, a quarter of its RAM.
 var (
-	touch       = []string{"run", "--json", "--backend", "secret", "--payload", "touch", "-m", "32"}
-	touchWindow = append(touch[:len(touch):len(touch)], "--attach", "window")
+	hello       = []string{"run", "--json", "--backend", "secret", "--payload", "hello", "-m", "32"}
+	windowHello = append(hello[:len(hello):len(hello)], "--attach", "window")
 )
 
 // TestWindowRights runs guests of a user's who may not have the bridge: auto
@@ -74,7 +74,7 @@ func TestWindowRights(t *testing.T) {
 		{"the window, auto", []string{"/dev/kvm", uffd}, "auto", 0, []string{"not direct: ", "not bridge: ", "attach window"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, stdout, stderr := output(t, asUserWith(t, enough, c.devices, append(touch, "--attach", c.attach)...))
+			code, stdout, stderr := output(t, asUserWith(t, enough, c.devices, append(hello, "--attach", c.attach)...))
 			for _, text := range c.says {
 				if code != c.code || !strings.Contains(stderr, text) {
 					t.Errorf("exit code %d, want %d and %q\n%s", code, c.code, text, stderr)
@@ -107,7 +107,7 @@ func TestWindowRights(t *testing.T) {
 	}
 	t.Run("by sysctl", func(t *testing.T) {
 		setting(t, "/proc/sys/vm/unprivileged_userfaultfd", "1")
-		if code, _, stderr := output(t, asUserWith(t, enough, []string{"/dev/kvm"}, touch...)); code != 0 {
+		if code, _, stderr := output(t, asUserWith(t, enough, []string{"/dev/kvm"}, hello...)); code != 0 {
 			t.Errorf("exit code %d\n%s", code, stderr)
 		}
 	})
@@ -118,7 +118,7 @@ func TestWindowRights(t *testing.T) {
 func TestWindowMemlock(t *testing.T) {
 	needInside(t)
 	devices := []string{"/dev/kvm", "/dev/offmap", "/dev/userfaultfd"}
-	if code, _, stderr := output(t, asUserWith(t, 8<<20, devices, touchWindow...)); code != 4 || !strings.Contains(stderr, "needs 32768 KiB") {
+	if code, _, stderr := output(t, asUserWith(t, 8<<20, devices, windowHello...)); code != 4 || !strings.Contains(stderr, "needs 32768 KiB") {
 		t.Errorf("limit of 8 MiB: exit code %d, want 4 and the figure\n%s", code, stderr)
 	}
 
@@ -156,7 +156,7 @@ func readable(t *testing.T, args []string) []string {
 func TestWindowGuardianRefused(t *testing.T) {
 	needInside(t)
 	setting(t, "/proc/sys/vm/memfd_noexec", "2")
-	r := offmapRun(t, touchWindow...)
+	r := offmapRun(t, windowHello...)
 	if r.code != 4 || !strings.Contains(r.stderr, "sysctl vm.memfd_noexec=1") {
 		t.Errorf("exit code %d, want 4 and the sysctl\n%s", r.code, r.stderr)
 	}
@@ -169,7 +169,7 @@ func TestWindowHugePages(t *testing.T) {
 	for _, mode := range []string{"always", "force"} {
 		t.Run(mode, func(t *testing.T) {
 			setting(t, "/sys/kernel/mm/transparent_hugepage/shmem_enabled", mode)
-			r := offmapRun(t, touchWindow...)
+			r := offmapRun(t, windowHello...)
 			t.Logf("exit code %d\n%s", r.code, r.stderr)
 			switch {
 			case r.code == 4 && strings.Contains(r.stderr, "shmem_enabled"):
