@@ -1,7 +1,6 @@
 package window
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -14,7 +13,7 @@ type thread struct {
 	w      *Window
 	events uffd.Faults
 
-	mu        sync.Mutex
+	mu        sync.Mutex // of latencies, which may be asked for at any time
 	latencies latencies
 }
 
@@ -52,7 +51,9 @@ func (t *thread) answerAll() error {
 			if err := w.answer(uint32(off / memory.PageSize)); err != nil {
 				return err
 			}
+			t.mu.Lock()
 			t.latencies.add(time.Since(start))
+			t.mu.Unlock()
 		}
 	}
 	return nil
@@ -162,7 +163,10 @@ func (w *Window) fill(r run) error {
 func (w *Window) load(lo, hi uint32, stored bool) error {
 	off, n := uint64(offset(lo)), uint64(offset(hi-lo))
 	if !stored {
-		return errors.Join(w.faults.Zero(off, n), w.view.pin(lo, hi))
+		if err := w.faults.Zero(off, n); err != nil {
+			return err
+		}
+		return w.view.pin(lo, hi)
 	}
 	if err := w.view.load(lo, hi); err != nil {
 		return err

@@ -5,9 +5,9 @@
 // KVM's slots are a mapping of a memfd that starts without a page. The guest's
 // access to a page that isn't there stops its vCPU and becomes an event
 // (userfaultfd); the pager copies the page from the secret store into a frame
-// of the memfd, by way of a second mapping, and maps it for KVM. Before the
-// frames run out it takes the pages that were of least use away from KVM,
-// copies them back, wipes their frames and frees them.
+// of the memfd and maps it for KVM. Before the frames run out it takes the
+// pages that are of least use away from KVM, copies them back, wipes their
+// frames and frees them. See docs/window.md.
 //
 // What is promised: at no instant are there more frames than the bound, those
 // being filled and evicted included; a frame is wiped before it is freed, on
