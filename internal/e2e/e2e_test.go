@@ -32,7 +32,7 @@ var (
 	words  = flag.String("append", "", "words for the end of the lab kernels' command line")
 	only   = flag.String("only", ".", "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
-	least  = flag.Bool("smallest-window", false, "search for the smallest windows that Linux boots with")
+	least  = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
 	kills  = flag.Int("kills", 3, "how many VMMs TestWindowKilled kills")
 )
 
@@ -75,7 +75,7 @@ func TestLab(t *testing.T) {
 			args := []string{
 				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", *words, "--timeout", "3h", "-v", "--program", self, "--",
 				"-test.v", "-test.timeout=3h", "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
-				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%t", *least),
+				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least),
 			}
 			cmd := exec.Command(offmap, args...)
 			cmd.Dir = dir
