@@ -21,8 +21,9 @@ func DefaultWindow(size uint64) uint64 {
 func (a *Attachment) openWindow(opts Options) error {
 	cfg := window.Config{
 		Size: opts.Window, Age: opts.WindowAge, Trace: opts.WindowTrace,
-		// A thread that answers faults has nothing to do while the vCPUs run.
-		Threads: max(1, min(opts.CPUs, runtime.NumCPU())),
+		// The window's file has one lock, and a guest that runs wants CPUs
+		// too: on two of them, a second thread made it slower.
+		Threads: max(1, min(opts.CPUs, runtime.NumCPU()/2)),
 	}
 	if cfg.Size == 0 {
 		cfg.Size = DefaultWindow(a.ram.Layout().Size())

@@ -9,7 +9,7 @@ import (
 
 // maxBatch is how many pages are evicted at once, at most. A fault that finds
 // no room waits for one batch.
-const maxBatch = 32
+const maxBatch = 64
 
 // batch is the evictor's work space, so that it doesn't allocate.
 type batch struct {
@@ -131,10 +131,8 @@ func (w *Window) giveBack(want int, old bool) (n int, err error) {
 		b.stored[i] = w.stored.has(page)
 	}
 	w.mu.Unlock()
-	for i, page := range b.pages {
-		if b.stored[i], err = w.view.save(page, b.stored[i]); err != nil {
-			return 0, err
-		}
+	if err := b.save(w.view); err != nil {
+		return 0, err
 	}
 	for lo, hi := range b.runs() {
 		if err := w.view.free(lo, hi); err != nil {
@@ -164,6 +162,30 @@ func (w *Window) evicted() error {
 		if err := w.faults.Wake(uint64(page)*memory.PageSize, memory.PageSize); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// save copies the batch's pages, which KVM can't use, from their frames to the
+// store, and notes which the store has now.
+func (b *batch) save(v *view) (err error) {
+	for i := 0; i < len(b.pages); {
+		if !b.stored[i] {
+			if b.stored[i], err = v.saveFresh(b.pages[i]); err != nil {
+				return err
+			}
+			i++
+			continue
+		}
+		// As many at once as follow each other.
+		n := 1
+		for i+n < len(b.pages) && b.stored[i+n] && b.pages[i+n] == b.pages[i]+uint32(n) {
+			n++
+		}
+		if err := v.save(b.pages[i], b.pages[i]+uint32(n)); err != nil {
+			return err
+		}
+		i += n
 	}
 	return nil
 }

@@ -37,20 +37,21 @@ func (v *view) pin(lo, hi uint32) error {
 	return nil
 }
 
-// save copies a page that KVM can't use from its frame to the store, and
-// reports whether the store has it now. A page of zeros that the store has
-// never had stays out of it: an untouched page reads as zeros, and a first
-// touch is the dearest thing that secret memory does.
-func (v *view) save(page uint32, stored bool) (bool, error) {
-	off := offset(page)
-	if stored {
-		return true, v.read(v.store[off:off+memory.PageSize], off)
-	}
-	if err := v.read(v.look, off); err != nil || bytes.Equal(v.look, zeros[:memory.PageSize]) {
+// save copies pages [lo, hi) from their frames to the store.
+func (v *view) save(lo, hi uint32) error {
+	return v.read(v.store[offset(lo):offset(hi)], offset(lo))
+}
+
+// saveFresh is save for a page that the store has never had. A page of zeros
+// stays out of it: an untouched page reads as zeros, and a first touch is the
+// dearest thing that secret memory does. It reports whether the store has the
+// page now.
+func (v *view) saveFresh(page uint32) (bool, error) {
+	if err := v.read(v.look, offset(page)); err != nil || bytes.Equal(v.look, zeros[:memory.PageSize]) {
 		return false, err
 	}
 	// The kernel makes the store's page here, or says that it can't.
-	return true, v.read(v.store[off:off+memory.PageSize], off)
+	return true, v.save(page, page+1)
 }
 
 // free wipes the frames of pages [lo, hi) and gives them back to the kernel.
