@@ -9,7 +9,7 @@ import (
 
 // maxBatch is how many pages are evicted at once, at most. A fault that finds
 // no room waits for one batch.
-const maxBatch = 64
+const maxBatch = 32
 
 // batch is the evictor's work space, so that it doesn't allocate.
 type batch struct {

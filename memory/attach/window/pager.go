@@ -81,12 +81,12 @@ func (w *Window) answer(page uint32) error {
 			return nil
 		case w.frames.state(page) != absent:
 			w.counts.Rescues++
-			w.frames.hold(page)
+			lo, hi := w.rescue(page)
 			w.mu.Unlock()
-			if err := w.faults.Continue(uint64(offset(page)), memory.PageSize); err != nil {
+			if err := w.faults.Continue(uint64(offset(lo)), uint64(offset(hi-lo))); err != nil {
 				return err
 			}
-			return w.settleMapped(page, page+1)
+			return w.settleMapped(lo, hi)
 		case w.frames.room() > 0:
 			r := w.plan(page)
 			w.mu.Unlock()
@@ -103,6 +103,30 @@ func (w *Window) answer(page uint32) error {
 			w.settled.Wait()
 		}
 	}
+}
+
+// rescueBlock is how many pages, aligned, are mapped again together when the
+// guest asks for one that is cool. Without that, what ageing unmaps of a guest
+// at work would come back at a fault a page, and leave it time for little else.
+const rescueBlock = 16
+
+// rescue makes a page busy that has a frame, and the cool ones around it in its
+// block. mu is held.
+func (w *Window) rescue(page uint32) (lo, hi uint32) {
+	lo, hi = page, page+1
+	w.frames.hold(page)
+	if w.trace != nil {
+		return lo, hi // one use is one fault
+	}
+	first := page &^ (rescueBlock - 1)
+	last := min(first+rescueBlock, uint32(w.view.size/memory.PageSize))
+	for ; lo > first && w.frames.state(lo-1) == cool; lo-- {
+		w.frames.hold(lo - 1)
+	}
+	for ; hi < last && w.frames.state(hi) == cool; hi++ {
+		w.frames.hold(hi)
+	}
+	return lo, hi
 }
 
 // maxFill is how many pages are filled at once, at most. It is also the most

@@ -43,8 +43,8 @@ const MinSize = 256 << 10
 // Config describes a window.
 type Config struct {
 	Size uint64 // the bound in bytes, whole pages, at least MinSize
-	// Age, if not 0, is for how long a page that the guest doesn't use stays
-	// in the window, even if there is room.
+	// Age, if not 0, is for how long a page stays in the window that the guest
+	// doesn't use, nor those around it (rescueBlock), even if there is room.
 	Age time.Duration
 	// Threads answer faults. At least 1.
 	Threads int
