@@ -196,6 +196,9 @@ func revert(page int64, offset, n, watch int) func(context.Context, memory.Guest
 // TestPayloadSees loses updates under the payloads that check, which must end
 // with an error that names the place.
 func TestPayloadSees(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: takes long where all is emulated")
+	}
 	needKVM(t)
 	const victim = 5<<20 + 3*memory.PageSize
 	// So many passes and accesses that the first is seen long before the last.

@@ -202,6 +202,9 @@ func TestWindow(t *testing.T) {
 			name += "/devices"
 		}
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && c.payload != "touch" && !(c.payload == "shuffle" && c.cpus == 2 && c.bound == eighth) {
+				t.Skip("skipped: takes long where all is emulated")
+			}
 			cfg := windowConfig(t, c.payload, c.cpus, c.bound, c.args...)
 			cfg.Options.WindowAge = c.age
 			var held uint64
@@ -223,7 +226,7 @@ func TestWindow(t *testing.T) {
 				t.Errorf("%d KiB of frames by the kernel's count, %d by ours, %d at the end: the bound is %d",
 					held>>10, r.ExposedPeak>>10, r.Exposed>>10, c.bound>>10)
 			}
-			if held < c.bound/4 {
+			if c.age == 0 && held < c.bound/4 {
 				t.Errorf("%d KiB of frames were seen at most: that is no look at a window of %d", held>>10, c.bound>>10)
 			}
 			if r.Populated < memory.MinSize*3/4 || r.Faults.Count < r.Populated/memory.PageSize/64 {

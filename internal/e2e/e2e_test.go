@@ -43,7 +43,7 @@ const program = "../../bin/offmap"
 const guestKernel = "debian:6.1"
 
 // packages have tests that want a real KVM, a real memfd_secret or root.
-var packages = []string{"kvm", "memory", "memory/attach", "memory/exposure", "vmm"}
+var packages = []string{"kvm", "memory", "memory/uffd", "memory/attach", "memory/attach/guardian", "memory/attach/window", "memory/exposure", "vmm"}
 
 func TestLab(t *testing.T) {
 	if !*inLab {
@@ -134,7 +134,7 @@ func TestPackages(t *testing.T) {
 	needInside(t)
 	for _, p := range packages {
 		t.Run(p, func(t *testing.T) {
-			out, err := exec.Command("./"+filepath.Base(p)+".test", "-test.v").CombinedOutput()
+			out, err := exec.Command("./"+filepath.Base(p)+".test", "-test.v", "-test.short").CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}

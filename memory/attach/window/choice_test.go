@@ -92,6 +92,9 @@ func TestSimulate(t *testing.T) {
 // TestChoice holds the reasons for which frames is as it is. A recorded boot
 // or other costs can make it fail: then choose again.
 func TestChoice(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: simulates for long, and the same on every kernel")
+	}
 	fifo, frames, opt := find(t, "fifo"), find(t, "frames"), find(t, "opt")
 	gains := map[string]float64{"zipf": .15, "loop-shuffled": .25, "scan+hot": .7, "phases": .15, "boot": .05}
 	for _, w := range workloads {

@@ -131,6 +131,9 @@ func TestFramesOrder(t *testing.T) {
 // it needs at once, up to three quarters of the window, are all there after a
 // few rounds of faults on them.
 func TestFramesSettle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: simulates for long, and the same on every kernel")
+	}
 	for seed := range uint64(1000) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		limit := 4 + rng.IntN(60)
