@@ -87,6 +87,7 @@ func TestWindowAge(t *testing.T) {
 // A guest that keeps its pages moving is TestWindowKilled's.
 func TestWindowHides(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "6.12") // TestWindowKilled looks on all of them, at a smaller guest
 	const window, pages = 32 << 20 / memory.PageSize, 12288
 	g := startRun(t, windowLinux("32M", fmt.Sprintf("canary -pages %d -hold", pages))...)
 	g.await(t, "offmap-canary: planted")
