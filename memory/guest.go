@@ -46,15 +46,16 @@ type Guest interface {
 	Layout() Layout
 }
 
-// accessError names the access that failed.
-func accessError(op string, gpa GPA, n int) error {
-	return fmt.Errorf("%s of %d bytes at guest address %s: %w", op, n, gpa, ErrHole)
-}
-
-// offset converts an io.ReaderAt offset to a GPA; negative ones never are RAM.
-func offset(off int64) GPA {
-	if off < 0 {
-		return GPA(math.MaxUint64)
+// Access is the check that every Guest makes of an access of n bytes at offset
+// off: it returns the address, or an error that wraps ErrHole. op names the
+// access for the error.
+func (l Layout) Access(op string, off int64, n int) (GPA, error) {
+	gpa := GPA(off)
+	if off < 0 { // never RAM
+		gpa = math.MaxUint64
 	}
-	return GPA(off)
+	if !l.Contains(gpa, uint64(n)) {
+		return gpa, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, n, gpa, ErrHole)
+	}
+	return gpa, nil
 }

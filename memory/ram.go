@@ -109,20 +109,21 @@ func (r *RAM) FD() int { return r.fd }
 
 // ReadAt copies guest memory at address off into p.
 func (r *RAM) ReadAt(p []byte, off int64) (int, error) {
-	return r.access("read", offset(off), p, func(p, mem []byte) { copy(p, mem) })
+	return r.access("read", off, p, func(p, mem []byte) { copy(p, mem) })
 }
 
 // WriteAt copies p to guest memory at address off.
 func (r *RAM) WriteAt(p []byte, off int64) (int, error) {
-	return r.access("write", offset(off), p, func(p, mem []byte) { copy(mem, p) })
+	return r.access("write", off, p, func(p, mem []byte) { copy(mem, p) })
 }
 
 // access copies between p and the regions that it falls into. A page that the
 // kernel refuses to give (no memory, RLIMIT_MEMLOCK of this uid used up by
 // another process) raises SIGBUS in the copy, which is turned into an error.
-func (r *RAM) access(op string, gpa GPA, p []byte, copy func(p, mem []byte)) (n int, err error) {
-	if !r.layout.Contains(gpa, uint64(len(p))) {
-		return 0, accessError(op, gpa, len(p))
+func (r *RAM) access(op string, off int64, p []byte, copy func(p, mem []byte)) (n int, err error) {
+	gpa, err := r.layout.Access(op, off, len(p))
+	if err != nil {
+		return 0, err
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

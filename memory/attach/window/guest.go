@@ -2,13 +2,12 @@ package window
 
 import (
 	"fmt"
-	"math"
 
 	"offmap/memory"
 )
 
 // Layout is the list of RAM regions.
-func (w *Window) Layout() memory.Layout { return w.layout }
+func (w *Window) Layout() memory.Layout { return w.ram.Layout() }
 
 // ReadAt copies guest memory at address off into p. It makes nothing resident.
 func (w *Window) ReadAt(p []byte, off int64) (int, error) {
@@ -22,16 +21,13 @@ func (w *Window) WriteAt(p []byte, off int64) (int, error) {
 
 // access splits a device's access into pages.
 func (w *Window) access(op string, p []byte, off int64, page func(p []byte, gpa memory.GPA, at int64) error) (n int, err error) {
-	gpa := memory.GPA(off)
-	if off < 0 {
-		gpa = math.MaxUint64
-	}
-	if !w.layout.Contains(gpa, uint64(len(p))) {
-		return 0, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, len(p), gpa, memory.ErrHole)
+	gpa, err := w.Layout().Access(op, off, len(p))
+	if err != nil {
+		return 0, err
 	}
 	for n < len(p) {
 		cur := gpa + memory.GPA(n)
-		at, _, _ := w.layout.Find(cur)
+		at, _, _ := w.Layout().Find(cur)
 		k := min(len(p)-n, int(memory.PageSize-at%memory.PageSize))
 		if err := page(p[n:n+k], cur, int64(at)); err != nil {
 			return n, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, len(p), gpa, err)

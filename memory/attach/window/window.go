@@ -57,7 +57,6 @@ type Config struct {
 // Window is guest RAM behind a window. It implements memory.Guest.
 type Window struct {
 	ram    *memory.RAM
-	layout memory.Layout
 	cfg    Config
 	view   *view
 	faults *uffd.Range
@@ -103,7 +102,7 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 	}
 	limit := min(cfg.Size, size) / memory.PageSize
 	w := &Window{
-		ram: ram, layout: ram.Layout(), cfg: cfg, stop: -1, done: make(chan struct{}), failed: make(chan struct{}),
+		ram: ram, cfg: cfg, stop: -1, done: make(chan struct{}), failed: make(chan struct{}),
 		frames: newFrames(int(size/memory.PageSize), int(limit)),
 		stored: newBitmap(size / memory.PageSize),
 	}
