@@ -81,11 +81,19 @@ func open() (int, error) {
 	return fd, nil
 }
 
-// register agrees on the API and puts the range under it.
-func (r *Range) register() error {
+// agree settles the API, before which a descriptor can do nothing.
+func (r *Range) agree() error {
 	api := apiArg{api: apiVersion, features: featureMissingShmem | featureMinorShmem}
 	if err := ioctlStruct(r.fd, ioctlAPI, &api); err != nil {
 		return fmt.Errorf("UFFDIO_API: %w: %w", ErrUnsupported, err)
+	}
+	return nil
+}
+
+// register agrees on the API and puts the range under it.
+func (r *Range) register() error {
+	if err := r.agree(); err != nil {
+		return err
 	}
 	reg := registerArg{start: uint64(r.base), len: r.size, mode: modeMissing | modeMinor}
 	if err := ioctlStruct(r.fd, ioctlRegister, &reg); err != nil {
@@ -213,10 +221,5 @@ func Probe() error {
 		return err
 	}
 	r := &Range{fd: fd}
-	api := apiArg{api: apiVersion, features: featureMissingShmem | featureMinorShmem}
-	if err := ioctlStruct(fd, ioctlAPI, &api); err != nil {
-		err = fmt.Errorf("UFFDIO_API: %w: %w", ErrUnsupported, err)
-		return errors.Join(err, r.Close())
-	}
-	return r.Close()
+	return errors.Join(r.agree(), r.Close())
 }

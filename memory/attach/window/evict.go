@@ -95,17 +95,9 @@ func (w *Window) evictBatch(old bool) (n int, err error) {
 // unmap takes up to n pages away from KVM. evicting is held.
 func (w *Window) unmap(n int, old bool) (int, error) {
 	b := &w.batch
-	b.pages = b.pages[:0]
 	w.mu.Lock()
-	for len(b.pages) < n {
-		page, ok := w.frames.chill(old)
-		if !ok {
-			break
-		}
-		b.pages = append(b.pages, page)
-	}
+	b.collect(n, w.frames.chill, old)
 	w.mu.Unlock()
-	slices.Sort(b.pages)
 	for lo, hi := range b.runs() {
 		if err := w.view.unmap(lo, hi); err != nil {
 			return len(b.pages), err
@@ -117,16 +109,8 @@ func (w *Window) unmap(n int, old bool) (int, error) {
 // giveBack evicts up to want cool pages, a batch at most. evicting is held.
 func (w *Window) giveBack(want int, old bool) (n int, err error) {
 	b := &w.batch
-	b.pages = b.pages[:0]
 	w.mu.Lock()
-	for len(b.pages) < want {
-		page, ok := w.frames.victim(old)
-		if !ok {
-			break
-		}
-		b.pages = append(b.pages, page)
-	}
-	slices.Sort(b.pages)
+	b.collect(want, w.frames.victim, old)
 	for i, page := range b.pages {
 		b.stored[i] = w.stored.has(page)
 	}
@@ -159,11 +143,24 @@ func (w *Window) evicted() error {
 	w.settled.Broadcast()
 	w.mu.Unlock()
 	for _, page := range b.wake {
-		if err := w.faults.Wake(uint64(page)*memory.PageSize, memory.PageSize); err != nil {
+		if err := w.faults.Wake(uint64(offset(page)), memory.PageSize); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// collect makes the batch of up to n pages that next names, and sorts them.
+func (b *batch) collect(n int, next func(old bool) (uint32, bool), old bool) {
+	b.pages = b.pages[:0]
+	for len(b.pages) < n {
+		page, ok := next(old)
+		if !ok {
+			break
+		}
+		b.pages = append(b.pages, page)
+	}
+	slices.Sort(b.pages)
 }
 
 // save copies the batch's pages, which KVM can't use, from their frames to the

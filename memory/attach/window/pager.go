@@ -233,7 +233,7 @@ func (w *Window) displace(by uint32) error {
 	w.settled.Broadcast()
 	w.mu.Unlock()
 	if wanted {
-		return w.faults.Wake(uint64(page)*memory.PageSize, memory.PageSize)
+		return w.faults.Wake(uint64(offset(page)), memory.PageSize)
 	}
 	return nil
 }

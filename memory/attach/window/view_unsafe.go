@@ -117,8 +117,8 @@ func (v *view) base() uintptr { return uintptr(v.kvm) }
 
 // unmap takes pages [lo, hi) away from KVM. They stay in the file.
 func (v *view) unmap(lo, hi uint32) error {
-	n := uint64(hi-lo) * memory.PageSize
-	if err := madvise(unsafe.Add(v.kvm, uint64(lo)*memory.PageSize), n, unix.MADV_DONTNEED); err != nil {
+	n := uint64(offset(hi - lo))
+	if err := madvise(unsafe.Add(v.kvm, offset(lo)), n, unix.MADV_DONTNEED); err != nil {
 		return fmt.Errorf("madvise MADV_DONTNEED of the window, %d bytes: %w", n, err)
 	}
 	return nil
