@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/memory/attach/window"
+	"offmap/memory/memtest"
 	"offmap/memory/uffd"
 )
 
@@ -273,44 +273,9 @@ func TestWindowStop(t *testing.T) {
 		}
 	}
 	stop(t, 50*time.Millisecond) // what is made once
-	before := openThings(t)
+	leaks := memtest.Leaks(t)
 	for i := range 5 {
 		stop(t, time.Duration(20+i*17)*time.Millisecond)
 	}
-	after := openThings(t)
-	for range 100 { // a goroutine may be on its last instructions
-		if after == before {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-		after = openThings(t)
-	}
-	t.Errorf("descriptors, mappings, children, goroutines: %v before, %v after", before, after)
-}
-
-// openThings counts what a machine takes of this process's: descriptors,
-// mappings of guest RAM, children, goroutines.
-func openThings(t *testing.T) (n [4]int) {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tasks, err := filepath.Glob("/proc/self/task/*/children")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var children int
-	for _, f := range tasks {
-		b, err := os.ReadFile(f)
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // a thread that has ended
-			t.Fatal(err)
-		}
-		children += len(bytes.Fields(b))
-	}
-	return [4]int{len(fds), bytes.Count(maps, []byte("offmap-window")) + bytes.Count(maps, []byte("secretmem")), children, runtime.NumGoroutine()}
+	leaks()
 }

@@ -1,5 +1,5 @@
-// Package memtest is the conformance suite of guest RAM: every memory.Guest
-// passes it, whatever is behind it.
+// Package memtest is what tests of guest RAM share: the conformance suite,
+// which every memory.Guest passes, whatever is behind it, and a look for leaks.
 package memtest
 
 import (

@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -186,26 +183,6 @@ func TestGuest(t *testing.T) {
 	}
 }
 
-// openThings counts this process's descriptors, children and mappings of
-// windows.
-func openThings(t *testing.T) (n [4]int) {
-	t.Helper()
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		t.Fatal(err)
-	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return [4]int{len(fds), bytes.Count(maps, []byte("offmap-window")) + bytes.Count(maps, []byte("secretmem")),
-		len(bytes.Fields(children)), runtime.NumGoroutine()}
-}
-
 // TestNothingLeft opens and closes windows, used and unused, and some that
 // can't be.
 func TestNothingLeft(t *testing.T) {
@@ -218,7 +195,7 @@ func TestNothingLeft(t *testing.T) {
 	defer ram.Close()
 	pipe := newPipe(t)
 	time.Sleep(50 * time.Millisecond)
-	before := openThings(t)
+	leaks := memtest.Leaks(t)
 	for i := range 10 {
 		w, err := Open(ram, Config{Size: MinSize, Threads: 2})
 		if err != nil {
@@ -244,17 +221,7 @@ func TestNothingLeft(t *testing.T) {
 			t.Error("a window that is too small was opened")
 		}
 	}
-	after := openThings(t)
-	for range 100 { // a goroutine may just be about to end
-		if after == before {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-		after = openThings(t)
-	}
-	if after != before {
-		t.Errorf("descriptors, mappings, children, goroutines: %v before, %v after", before, after)
-	}
+	leaks()
 }
 
 // TestEvictedIsWiped looks at a frame in the moment before it goes back to the
