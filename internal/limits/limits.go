@@ -1,0 +1,81 @@
+// Package limits holds what is known to be limited about secret guest RAM,
+// each limit with its source and a check that shows its state on this host.
+//
+// The sources say what to expect; a check says what this kernel does, by doing
+// it. Where the two differ the limit doesn't hold here, which is a result and
+// not a failure.
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Limit is one limit and how to see it.
+type Limit struct {
+	ID    string // for --only, in lower case with dashes
+	Title string // the limit, as a sentence
+	// Source is who says so, and Link where.
+	Source, Link string
+	// How is how it is checked here, and Expected what should be observed if
+	// the source is right.
+	How, Expected string
+	// Means is what follows for a VMM.
+	Means string
+	// check observes. An error is a check that couldn't be made; one that
+	// wraps ErrSkipped names what it lacks here.
+	check func(context.Context) (Observation, error)
+}
+
+// Observation is what a check saw.
+type Observation struct {
+	Text  string // figures and errnos, one line
+	Holds bool   // that is what was expected
+}
+
+// ErrSkipped marks a check that this host has nothing to make with.
+var ErrSkipped = errors.New("can't be checked here")
+
+// skipped makes such an error.
+func skipped(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrSkipped, fmt.Sprintf(format, args...))
+}
+
+// All returns the limits in the order in which they are shown.
+func All() []Limit {
+	var all []Limit
+	for _, group := range [][]Limit{} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+// Result is a limit as JSON shows it. Holds is null where nothing could be
+// observed, and Observed then says why.
+type Result struct {
+	ID       string `json:"id"`
+	Title    string `json:"title"`
+	Source   string `json:"source"`
+	Link     string `json:"link"`
+	How      string `json:"how"`
+	Expected string `json:"expected"`
+	Observed string `json:"observed"`
+	Holds    *bool  `json:"holds"`
+	Means    string `json:"means"`
+}
+
+// Check makes the limit's check.
+func (l Limit) Check(ctx context.Context) Result {
+	r := Result{
+		ID: l.ID, Title: l.Title, Source: l.Source, Link: l.Link,
+		How: l.How, Expected: l.Expected, Means: l.Means,
+	}
+	o, err := l.check(ctx)
+	if err != nil {
+		r.Observed = err.Error()
+		return r
+	}
+	r.Observed, r.Holds = o.Text, &o.Holds
+	return r
+}
