@@ -1,0 +1,21 @@
+package exposure
+
+import (
+	"context"
+
+	"golang.org/x/sys/unix"
+)
+
+// processVM reads the VMM's memory as a debugger of root's would.
+var processVM = Avenue{
+	Name: "process-vm-readv", Attack: attackProcessVM,
+	About: "reads the VMM's memory from another process with process_vm_readv(2)",
+}
+
+func attackProcessVM(ctx context.Context, t Target) (Finding, error) {
+	return t.sweep(ctx, 1<<20, func(p []byte, addr uint64) (int, error) {
+		local := []unix.Iovec{{Base: &p[0]}}
+		local[0].SetLen(len(p))
+		return unix.ProcessVMReadv(t.PID, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}}, 0)
+	})
+}

@@ -1,0 +1,12 @@
+package exposure
+
+import (
+	"unsafe"
+
+	"offmap/memory"
+)
+
+// bytesOf is RAM as its owner has it mapped.
+func bytesOf(ram *memory.RAM) []byte {
+	return unsafe.Slice((*byte)(ram.Pointer()), ram.Layout().Size())
+}
