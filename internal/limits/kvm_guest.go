@@ -1,0 +1,212 @@
+package limits
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/kvm"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/vmm/boot"
+)
+
+// A guest of a few instructions, driven by hand: the checks that want to know
+// what one access of a guest does, to one page, run it. It is at CPL 3, which
+// is native on every KVM, and is told what to do by the answers to its reads
+// of guestPort.
+const (
+	guestPort = 0x80
+	guestSize = 32 << 20
+	// guestPage is the first page that no guest's own code, stack or page
+	// table is in.
+	guestPage memory.GPA = 1 << 20
+)
+
+// touchProgram reads an address, adds 1 to the 64-bit word there if the
+// address is odd (less its lowest bit), reads the word and writes its lower
+// half to the port, again and again.
+var touchProgram = []byte{
+	0xe5, guestPort, // in eax, guestPort
+	0x89, 0xc7, // mov edi, eax
+	0xa8, 0x01, // test al, 1
+	0x74, 0x06, // jz +6
+	0x83, 0xe7, 0xfe, // and edi, -2
+	0x48, 0xff, 0x07, // inc qword [rdi]
+	0x8b, 0x07, // mov eax, [rdi]
+	0xe7, guestPort, // out guestPort, eax
+	0xeb, 0xec, // jmp to the start
+}
+
+// guest is such a guest, stopped. It belongs to the goroutine that made it.
+type guest struct {
+	sys    *kvm.System
+	ram    *memory.RAM
+	attach *attach.Attachment
+	vm     *kvm.VM
+	cpu    *kvm.VCPU
+}
+
+// newGuest makes a guest with guestSize bytes of RAM that runs code, whose
+// slots have flags. Where the host can't, the error wraps ErrSkipped.
+func newGuest(b memory.Backend, m attach.Method, flags uint32, code []byte) (*guest, error) {
+	runtime.LockOSThread()
+	g := &guest{}
+	if err := g.create(b, m, flags, code); err != nil {
+		return nil, errors.Join(lacking(err), g.Close())
+	}
+	return g, nil
+}
+
+// lacking turns an error that says that this host has no KVM, no secret memory
+// or no such attach into one that wraps ErrSkipped.
+func lacking(err error) error {
+	if _, ok := errors.AsType[*kvm.OpenError](err); ok {
+		return skipped("no KVM: %v", err)
+	}
+	for _, no := range []error{attach.ErrUnavailable, memory.ErrSecretDisabled, memory.ErrSecretAbsent, memory.ErrMemlock, memory.ErrTooLarge} {
+		if errors.Is(err, no) {
+			return skipped("%v", err)
+		}
+	}
+	return err
+}
+
+func (g *guest) create(b memory.Backend, m attach.Method, flags uint32, code []byte) error {
+	layout, err := memory.NewLayout(guestSize)
+	if err != nil {
+		return err
+	}
+	if g.sys, err = kvm.Open(""); err != nil {
+		return err
+	}
+	if g.ram, err = memory.New(b, layout); err != nil {
+		return err
+	}
+	if g.attach, err = attach.Open(g.sys, g.ram, m, attach.Options{CPUs: 1}); err != nil {
+		return err
+	}
+	if g.vm, err = g.sys.CreateVM(); err != nil {
+		return err
+	}
+	for _, s := range g.attach.Slots() {
+		s.Flags = flags
+		if err := g.vm.SetSlot(s); err != nil {
+			return err
+		}
+	}
+	if g.cpu, err = g.vm.CreateVCPU(0); err != nil {
+		return err
+	}
+	cpuid, err := g.sys.SupportedCPUID()
+	if err != nil {
+		return err
+	}
+	if err := g.cpu.SetCPUID(cpuid); err != nil {
+		return err
+	}
+	states, err := boot.Payload(g.attach.Guest(), code, boot.PayloadConfig{CPUs: 1, Ring: 3})
+	if err != nil {
+		return err
+	}
+	return g.set(states[0])
+}
+
+// set starts the vCPU in state s.
+func (g *guest) set(s boot.CPU) error {
+	sr, err := g.cpu.SRegs()
+	if err != nil {
+		return err
+	}
+	data := segment(s.Data)
+	sr.CS, sr.TR = segment(s.CS), segment(s.TR)
+	sr.DS, sr.ES, sr.FS, sr.GS, sr.SS = data, data, data, data, data
+	sr.LDT = kvm.Segment{Unusable: 1}
+	sr.GDT = kvm.DTable{Base: s.GDT.Base, Limit: s.GDT.Limit}
+	sr.CR0, sr.CR3, sr.CR4, sr.EFER = s.CR0, s.CR3, s.CR4, s.EFER
+	if err := g.cpu.SetSRegs(sr); err != nil {
+		return err
+	}
+	return g.cpu.SetRegs(kvm.Regs{RIP: s.RIP, RSP: s.RSP, RFLAGS: s.RFLAGS})
+}
+
+func segment(s boot.Segment) kvm.Segment {
+	bit := map[bool]uint8{true: 1}
+	return kvm.Segment{
+		Selector: s.Selector, Type: s.Type, DPL: s.DPL, Limit: s.Limit, Present: 1,
+		S: bit[!s.System], L: bit[s.Long], DB: bit[s.Big], G: bit[s.Granularity],
+	}
+}
+
+// Close frees everything that there is, whatever has been made of it.
+func (g *guest) Close() error {
+	defer runtime.UnlockOSThread()
+	var errs []error
+	if g.cpu != nil {
+		errs = append(errs, g.cpu.Close())
+	}
+	if g.vm != nil {
+		errs = append(errs, g.vm.Close())
+	}
+	if g.attach != nil {
+		errs = append(errs, g.attach.Close())
+	}
+	if g.ram != nil {
+		errs = append(errs, g.ram.Close())
+	}
+	if g.sys != nil {
+		errs = append(errs, g.sys.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// run enters the guest until it uses guestPort, in the direction wanted.
+func (g *guest) run(write bool) (*kvm.Exit, error) {
+	x, err := g.cpu.Run()
+	for errors.Is(err, unix.EINTR) { // a signal of the Go runtime's
+		x, err = g.cpu.Run()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if x.Reason != kvm.ExitIO || x.Addr != guestPort || x.Write != write || len(x.Data) != 4 {
+		return nil, fmt.Errorf("a test guest ended with exit %s", x.Reason)
+	}
+	return x, nil
+}
+
+// command answers the guest's read of its port.
+func (g *guest) command(value uint32) error {
+	x, err := g.run(false)
+	if err == nil {
+		binary.LittleEndian.PutUint32(x.Data, value)
+	}
+	return err
+}
+
+// answer is what the guest then writes to its port.
+func (g *guest) answer() (uint32, error) {
+	x, err := g.run(true)
+	if err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint32(x.Data), nil
+}
+
+// read has touchProgram read the word at gpa.
+func (g *guest) read(gpa memory.GPA) (uint32, error) { return g.touch(uint32(gpa)) }
+
+// bump has touchProgram add 1 to the word at gpa and read it.
+func (g *guest) bump(gpa memory.GPA) (uint32, error) { return g.touch(uint32(gpa) | 1) }
+
+// touch sends a command. If the access fails the guest stays before it, and
+// answer tries it again.
+func (g *guest) touch(command uint32) (uint32, error) {
+	if err := g.command(command); err != nil {
+		return 0, err
+	}
+	return g.answer()
+}

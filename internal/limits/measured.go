@@ -1,0 +1,13 @@
+package limits
+
+// measured are the limits that take a measurement, a guest or a device to
+// see.
+func measured() (all []Limit) {
+	for _, group := range [][]Limit{
+		dirtyLimits(),
+		unmapLimits(),
+	} {
+		all = append(all, group...)
+	}
+	return all
+}
