@@ -13,5 +13,11 @@ func outsideScan() func(context.Context, exposure.Canary) (exposure.Hits, error)
 	if !outside.Available() {
 		return nil
 	}
-	return func(_ context.Context, c exposure.Canary) (exposure.Hits, error) { return outside.Scan(c) }
+	return func(_ context.Context, c exposure.Canary) (exposure.Hits, error) {
+		hits, err := outside.Scan(c)
+		if err != nil {
+			return exposure.Hits{}, err
+		}
+		return hits[0], nil
+	}
 }

@@ -48,6 +48,7 @@ var images embed.FS
 
 // In alphabetical order.
 var payloads = []Payload{
+	{"canary", "plants a canary for the host to look for, and waits for a byte of input", 0},
 	{"churn", "measures how fast a working set is touched; ChurnReport", 3},
 	{"hello", "every vCPU says a line", 3},
 	{"kvmclock", "writes the MSRs that make a host write to guest RAM; exits with the number accepted", 0},

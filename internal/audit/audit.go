@@ -119,18 +119,20 @@ func (c Config) trial(ctx context.Context) (t Trial, during DirectMap, err error
 
 func (c Config) scan(ctx context.Context, canary exposure.Canary, when string, inside *exposure.Hits, outside **exposure.Hits) (err error) {
 	c.say("%s: scanning the direct map %s", c.Backend, when)
-	if *inside, err = exposure.ScanKcore(ctx, canary, nil); err != nil {
+	hits, err := exposure.ScanKcore(ctx, []exposure.Canary{canary}, nil)
+	if err != nil {
 		return err
 	}
+	*inside = hits[0]
 	if c.Outside == nil {
 		return nil
 	}
 	c.say("%s: scanning RAM from outside %s", c.Backend, when)
-	hits, err := c.Outside(ctx, canary)
+	found, err := c.Outside(ctx, canary)
 	if err != nil {
 		return fmt.Errorf("scan from outside: %w", err)
 	}
-	*outside = &hits
+	*outside = &found
 	return nil
 }
 

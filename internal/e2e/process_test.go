@@ -139,11 +139,11 @@ func (p process) gone(t *testing.T, timeout time.Duration) bool {
 // pages that it is in.
 func inDirectMap(t *testing.T, c exposure.Canary) int {
 	t.Helper()
-	hits, err := exposure.ScanKcore(t.Context(), c, nil)
+	hits, err := exposure.ScanKcore(t.Context(), []exposure.Canary{c}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hits.Pages
+	return hits[0].Pages
 }
 
 // inRAM searches all of the lab's RAM, whoever may read it, from outside: that
@@ -154,5 +154,5 @@ func inRAM(t *testing.T, c exposure.Canary) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return hits.Pages
+	return hits[0].Pages
 }

@@ -37,13 +37,14 @@ func scanRAM(ctx context.Context, ram *os.File, request []byte) (outside.Reply, 
 	if err := json.Unmarshal(request, &req); err != nil {
 		return outside.Reply{}, fmt.Errorf("the request: %w", err)
 	}
-	canary, err := exposure.Parse(req.Canary)
-	if err != nil {
-		return outside.Reply{}, err
+	var canaries []exposure.Canary
+	for _, text := range req.Canaries {
+		c, err := exposure.Parse(text)
+		if err != nil {
+			return outside.Reply{}, err
+		}
+		canaries = append(canaries, c)
 	}
-	hits, err := exposure.ScanFile(ctx, fmt.Sprintf("/proc/self/fd/%d", ram.Fd()), canary, nil)
-	if err != nil {
-		return outside.Reply{}, err
-	}
-	return outside.Reply{Total: hits.Total, Pages: hits.Pages, ScannedBytes: hits.Scanned}, nil
+	hits, err := exposure.ScanFile(ctx, fmt.Sprintf("/proc/self/fd/%d", ram.Fd()), canaries, nil)
+	return outside.Reply{Hits: hits}, err
 }

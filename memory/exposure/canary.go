@@ -114,31 +114,8 @@ const step = 8
 // find appends to offs the offset of every copy of the clear text in b that
 // is aligned to step, in ascending order.
 func (c *Canary) find(b []byte, offs []int) []int {
-	first := c.masked[0]
-	i := 0
-	// A cache line a turn; 24 bytes stay for a copy that starts in its last word.
-	for ; len(b)-i >= 64+Size-step; i += 64 {
-		l := b[i : i+64]
-		if binary.LittleEndian.Uint64(l[0:])^pad0 != first &&
-			binary.LittleEndian.Uint64(l[8:])^pad0 != first &&
-			binary.LittleEndian.Uint64(l[16:])^pad0 != first &&
-			binary.LittleEndian.Uint64(l[24:])^pad0 != first &&
-			binary.LittleEndian.Uint64(l[32:])^pad0 != first &&
-			binary.LittleEndian.Uint64(l[40:])^pad0 != first &&
-			binary.LittleEndian.Uint64(l[48:])^pad0 != first &&
-			binary.LittleEndian.Uint64(l[56:])^pad0 != first {
-			continue
-		}
-		for j := i; j < i+64; j += step {
-			if c.In(b[j:]) {
-				offs = append(offs, j)
-			}
-		}
-	}
-	for ; len(b)-i >= Size; i += step {
-		if c.In(b[i:]) {
-			offs = append(offs, i)
-		}
+	for _, m := range newSet([]Canary{*c}).find(b, nil) {
+		offs = append(offs, m.at)
 	}
 	return offs
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -143,10 +144,22 @@ func FuzzFind(f *testing.F) {
 
 func BenchmarkFind(b *testing.B) {
 	buf := make([]byte, bufSize)
-	b.SetBytes(bufSize)
-	for b.Loop() {
-		if len(fixed.find(buf, nil)) != 0 {
-			b.Fatal("found in zeros")
-		}
+	for i := range buf {
+		buf[i] = byte(rand.Uint32())
+	}
+	for _, n := range []int{1, 16} {
+		b.Run(fmt.Sprintf("canaries=%d", n), func(b *testing.B) {
+			list := make([]Canary, n)
+			for i := range list {
+				list[i].masked[0] = rand.Uint64()
+			}
+			s := newSet(list)
+			b.SetBytes(bufSize)
+			for b.Loop() {
+				if len(s.find(buf, nil)) != 0 {
+					b.Fatal("found in noise")
+				}
+			}
+		})
 	}
 }

@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ScanFile looks for the canary in a file: a machine's RAM as the machine's
+// ScanFile looks for canaries in a file: a machine's RAM as the machine's
 // own host has it (QEMU's memory-backend-file). Holes are skipped. Addresses
 // in Hits are file offsets.
-func ScanFile(ctx context.Context, path string, c Canary, progress Progress) (Hits, error) {
+func ScanFile(ctx context.Context, path string, canaries []Canary, progress Progress) ([]Hits, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Hits{}, err
+		return nil, err
 	}
 	defer f.Close()
 	ranges, err := dataRanges(f)
 	if err != nil {
-		return Hits{}, err
+		return nil, err
 	}
-	h, err := Scan(ctx, f, ranges, c, progress)
+	h, err := Scan(ctx, f, ranges, canaries, progress)
 	if err != nil {
 		return h, fmt.Errorf("scan %s: %w", path, err)
 	}

@@ -19,23 +19,23 @@ const kcorePath = "/proc/kcore"
 // map lies below it. Documentation/arch/x86/x86_64/mm.rst.
 const kernelMap = 0xffffffff80000000
 
-// ScanKcore looks for the canary through the running kernel's direct map, all
-// of it. Addresses in Hits are physical.
+// ScanKcore looks for canaries through the running kernel's direct map, all of
+// it. Addresses in Hits are physical.
 //
 // A page that has been taken out of the direct map reads as zeros here, and
 // not as an error: no hits means that the canary was not readable, and only
 // a scan from outside can tell that it was in RAM at all.
-func ScanKcore(ctx context.Context, c Canary, progress Progress) (Hits, error) {
+func ScanKcore(ctx context.Context, canaries []Canary, progress Progress) ([]Hits, error) {
 	f, err := os.Open(kcorePath)
 	if err != nil {
-		return Hits{}, explainKcore(err)
+		return nil, explainKcore(err)
 	}
 	defer f.Close()
 	k, err := parseKcore(f)
 	if err != nil {
-		return Hits{}, fmt.Errorf("%s: %w", kcorePath, err)
+		return nil, fmt.Errorf("%s: %w", kcorePath, err)
 	}
-	s := scanner{r: f, canary: c, progress: progress}
+	s := newScanner(f, canaries, progress)
 	// The kernel reads each page into a bounce buffer of this open file, in
 	// ordinary memory (fs/proc/kcore.c). A page of kernel text cleans it.
 	page := make([]byte, 4096)

@@ -112,7 +112,7 @@ func FuzzParseKcore(f *testing.F) {
 		// Whatever the file says, a scan of it ends.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := Scan(ctx, bytes.NewReader(file), k.direct, fixed, nil); errors.Is(err, context.DeadlineExceeded) {
+		if _, err := Scan(ctx, bytes.NewReader(file), k.direct, []Canary{fixed}, nil); errors.Is(err, context.DeadlineExceeded) {
 			t.Error("scan goes on and on")
 		}
 	})
@@ -149,10 +149,11 @@ func TestScanKcore(t *testing.T) {
 	scan := func(what string, want int) {
 		t.Helper()
 		start := time.Now()
-		h, err := ScanKcore(t.Context(), c, nil)
+		hits, err := ScanKcore(t.Context(), []Canary{c}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
+		h := hits[0]
 		t.Logf("%s: %d hits in %d pages, %d MiB in %v", what, h.Total, h.Pages, h.Scanned>>20, time.Since(start))
 		if h.Total != want || h.Pages != want {
 			t.Errorf("%s: %d hits in %d pages at %#x, want %d", what, h.Total, h.Pages, h.First, want)

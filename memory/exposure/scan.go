@@ -25,7 +25,7 @@ func (r Range) check() error {
 	return nil
 }
 
-// Hits is what a scan found.
+// Hits is what a scan found of one canary.
 type Hits struct {
 	Total   int      // copies of the canary
 	Pages   int      // 4 KiB pages in which at least one copy starts
@@ -52,21 +52,30 @@ const bufSize = 1 << 20
 // never holds it at all, and a scan that ends leaves none behind, save where
 // the kernel moved the buffer to another page frame meanwhile.
 type scanner struct {
-	r      io.ReaderAt
-	canary Canary
+	r   io.ReaderAt
+	set *set
 	// wash overwrites what the source itself buffered of the last read.
 	wash     func() error
 	progress Progress
 	buf      []byte
-	hits     Hits
-	page     uint64 // of the last hit
+	found    []match
+	hits     []Hits   // of each canary
+	page     []uint64 // of each canary's last hit
 }
 
-// Scan looks for the canary in ranges of r, at every multiple of 8 bytes. A
-// copy that crosses from one range into the next is not found. progress may
-// be nil. The hits so far are returned with an error as well.
-func Scan(ctx context.Context, r io.ReaderAt, ranges []Range, c Canary, progress Progress) (Hits, error) {
-	s := scanner{r: r, canary: c, progress: progress}
+func newScanner(r io.ReaderAt, canaries []Canary, progress Progress) *scanner {
+	return &scanner{
+		r: r, set: newSet(canaries), progress: progress,
+		hits: make([]Hits, len(canaries)), page: make([]uint64, len(canaries)),
+	}
+}
+
+// Scan looks for canaries in ranges of r, at every multiple of 8 bytes, and
+// returns the hits of each. A copy that crosses from one range into the next
+// is not found. progress may be nil. The hits so far are returned with an
+// error as well.
+func Scan(ctx context.Context, r io.ReaderAt, ranges []Range, canaries []Canary, progress Progress) ([]Hits, error) {
+	s := newScanner(r, canaries, progress)
 	err := s.run(ctx, ranges)
 	return s.hits, err
 }
@@ -92,7 +101,9 @@ func (s *scanner) run(ctx context.Context, ranges []Range) error {
 				return err
 			}
 			n = min(n, bufSize)
-			s.hits.Scanned += n
+			for i := range s.hits {
+				s.hits[i].Scanned += n
+			}
 			if done += n; s.progress != nil {
 				s.progress(done, total)
 			}
@@ -106,24 +117,24 @@ func (s *scanner) chunk(b []byte, off int64, addr uint64) error {
 	if err := s.read(b, off); err != nil {
 		return err
 	}
-	found := s.canary.find(b, nil)
-	if len(found) == 0 {
+	s.found = s.set.find(b, s.found[:0])
+	if len(s.found) == 0 {
 		return nil
 	}
 	if err := s.wipe(b); err != nil {
 		return err
 	}
 	b = b[:Size]
-	for _, at := range found {
-		if err := s.read(b, off+int64(at)); err != nil {
+	for _, m := range s.found {
+		if err := s.read(b, off+int64(m.at)); err != nil {
 			return err
 		}
-		still := s.canary.In(b)
+		still := s.set.canaries[m.canary].In(b)
 		if err := s.wipe(b); err != nil {
 			return err
 		}
 		if still {
-			s.add(addr + uint64(at))
+			s.add(m.canary, addr+uint64(m.at))
 		}
 	}
 	return nil
@@ -149,13 +160,13 @@ func (s *scanner) wipe(b []byte) error {
 	return s.wash()
 }
 
-// add counts a copy. Addresses ascend within a range, and no two ranges share
-// a page.
-func (s *scanner) add(addr uint64) {
-	h := &s.hits
-	if page := addr >> 12; h.Total == 0 || page != s.page {
+// add counts a copy of a canary. Addresses ascend within a range, and no two
+// ranges share a page.
+func (s *scanner) add(canary int, addr uint64) {
+	h, last := &s.hits[canary], &s.page[canary]
+	if page := addr >> 12; h.Total == 0 || page != *last {
 		h.Pages++
-		s.page = page
+		*last = page
 	}
 	h.Total++
 	if len(h.First) < firstMax {

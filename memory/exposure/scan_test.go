@@ -65,10 +65,11 @@ func TestScan(t *testing.T) {
 				}
 				last = done
 			}
-			h, err := Scan(t.Context(), bytes.NewReader(planted(mem, tt.at...)), tt.ranges, fixed, progress)
+			hits, err := Scan(t.Context(), bytes.NewReader(planted(mem, tt.at...)), tt.ranges, []Canary{fixed}, progress)
 			if err != nil {
 				t.Fatal(err)
 			}
+			h := hits[0]
 			if h.Total != tt.total || h.Pages != tt.pages || !slices.Equal(h.First, tt.first) || h.Scanned != want {
 				t.Errorf("hits %+v, want %d in %d pages, first %#x, of %d bytes", h, tt.total, tt.pages, tt.first, want)
 			}
@@ -76,6 +77,33 @@ func TestScan(t *testing.T) {
 				t.Errorf("progress ended at %d of %d", last, want)
 			}
 		})
+	}
+}
+
+// TestScanMany looks for several canaries at once, two of them in one page.
+func TestScanMany(t *testing.T) {
+	var canaries []Canary
+	for range 20 {
+		c, err := New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		canaries = append(canaries, c)
+	}
+	ram := make([]byte, 64*4096)
+	for i := range canaries {
+		for copies := range i {
+			canaries[i].Plant(ram[(i+copies)*4096+i*64:])
+		}
+	}
+	hits, err := Scan(t.Context(), bytes.NewReader(ram), []Range{{Len: int64(len(ram))}}, canaries, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, h := range hits {
+		if h.Pages != i || h.Total != i || h.Scanned != int64(len(ram)) {
+			t.Errorf("canary %d: %+v, want it in %d pages", i, h, i)
+		}
 	}
 }
 
@@ -93,7 +121,7 @@ func TestScanErrors(t *testing.T) {
 		{"beyond the end", Range{Off: 0, Len: 8200}, io.ErrUnexpectedEOF},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Scan(t.Context(), ram, []Range{tt.rg}, fixed, nil)
+			_, err := Scan(t.Context(), ram, []Range{tt.rg}, []Canary{fixed}, nil)
 			if err == nil || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("error %v, want %v", err, tt.want)
 			}
@@ -101,7 +129,7 @@ func TestScanErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Scan(ctx, ram, []Range{{Len: 8192}}, fixed, nil); !errors.Is(err, context.Canceled) {
+	if _, err := Scan(ctx, ram, []Range{{Len: 8192}}, []Canary{fixed}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled scan: %v", err)
 	}
 }
@@ -142,14 +170,14 @@ func TestScanDoesNotFindItself(t *testing.T) {
 		if ownAt == 2*4096 { // the page before ownAt is the bounce buffer's
 			at = slices.Delete(at, 1, 2)
 		}
-		s := scanner{r: m, canary: fixed}
+		s := newScanner(m, []Canary{fixed}, nil)
 		s.wash = func() error { m.bounce = [4096]byte{}; return nil }
 		m.own = func() []byte { return s.buf }
 		if err := s.run(t.Context(), []Range{{Len: mem}}); err != nil {
 			t.Fatal(err)
 		}
-		if s.hits.Total != len(at) {
-			t.Errorf("buffer at %#x: %d hits at %#x, want those at %#x", ownAt, s.hits.Total, s.hits.First, at)
+		if s.hits[0].Total != len(at) {
+			t.Errorf("buffer at %#x: %d hits at %#x, want those at %#x", ownAt, s.hits[0].Total, s.hits[0].First, at)
 		}
 		if fixed.find(s.buf, nil) != nil || fixed.find(m.bounce[:], nil) != nil {
 			t.Errorf("buffer at %#x: the scan left the canary in a buffer", ownAt)
@@ -174,10 +202,11 @@ func TestScanFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h, err := ScanFile(t.Context(), path, fixed, nil)
+	hits, err := ScanFile(t.Context(), path, []Canary{fixed}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	h := hits[0]
 	if h.Total != 3 || h.Pages != 3 || !slices.Equal(h.First, at) {
 		t.Errorf("hits %+v, want at %#x", h, at)
 	}
@@ -188,7 +217,7 @@ func TestScanFile(t *testing.T) {
 	if st.Blocks*512 < size/2 && h.Scanned > size/2 {
 		t.Errorf("scanned %d bytes of a file that has %d", h.Scanned, st.Blocks*512)
 	}
-	if _, err := ScanFile(t.Context(), path+"-absent", fixed, nil); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
+	if _, err := ScanFile(t.Context(), path+"-absent", []Canary{fixed}, nil); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("absent file: %v", err)
 	}
 }

@@ -19,16 +19,14 @@ import (
 
 // A Request is one line of JSON to the port, a Reply one from it.
 type Request struct {
-	// Canary is masked, as exposure.Canary's String gives it.
-	Canary string `json:"canary"`
+	// Canaries are masked, as exposure.Canary's String gives them.
+	Canaries []string `json:"canaries"`
 }
 
-// Reply is what the scan found, or why there was none.
+// Reply is what the scan found of each canary, or why there was none.
 type Reply struct {
-	Total        int    `json:"total"`
-	Pages        int    `json:"pages"`
-	ScannedBytes int64  `json:"scanned_bytes"`
-	Error        string `json:"error,omitempty"`
+	Hits  []exposure.Hits `json:"hits"`
+	Error string          `json:"error,omitempty"`
 }
 
 const device = "/dev/virtio-ports/" + wire.ScanPort
@@ -42,15 +40,23 @@ func Available() bool {
 // The port can be open only once.
 var mu sync.Mutex
 
-// Scan has the lab search all of the machine's RAM for the canary.
-func Scan(c exposure.Canary) (exposure.Hits, error) {
+// Scan has the lab search all of the machine's RAM for canaries. It returns
+// the hits of each.
+func Scan(canaries ...exposure.Canary) ([]exposure.Hits, error) {
 	mu.Lock()
 	defer mu.Unlock()
-	reply, err := ask(Request{c.String()})
-	if err != nil {
-		return exposure.Hits{}, fmt.Errorf("scan from outside: %w", err)
+	var req Request
+	for _, c := range canaries {
+		req.Canaries = append(req.Canaries, c.String())
 	}
-	return exposure.Hits{Total: reply.Total, Pages: reply.Pages, Scanned: reply.ScannedBytes}, nil
+	reply, err := ask(req)
+	if err == nil && len(reply.Hits) != len(canaries) {
+		err = fmt.Errorf("hits of %d canaries, asked for %d", len(reply.Hits), len(canaries))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("scan from outside: %w", err)
+	}
+	return reply.Hits, nil
 }
 
 func ask(req Request) (Reply, error) {

@@ -133,6 +133,6 @@ func scan() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("canary on %d pages, then on %d", before.Pages, after.Pages)
+	fmt.Printf("canary on %d pages, then on %d", before[0].Pages, after[0].Pages)
 	return nil
 }
