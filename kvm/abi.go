@@ -23,6 +23,7 @@ const (
 	kvmSetUserMemory2    = 0x40a0ae49 // 4.140
 	kvmSetMSRFilter      = 0x4188aec6 // 4.97
 	kvmCreateIRQChip     = 0xae60     // 4.24
+	kvmCreateGuestMemfd  = 0xc040aed4 // 4.142
 	kvmIRQLine           = 0x4008ae61 // 4.25
 	kvmCreatePIT2        = 0x4040ae77 // 4.71
 	kvmRun               = 0xae80     // 4.10
@@ -79,6 +80,13 @@ type userspaceMemoryRegion2 struct {
 	guestMemfd       uint32
 	_                uint32
 	_                [14]uint64
+}
+
+// createGuestMemfd is struct kvm_create_guest_memfd (api.rst 4.142).
+type createGuestMemfd struct {
+	size  uint64
+	flags uint64
+	_     [6]uint64
 }
 
 // Regs is struct kvm_regs (api.rst 4.11).

@@ -27,9 +27,13 @@ func ioctlPtr(fd int, req uintptr, arg unsafe.Pointer) (int, error) {
 	return int(r), nil
 }
 
-// ioctlStruct is ioctlPtr for a typed structure, which is all that the rest
-// of the package calls.
+// ioctlStruct is ioctlPtr for a typed structure.
 func ioctlStruct[T any](fd int, req uintptr, arg *T) error {
 	_, err := ioctlPtr(fd, req, unsafe.Pointer(arg))
 	return err
+}
+
+// ioctlStructFD is ioctlStruct for a request that answers with a descriptor.
+func ioctlStructFD[T any](fd int, req uintptr, arg *T) (int, error) {
+	return ioctlPtr(fd, req, unsafe.Pointer(arg))
 }

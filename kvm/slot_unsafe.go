@@ -15,38 +15,34 @@ type Slot struct {
 	GPA    uint64
 	Size   uint64
 	Memory unsafe.Pointer
+
+	// With MemGuestMemfd in Flags, the guest's pages are those of this
+	// VM's guest_memfd from MemfdOffset on, and Memory is where the same
+	// bytes are mapped, for KVM's own accesses.
+	Memfd       int
+	MemfdOffset uint64
 }
 
-// SetSlot creates, changes or deletes a memory slot with
-// KVM_SET_USER_MEMORY_REGION (api.rst 4.35). That the call succeeds says
+// SetSlot creates, changes or deletes a memory slot: with
+// KVM_SET_USER_MEMORY_REGION (api.rst 4.35), or where it has MemGuestMemfd with
+// KVM_SET_USER_MEMORY_REGION2 (api.rst 4.140). That the call succeeds says
 // nothing of whether KVM can use the memory: it looks at the first access.
 func (v *VM) SetSlot(s Slot) error {
 	r := userspaceMemoryRegion{
 		slot: s.Number, flags: s.Flags, guestPhysAddr: s.GPA,
 		memorySize: s.Size, userspaceAddr: uint64(uintptr(s.Memory)),
 	}
-	if err := ioctlStruct(v.fd.n, kvmSetUserMemory, &r); err != nil {
-		return s.wrap("KVM_SET_USER_MEMORY_REGION", err)
+	call, err := "KVM_SET_USER_MEMORY_REGION", error(nil)
+	if s.Flags&MemGuestMemfd == 0 {
+		err = ioctlStruct(v.fd.n, kvmSetUserMemory, &r)
+	} else {
+		call += "2"
+		err = ioctlStruct(v.fd.n, kvmSetUserMemory2, &userspaceMemoryRegion2{
+			userspaceMemoryRegion: r, guestMemfd: uint32(s.Memfd), guestMemfdOffset: s.MemfdOffset,
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("%s: slot %d, guest [0x%x, 0x%x): %w", call, s.Number, s.GPA, s.GPA+s.Size, err)
 	}
 	return nil
-}
-
-// SetSlotMemfd is SetSlot with a guest_memfd behind the slot, through
-// KVM_SET_USER_MEMORY_REGION2 (api.rst 4.140; CapUserMemory2).
-func (v *VM) SetSlotMemfd(s Slot, memfd int, offset uint64) error {
-	r := userspaceMemoryRegion2{
-		userspaceMemoryRegion: userspaceMemoryRegion{
-			slot: s.Number, flags: s.Flags | MemGuestMemfd, guestPhysAddr: s.GPA,
-			memorySize: s.Size, userspaceAddr: uint64(uintptr(s.Memory)),
-		},
-		guestMemfd: uint32(memfd), guestMemfdOffset: offset,
-	}
-	if err := ioctlStruct(v.fd.n, kvmSetUserMemory2, &r); err != nil {
-		return s.wrap("KVM_SET_USER_MEMORY_REGION2", err)
-	}
-	return nil
-}
-
-func (s Slot) wrap(call string, err error) error {
-	return fmt.Errorf("%s: slot %d, guest [0x%x, 0x%x): %w", call, s.Number, s.GPA, s.GPA+s.Size, err)
 }
