@@ -31,6 +31,7 @@ type labFlags struct {
 	cpus     int
 	program  string
 	append   string
+	modules  []string
 	noModule bool
 	timeout  time.Duration
 }
@@ -79,6 +80,7 @@ func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl.VarP(&f.memory, "memory", "m", "RAM of the lab machine: MiB, or with K, M, G")
 	fl.IntVarP(&f.cpus, "cpus", "c", f.cpus, "processors of the lab machine")
 	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
+	fl.StringArrayVar(&f.modules, "module", nil, "load module `NAME` of the lab's kernel too, and what it depends on (repeatable)")
 	fl.BoolVar(&f.noModule, "no-module", false, "don't build and load offmap.ko")
 	fl.DurationVar(&f.timeout, "timeout", 0, "give up on a machine after this long, such as 10m (0: never)")
 }
@@ -148,7 +150,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		Program: f.program, Args: args, Dir: dir,
 		Shares: append([]string{cache}, lab.NeededDirs(dir, args)...),
 		Env:    lab.Environment(os.Environ(), cache),
-		Memory: int64(f.memory), CPUs: f.cpus, Append: f.append,
+		Memory: int64(f.memory), CPUs: f.cpus, Append: f.append, Modules: f.modules,
 	}
 	if err := base.Complete(); err != nil {
 		return nil, exitWith(exitUsage, err)

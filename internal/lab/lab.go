@@ -35,6 +35,8 @@ type Config struct {
 	Kernel debian.Kernel
 	// Module is the path of the offmap.ko built for Kernel; empty: none.
 	Module string
+	// Modules are the names of further modules of Kernel's to load.
+	Modules []string
 	// Init is the offmap binary, or another one that calls inside.Main when
 	// its argument is inside.Command; empty: this program.
 	Init string

@@ -38,7 +38,7 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 			m.closeAll()
 		}
 	}()
-	modules, err := moduleClosure(cfg.Kernel.ModulesDir, wanted)
+	modules, err := cfg.modules()
 	if err != nil {
 		return nil, err
 	}

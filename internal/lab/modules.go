@@ -7,12 +7,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// wanted are the modules that the inside of a lab machine needs. Which of
+// wanted are the modules that the inside of any lab machine needs. Which of
 // them are built in differs from kernel to kernel.
 var wanted = []string{"virtio_pci", "virtio_console", "fuse", "kvm_amd"}
+
+// modules lists the files of the kernel's modules to load, in this order.
+func (cfg *Config) modules() ([]string, error) {
+	return moduleClosure(cfg.Kernel.ModulesDir, slices.Concat(wanted, cfg.Modules))
+}
 
 // moduleClosure lists the files below dir (a lib/modules/RELEASE) to load for
 // names, dependencies first. What a kernel has built in needs no file. The

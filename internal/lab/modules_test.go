@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"offmap/internal/debian"
 )
 
 // fakeModule is an ELF file with nothing but a .modinfo section.
@@ -106,6 +108,38 @@ func TestModuleClosure(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestMoreModules asks for a module besides those that any machine needs.
+func TestMoreModules(t *testing.T) {
+	var builtin []string
+	for _, name := range wanted {
+		builtin = append(builtin, "kernel/"+name+".ko")
+	}
+	dir := moduleTree(t, map[string]string{"drivers/block/zram.ko": "zsmalloc", "mm/zsmalloc.ko": ""}, builtin...)
+	for _, tt := range []struct {
+		more, want []string
+		err        string
+	}{
+		{nil, nil, ""},
+		{[]string{"zram"}, []string{"mm/zsmalloc.ko", "drivers/block/zram.ko"}, ""},
+		{[]string{"nonesuch"}, nil, "no module nonesuch"},
+	} {
+		got, err := (&Config{Kernel: debian.Kernel{ModulesDir: dir}, Modules: tt.more}).modules()
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%q: error %v, want one with %q", tt.more, err, tt.err)
+			}
+			continue
+		}
+		var want []string
+		for _, path := range tt.want {
+			want = append(want, filepath.Join(dir, "kernel", path))
+		}
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%q: %v (-want +got)\n%s", tt.more, err, diff)
+		}
 	}
 }
 
