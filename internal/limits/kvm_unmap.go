@@ -21,13 +21,15 @@ func unmapLimits() []Limit {
 		Title:  "A guest's RAM stays mapped in the VMM's own address space",
 		Source: "the commit message of memfd_secret quotes Lutomirski: a file descriptor could one day back guest memory that no userspace maps; KVM was to be taught that, and guest_memfd is what came of it",
 		Link:   "https://git.kernel.org/linus/1507f51255c9",
-		How: "tried on running guests: PROT_NONE over a page of the mapping that a slot is made from, and back; " +
-			"over the bridge the VMM's secret mapping taken away between two accesses, to a page that the guest has touched before and to a fresh one; " +
+		How: "tried on guests between two accesses: PROT_NONE over a page of the mapping that a slot is made from, and back; " +
+			"over the bridge the VMM's secret mapping taken away, then an access to a page that exists and one to a fresh page; " +
 			"and what VM types without a host mapping KVM offers",
-		Expected: "KVM follows the process's page tables: without the slot's mapping the guest's next access is EFAULT, and with it back the access goes on; " +
-			"without the secret mapping the bridge goes on serving pages that exist and makes no new ones, and its view can be read by the VMM like any mapping",
-		Means: "with memfd_secret the VMM can't give up its own access to guest RAM: a VMM that is taken over reads its guest. " +
-			"Guest RAM that the VMM doesn't map takes guest_memfd in a VM of a protected type, whose pages stay in the direct map unless the CPU encrypts them",
+		Expected: "KVM follows the process's mappings: of ordinary RAM without rights every access is EFAULT, until the rights are back; " +
+			"of the bridge's view KVM reads the page table entry and not the rights, so that reads go on and writes come out as MMIO exits; " +
+			"without the secret mapping the bridge goes on serving pages that exist and makes no new ones, and the view can be read by the VMM like any mapping",
+		Means: "the VMM can't give up its own access: the view has to be mapped, with the right to write, for the guest to write, and a VMM that is taken over reads its guest. " +
+			"The secret mapping can go once every page exists. " +
+			"Guest RAM that the VMM doesn't map at all takes guest_memfd in a VM of a protected type, whose pages stay in the direct map unless the CPU encrypts them",
 		check: checkUnmap,
 	}}
 }
@@ -38,7 +40,7 @@ func checkUnmap(ctx context.Context) (o Observation, err error) {
 		return o, err
 	}
 	said := []string{"PROT_NONE over a page of anonymous RAM: " + anon.String()}
-	o.Holds = anon == noneStops
+	o.Holds = anon == ordinaryStops
 	switch view, err := protectTrial(memory.Secret, attach.ViaBridge); {
 	case errors.Is(err, ErrSkipped):
 		said = append(said, "the bridge isn't here to be tried")
@@ -51,7 +53,7 @@ func checkUnmap(ctx context.Context) (o Observation, err error) {
 			return o, err
 		}
 		said = append(said, "secret mapping gone: "+gone.String())
-		o.Holds = o.Holds && view == noneStops && gone == vacateServes
+		o.Holds = o.Holds && view == viewStops && gone == vacateServes
 	}
 	types, err := vmTypes()
 	if err != nil {
@@ -61,77 +63,98 @@ func checkUnmap(ctx context.Context) (o Observation, err error) {
 	return o, ctx.Err()
 }
 
-// stopped is what became of a guest's access without the slot's mapping, and
-// with it back.
-type stopped struct{ without, back error }
+// outcome is what became of one access.
+type outcome string
 
-func (s stopped) String() string {
-	return fmt.Sprintf("the guest's next access %s; with the mapping back it %s", went(s.without), went(s.back))
-}
-
-// vacated is what became of a guest's accesses without the secret mapping, and
-// of the VMM's own through the view.
-type vacated struct{ known, fresh, view error }
-
-func (v vacated) String() string {
-	return fmt.Sprintf("a page that exists %s, a fresh one %s, the VMM's own look through the view %s", went(v.known), went(v.fresh), went(v.view))
-}
-
-// What is expected of the two. The errors are bare errnos.
-var (
-	noneStops    = stopped{without: unix.EFAULT}
-	vacateServes = vacated{fresh: unix.EFAULT}
+const (
+	worked outcome = "works"
+	fault  outcome = "fails with EFAULT"
+	device outcome = "comes out as an MMIO exit"
 )
 
-func went(err error) string {
-	if err != nil {
-		return "failed with " + unix.ErrnoName(err.(unix.Errno))
+// outcomeOf tells what an access came to from what went wrong with the check.
+func outcomeOf(err error) (outcome, error) {
+	switch {
+	case err == nil:
+		return worked, nil
+	case errors.Is(err, unix.EFAULT):
+		return fault, nil
+	case errors.Is(err, errMMIO):
+		return device, nil
 	}
-	return "worked"
+	return "", err
 }
 
-// bare reduces an error to its errno; one without is not for comparing.
-func bare(err error) (errno error, other error) {
-	var n unix.Errno
-	if err == nil || errors.As(err, &n) && n != 0 {
-		if err == nil {
-			return nil, nil
-		}
-		return n, nil
+// stopped is what became of a guest's accesses to a page of its slot's mapping
+// without any rights, and of one that failed when they were back.
+type stopped struct{ read, write, again outcome }
+
+// KVM gets ordinary pages by GUP, which looks at the rights of the mapping. Of
+// a PFNMAP it takes what the page table entry says, where PROT_NONE has only
+// taken away the right to write.
+var (
+	ordinaryStops = stopped{read: fault, write: fault, again: worked}
+	viewStops     = stopped{read: worked, write: device}
+)
+
+func (s stopped) String() string {
+	text := fmt.Sprintf("a read %s, a write %s", s.read, s.write)
+	if s.again != "" {
+		text += fmt.Sprintf(", and it %s when the rights are back", s.again)
 	}
-	return nil, err
+	return text
 }
 
-// protectTrial takes the rights to a slot's mapping away while the guest is
-// between two accesses, and gives them back.
+// protectTrial takes the rights to a page away between two accesses of a
+// guest.
 func protectTrial(b memory.Backend, m attach.Method) (s stopped, err error) {
+	if s.read, s.again, err = protectOnce(b, m, uint32(guestPage)); err != nil {
+		return s, err
+	}
+	s.write, _, err = protectOnce(b, m, uint32(guestPage)|1)
+	return s, err
+}
+
+// protectOnce does so for one access. The command to make it comes first, so
+// that only the access can fail; and it is only its page that goes: of page
+// tables that it can't read, a software KVM tells the guest.
+func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, again outcome, err error) {
 	g, err := newGuest(b, m, 0, touchProgram)
 	if err != nil {
-		return s, err
+		return "", "", err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
 	if _, err := g.bump(guestPage); err != nil {
-		return s, err
+		return "", "", err
 	}
-	// One page, and the command first: it is the access that is to fail, not
-	// the code or the page tables, which software KVMs tell the guest of.
 	slot := g.attach.Slots()[0]
-	if err := g.command(uint32(guestPage)); err != nil {
-		return s, err
+	if err := g.command(command); err != nil {
+		return "", "", err
 	}
 	if err := protect(slot, guestPage, unix.PROT_NONE); err != nil {
-		return s, err
+		return "", "", err
 	}
 	_, err = g.answer()
-	if s.without, err = bare(err); err != nil {
-		return s, err
+	if without, err = outcomeOf(err); err != nil || without != fault {
+		return without, "", err
 	}
 	if err := protect(slot, guestPage, unix.PROT_READ|unix.PROT_WRITE); err != nil {
-		return s, err
+		return "", "", err
 	}
 	_, err = g.answer()
-	s.back, err = bare(err)
-	return s, err
+	again, err = outcomeOf(err)
+	return without, again, err
+}
+
+// vacated is what became of a guest's accesses without the secret mapping, to
+// a page that existed before and to a fresh one, and of the VMM's own through
+// the view.
+type vacated struct{ known, fresh, view outcome }
+
+var vacateServes = vacated{known: worked, fresh: fault, view: worked}
+
+func (v vacated) String() string {
+	return fmt.Sprintf("an access to a page that exists %s, to a fresh one %s, the VMM's own through the view %s", v.known, v.fresh, v.view)
 }
 
 // vacateTrial takes the VMM's secret mapping away under a guest whose slot is
@@ -148,22 +171,23 @@ func vacateTrial() (v vacated, err error) {
 	if err := vacate(g.ram); err != nil {
 		return v, err
 	}
-	word, err := g.read(guestPage)
-	if v.known, err = bare(err); err != nil {
-		return v, err
-	}
-	if v.known == nil && word != 1 {
-		return v, fmt.Errorf("the page reads %d, the guest wrote 1", word)
-	}
-	word, err = hostWord(g.attach.Slots()[0], guestPage)
-	if v.view, err = bare(err); err != nil {
-		return v, err
-	}
-	if v.view == nil && word != 1 {
-		return v, fmt.Errorf("the view reads %d, the guest wrote 1", word)
+	for _, look := range []struct {
+		became *outcome
+		read   func() (uint32, error)
+	}{
+		{&v.known, func() (uint32, error) { return g.read(guestPage) }},
+		{&v.view, func() (uint32, error) { return hostWord(g.attach.Slots()[0], guestPage) }},
+	} {
+		word, err := look.read()
+		if *look.became, err = outcomeOf(err); err != nil {
+			return v, err
+		}
+		if *look.became == worked && word != 1 {
+			return v, fmt.Errorf("the page reads %d, the guest wrote 1", word)
+		}
 	}
 	_, err = g.read(guestPage + memory.PageSize)
-	v.fresh, err = bare(err)
+	v.fresh, err = outcomeOf(err)
 	return v, err
 }
 
