@@ -11,6 +11,7 @@ import (
 
 	"offmap/internal/probe"
 	"offmap/kvm"
+	"offmap/memory"
 	"offmap/memory/attach"
 )
 
@@ -56,7 +57,7 @@ func TestScripts(t *testing.T) {
 			case "bridge":
 				return attach.CheckBridge() == nil, nil
 			case "window":
-				return probe.Run(1 << 20).Attach[attach.ViaWindow].Works, nil
+				return probe.Run(probe.Config{Backend: memory.Secret, Memory: memory.MinSize}).Attach[attach.ViaWindow].Works, nil
 			}
 			return false, nil
 		},

@@ -11,6 +11,8 @@ import (
 
 	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/unix"
+
+	"offmap/kvm"
 )
 
 // Host says where a result was measured. It is part of every JSON document.
@@ -28,15 +30,14 @@ type Host struct {
 
 // ThisHost describes the host.
 func ThisHost() Host {
-	h := Host{KVM: flavour(), CPUs: runtime.NumCPU(), Model: cpuid.CPU.BrandName}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		h.Kernel = unix.ByteSliceToString(u.Release[:])
+	h := Host{KVM: "none", Kernel: release(), CPUs: runtime.NumCPU(), Model: cpuid.CPU.BrandName}
+	if unix.Access(kvm.DefaultPath, unix.F_OK) == nil {
+		h.KVM = files{os.DirFS("/")}.vendor()
 	}
 	switch {
 	case h.KVM == "none", h.KVM == "pvm":
 		h.Accel = h.KVM
-	case cpuid.CPU.HypervisorVendorID == cpuid.QEMU: // TCG's own signature
+	case emulated():
 		h.Accel = "tcg"
 	default:
 		h.Accel = "kvm"
@@ -44,32 +45,42 @@ func ThisHost() Host {
 	return h
 }
 
-// flavours maps KVM's vendor modules to the names of what they use. A module
+// release is what uname -r prints.
+func release() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// emulated reports whether this machine's processor is QEMU's TCG, which says
+// so by a hypervisor signature of its own.
+func emulated() bool { return cpuid.CPU.HypervisorVendorID == cpuid.QEMU }
+
+// vendors maps KVM's vendor modules to the names of what they use. A module
 // that is built in has a directory there too, as it has parameters.
-var flavours = []struct{ module, name string }{
+var vendors = []struct{ module, name string }{
 	{"kvm_amd", "svm"}, {"kvm_intel", "vmx"}, {"kvm_pvm", "pvm"},
 }
 
-func flavour() string {
-	if unix.Access("/dev/kvm", unix.F_OK) != nil {
-		return "none"
-	}
-	for _, f := range flavours {
-		if _, err := os.Stat("/sys/module/" + f.module); err == nil {
-			return f.name
+func (f files) vendor() string {
+	for _, v := range vendors {
+		if _, err := fs.Stat(f, "sys/module/"+v.module); err == nil {
+			return v.name
 		}
 	}
 	return "unknown"
 }
 
-// FixKVM says what to do where KVM can't be opened.
+// FixKVM is a command for where KVM can't be opened.
 func FixKVM(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
-		return "sudo usermod -aG kvm \"$USER\", then log in again"
+		return `sudo usermod -aG kvm "$USER" # and log in again`
 	}
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err == nil && !strings.Contains(string(info), " svm") && !strings.Contains(string(info), " vmx") {
-		return "this CPU shows neither SVM nor VMX: switch virtualization on in the firmware (in a VM: nested virtualization), or use `offmap lab`"
+		return "offmap lab -- doctor # or switch virtualization on in the firmware (in a VM: nested virtualization): this CPU shows neither SVM nor VMX"
 	}
-	return "modprobe kvm_amd (or kvm_intel), or use `offmap lab`"
+	return "sudo modprobe kvm_amd || sudo modprobe kvm_intel # or use: offmap lab"
 }

@@ -1,0 +1,96 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"offmap/memory/attach"
+	"offmap/memory/uffd"
+)
+
+// checkModule looks for the module behind attach bridge. The window does
+// without it, so that it's no failure if it isn't there.
+func checkModule() Check {
+	c := Check{Name: "module", Status: OK, Detail: "offmap.ko is loaded and speaks this program's ABI"}
+	err := attach.CheckBridge()
+	if err == nil {
+		return c
+	}
+	c.Status, c.Detail = Warn, err.Error()
+	switch {
+	case errors.Is(err, attach.ErrBridgeMissing):
+		c.Detail = "offmap.ko isn't loaded (no " + attach.BridgeDevice + "): no attach bridge"
+		c.Fix = "sudo modprobe offmap || { make kmod && sudo make kmod-install && sudo modprobe offmap; }"
+	case errors.Is(err, attach.ErrBridgeDenied):
+		c.Detail = "no right to open " + attach.BridgeDevice + ": whoever has it can crash this host, so run as root, or give it to a group that may"
+		c.Fix = fmt.Sprintf("sudo chgrp kvm %[1]s && sudo chmod 660 %[1]s", attach.BridgeDevice)
+	case errors.Is(err, attach.ErrBridgeABI):
+		c.Fix = "make kmod && sudo make kmod-install && sudo modprobe -r offmap && sudo modprobe offmap"
+	}
+	return c
+}
+
+// checkUserfaultfd looks for the right that the window needs.
+func checkUserfaultfd() Check {
+	c := Check{Name: "userfaultfd", Status: OK, Detail: "may be used for KVM's faults"}
+	err := uffd.Probe()
+	if err == nil {
+		return c
+	}
+	c.Status, c.Detail = Warn, err.Error()+": no attach window"
+	switch {
+	case errors.Is(err, uffd.ErrDenied):
+		c.Fix = "sudo sysctl vm.unprivileged_userfaultfd=1"
+	case errors.Is(err, uffd.ErrUnsupported):
+		c.Detail += "; nothing can be done on this kernel"
+	}
+	return c
+}
+
+const shmemEnabled = "sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+// hugeShmem looks for huge pages behind shared memory, of which a window
+// couldn't free the parts.
+func (h *host) hugeShmem() Check {
+	c := Check{Name: "thp-shmem", Status: OK}
+	switch mode := h.chosen(shmemEnabled); mode {
+	case "":
+		c.Status, c.Detail = Skip, "this kernel has no huge pages for shared memory"
+	case "always", "force":
+		c.Status = Warn
+		c.Detail = "shared memory is backed with huge pages (" + mode + "): the window refuses, since its bound wouldn't hold"
+		c.Fix = "echo never | sudo tee /" + shmemEnabled
+	default:
+		c.Detail = mode + ": the window's pages are freed one by one"
+	}
+	return c
+}
+
+// memfdExec looks for the setting by which the window's guardian, which is
+// started from a memfd, can't be (Documentation/admin-guide/sysctl/vm.rst,
+// memfd_noexec).
+func (h *host) memfdExec() Check {
+	c := Check{Name: "memfd-exec", Status: OK, Detail: "memfds can be executed, as the window's guardian is"}
+	if h.line("proc/sys/vm/memfd_noexec") == "2" {
+		c.Status = Warn
+		c.Detail = "this host forbids to execute memfds: no guardian, so no attach window"
+		c.Fix = "sudo sysctl vm.memfd_noexec=1"
+	}
+	return c
+}
+
+// swap says what becomes of ordinary memory when it isn't used.
+func (h *host) swap() Check {
+	c := Check{Name: "swap", Status: OK, Detail: "no swap area is in use"}
+	areas := h.line("proc/swaps")
+	switch {
+	case areas == "":
+		c.Status, c.Detail = Skip, "no /proc/swaps to read"
+	case strings.Contains(areas, "\n"): // after the heading
+		c.Status = Warn
+		c.Detail = "this host swaps: a window's frames have to be locked, which takes CAP_IPC_LOCK or twice the RLIMIT_MEMLOCK; the VMM's own buffers can be written to disk"
+		c.Fix = "sudo swapoff -a"
+	}
+	return c
+}

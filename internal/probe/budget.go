@@ -1,0 +1,112 @@
+package probe
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+)
+
+// budget is a little secret memory of our own, by which to find out what the
+// kernel has charged to this user.
+//
+// Nothing shows that figure. But since mainline 97d34aa65c29 the first touch
+// of a secret page is refused if the user's pages, over all processes, would
+// be more than the RLIMIT_MEMLOCK of the process that touches: so the least
+// soft limit under which a page can be had tells it, to the page. A read(2)
+// into the page fails where a store would be killed.
+type budget struct {
+	fd, zero int
+	mem      []byte
+	own      uint64 // pages that we have been charged for
+	lim      unix.Rlimit
+}
+
+const budgetPages = 64 // more than the steps of a search
+
+func openBudget() (b *budget, err error) {
+	b = &budget{fd: -1, zero: -1}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &b.lim); err != nil {
+		return nil, fmt.Errorf("getrlimit RLIMIT_MEMLOCK: %w", err)
+	}
+	if b.fd, err = unix.MemfdSecret(unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("memfd_secret: %w", err)
+	}
+	const size = budgetPages * memory.PageSize
+	if err := unix.Ftruncate(b.fd, size); err != nil {
+		return nil, fmt.Errorf("ftruncate of secret memory: %w", err)
+	}
+	if b.mem, err = unix.Mmap(b.fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, fmt.Errorf("mmap of secret memory: %w", err)
+	}
+	if b.zero, err = unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, &os.PathError{Op: "open", Path: "/dev/zero", Err: err}
+	}
+	return b, nil
+}
+
+func (b *budget) close() {
+	if b.mem != nil {
+		unix.Munmap(b.mem)
+	}
+	for _, fd := range []int{b.fd, b.zero} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// touch reports whether another page can be had under a soft limit of that
+// many bytes.
+func (b *budget) touch(limit uint64) (bool, error) {
+	low := unix.Rlimit{Cur: min(limit, b.lim.Max), Max: b.lim.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &low); err != nil {
+		return false, fmt.Errorf("setrlimit RLIMIT_MEMLOCK to %d: %w", low.Cur, err)
+	}
+	at := b.own * memory.PageSize
+	_, refused := unix.Read(b.zero, b.mem[at:at+memory.PageSize])
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &b.lim); err != nil {
+		return false, fmt.Errorf("setrlimit RLIMIT_MEMLOCK to %d: %w", b.lim.Cur, err)
+	}
+	if refused == nil {
+		b.own++
+	}
+	return refused == nil, nil
+}
+
+// charged returns the bytes of locked memory that are charged to this user,
+// all processes together, or with atTouch false that this kernel counts each
+// process by itself, when it maps. most is where the search ends: MaxUint64
+// stands for that much or more.
+func charged(most uint64) (bytes uint64, atTouch bool, err error) {
+	b, err := openBudget()
+	if err != nil {
+		return 0, false, err
+	}
+	defer b.close()
+	had, err := b.touch(0)
+	if err != nil || had {
+		return 0, false, err
+	}
+	var failed error
+	pages := sort.Search(int(most/memory.PageSize), func(others int) bool {
+		ok, err := b.touch((uint64(others) + b.own + 1) * memory.PageSize)
+		if err != nil {
+			failed = err
+		}
+		return ok
+	})
+	if failed == nil && uint64(pages) == most/memory.PageSize {
+		return math.MaxUint64, true, nil
+	}
+	return uint64(pages) * memory.PageSize, true, failed
+}

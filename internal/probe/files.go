@@ -1,0 +1,66 @@
+package probe
+
+import (
+	"io/fs"
+	"strconv"
+	"strings"
+)
+
+// files is the file system that checks read, from its root.
+type files struct{ fs.FS }
+
+// line returns a file without the white space around it, or "" where it can't
+// be read.
+func (f files) line(path string) string {
+	b, err := fs.ReadFile(f, path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// number returns a file's decimal number.
+func (f files) number(path string) (uint64, bool) {
+	n, err := strconv.ParseUint(f.line(path), 10, 64)
+	return n, err == nil
+}
+
+// chosen returns the word in brackets of a file such as "always [never]".
+func (f files) chosen(path string) string {
+	_, rest, _ := strings.Cut(f.line(path), "[")
+	word, _, ok := strings.Cut(rest, "]")
+	if !ok {
+		return ""
+	}
+	return word
+}
+
+// meminfo returns a figure of /proc/meminfo, in bytes where the file has kB.
+func (f files) meminfo(key string) (uint64, bool) {
+	for line := range strings.Lines(f.line("proc/meminfo")) {
+		w := strings.Fields(line)
+		if len(w) < 2 || w[0] != key+":" {
+			continue
+		}
+		n, err := strconv.ParseUint(w[1], 10, 54)
+		if len(w) > 2 && w[2] == "kB" {
+			n <<= 10
+		}
+		return n, err == nil
+	}
+	return 0, false
+}
+
+// bootParam returns the last value of a word of the kernel's command line.
+// What follows "--" is for process 1.
+func (f files) bootParam(name string) (value string, ok bool) {
+	for _, w := range strings.Fields(f.line("proc/cmdline")) {
+		if w == "--" {
+			break
+		}
+		if k, v, _ := strings.Cut(w, "="); k == name {
+			value, ok = v, true
+		}
+	}
+	return value, ok
+}

@@ -1,0 +1,186 @@
+package probe
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+)
+
+// directMap says in what page sizes the kernel maps all RAM for itself. Each
+// page of secret memory is a hole in that, and splits what it is in.
+func (h *host) directMap() Check {
+	c := Check{Name: "direct-map", Status: OK}
+	sizes := []struct {
+		name  string
+		bytes uint64
+	}{{"4k", 0}, {"2M", 0}, {"1G", 0}}
+	var total uint64
+	for i := range sizes {
+		sizes[i].bytes, _ = h.meminfo("DirectMap" + sizes[i].name)
+		total += sizes[i].bytes
+	}
+	if total == 0 {
+		c.Status, c.Detail = Skip, "this kernel doesn't say how it maps RAM (no DirectMap in /proc/meminfo)"
+		return c
+	}
+	var parts []string
+	for _, s := range sizes {
+		parts = append(parts, fmt.Sprintf("%d %% %s", (s.bytes*100+total/2)/total, s.name))
+	}
+	c.Detail = strings.Join(parts, ", ") + ": secret pages split the large ones, for good; the kernel reaches what is in 4k with more TLB misses"
+	return c
+}
+
+// config returns a setting of the running kernel's configuration.
+func (h *host) config(name string) (value string, ok bool) {
+	text := h.configText()
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), name+"="); ok {
+			return v, true
+		}
+	}
+	return "n", text != ""
+}
+
+func (h *host) configText() string {
+	if b, err := fs.ReadFile(h, "proc/config.gz"); err == nil {
+		z, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			return ""
+		}
+		const most = 4 << 20 // of a kernel's configuration
+		text, err := io.ReadAll(io.LimitReader(z, most))
+		if err != nil {
+			return ""
+		}
+		return string(text)
+	}
+	return h.line("boot/config-" + release())
+}
+
+// autoInit finds out whether a boot parameter that defaults to a configuration
+// setting is on: init_on_free or init_on_alloc.
+func (h *host) autoInit(param string) (on, known bool) {
+	if v, ok := h.bootParam(param); ok {
+		return v == "1" || v == "on" || v == "y" || v == "yes" || v == "true", true
+	}
+	v, ok := h.config("CONFIG_" + strings.ToUpper(param) + "_DEFAULT_ON")
+	return v == "y", ok
+}
+
+// initOnFree looks at what the kernel does to pages that are freed. Secret
+// memory is wiped anyway; the window's frames and the VMM's buffers are not.
+func (h *host) initOnFree() Check {
+	c := Check{Name: "init-on-free"}
+	alloc, known := h.autoInit("init_on_alloc")
+	state := "init_on_alloc is "
+	switch {
+	case !known:
+		state += "unknown"
+	case alloc:
+		state += "on, which wipes pages only when they are used again"
+	default:
+		state += "off"
+	}
+	free, known := h.autoInit("init_on_free")
+	switch {
+	case !known:
+		c.Status, c.Detail = Skip, "neither the command line nor a readable configuration tells; "+state
+	case free:
+		c.Status, c.Detail = OK, "all memory is wiped as it is freed; "+state
+	default:
+		c.Status = Warn
+		c.Detail = "ordinary memory stays readable after it is freed: guests in ordinary backends, the VMM's buffers, the window if VMM and guardian are killed together; secret memory is wiped regardless; " + state
+		c.Fix = bootParamFix("init_on_free=1")
+	}
+	return c
+}
+
+// hibernation looks whether RAM may be written to disk as a whole. The kernel
+// refuses to while secret memory exists (secretmem_active in
+// kernel/power/hibernate.c).
+func (h *host) hibernation() Check {
+	c := Check{Name: "hibernation", Status: OK}
+	disk := h.line("sys/power/disk")
+	switch resume := h.line("sys/power/resume"); {
+	case disk == "":
+		c.Detail = "this kernel can't hibernate"
+	case strings.Contains(disk, "[disabled]"):
+		c.Detail = "not now: a secret guest is running, or the host is locked down"
+	case resume == "" || resume == "0:0":
+		c.Detail = "the kernel could, and no resume device is set"
+	default:
+		c.Status = Warn
+		c.Detail = "set up (resume device " + resume + "): it is refused while a secret guest runs, so a laptop that is to sleep won't; guests in ordinary memory are written to disk"
+		c.Fix = "sudo systemctl mask hibernate.target hybrid-sleep.target suspend-then-hibernate.target"
+	}
+	return c
+}
+
+// kdump looks for a crash kernel, which after a panic of the host sees all of
+// RAM through /proc/vmcore, direct map or not (Documentation/admin-guide/kdump).
+func (h *host) kdump() Check {
+	c := Check{Name: "kdump", Status: OK, Detail: "no crash kernel is loaded"}
+	switch h.line("sys/kernel/kexec_crash_loaded") {
+	case "":
+		c.Detail = "this kernel can't load a crash kernel"
+	case "1":
+		c.Status = Warn
+		c.Detail = "a crash kernel is loaded: after a panic it reads physical memory, guest RAM of every backend included"
+		c.Fix = "sudo kdump-config unload || sudo kexec -p -u"
+	}
+	return c
+}
+
+// lockdown says what root is kept from (lockdown(7)).
+func (h *host) lockdown() Check {
+	c := Check{Name: "lockdown", Status: OK}
+	switch mode := h.chosen("sys/kernel/security/lockdown"); mode {
+	case "", "none":
+		c.Detail = "off: root can load unsigned modules and read the kernel's memory"
+	case "integrity":
+		c.Status = Warn
+		c.Detail = "integrity: offmap.ko must be signed with an enrolled key, and /dev/mem is closed, so there is no backend reserved"
+		c.Fix = "sudo mokutil --import /var/lib/dkms/mok.pub"
+	default:
+		c.Status = Warn
+		c.Detail = mode + ": root can't read the kernel's memory, nor can the audit; offmap.ko must be signed with an enrolled key, and there is no backend reserved"
+		c.Fix = "sudo mokutil --import /var/lib/dkms/mok.pub"
+	}
+	return c
+}
+
+// kcore looks for the file that the audit reads the direct map through.
+func (h *host) kcore() Check {
+	c := Check{Name: "kcore", Status: OK, Detail: "/proc/kcore opens: the audit can search the direct map"}
+	f, err := h.Open("proc/kcore")
+	if err == nil {
+		f.Close()
+		return c
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	c.Status, c.Detail = Warn, "the audit can't search the direct map here: open /proc/kcore: "+err.Error()
+	c.Fix = "offmap lab -- audit"
+	return c
+}
+
+// ptrace says who may trace the VMM, and so read its guest's RAM in its place.
+func (h *host) ptrace() Check {
+	c := Check{Name: "ptrace", Status: OK}
+	const also = "the VMM of a secret guest makes itself undumpable, so tracing it takes CAP_SYS_PTRACE"
+	switch scope := h.line("proc/sys/kernel/yama/ptrace_scope"); scope {
+	case "":
+		c.Detail = "no Yama: " + also
+	case "3":
+		c.Detail = "Yama's scope is 3: nobody may trace anything"
+	default:
+		c.Detail = "Yama's scope is " + scope + ": " + also
+	}
+	return c
+}

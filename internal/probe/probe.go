@@ -1,0 +1,139 @@
+package probe
+
+import (
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/kvm"
+	"offmap/memory"
+	"offmap/memory/attach"
+)
+
+// Status is the result of a check.
+type Status string
+
+// The results. Fail is what keeps the guest that was asked for from running;
+// Warn is what keeps others from it, or makes less of what is hidden. A check
+// that this host gives nothing to make with is Skip.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn"
+	Fail Status = "fail"
+	Skip Status = "skip"
+)
+
+// Check is one thing that offmap looks at. Fix, which can be pasted, is empty
+// where nothing is wrong or nothing can be done; the detail then says so.
+type Check struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix"`
+}
+
+// Works says whether an attach works for secret memory here, and why not.
+type Works struct {
+	Works  bool   `json:"works"`
+	Reason string `json:"reason"`
+}
+
+// Report is everything that was found.
+type Report struct {
+	Checks []Check `json:"checks"`
+	// Attach is what Backends says of secret memory.
+	Attach   map[attach.Method]Works `json:"attach"`
+	Backends []Trial                 `json:"backends"`
+}
+
+// Config is the guest that is wanted, and where to look.
+type Config struct {
+	Backend memory.Backend
+	Memory  uint64 // bytes
+	// Root is the file system to look at /proc, /sys and the like in; nil is
+	// this host's. What can only be found by trying is tried on this host.
+	Root fs.FS
+	// KVM is the device node; "" is kvm.DefaultPath.
+	KVM string
+}
+
+// host is what the checks look at.
+type host struct {
+	files
+	cfg   Config
+	sys   *kvm.System // nil without KVM
+	limit unix.Rlimit // RLIMIT_MEMLOCK as it was
+}
+
+// Run makes all checks for the guest that cfg describes. It opens and closes
+// what it needs and changes nothing but this process's RLIMIT_MEMLOCK, which
+// it raises as far as it may, as a guest with secret RAM would.
+func Run(cfg Config) Report {
+	if cfg.Root == nil {
+		cfg.Root = os.DirFS("/")
+	}
+	h := &host{files: files{cfg.Root}, cfg: cfg}
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &h.limit); err != nil {
+		h.limit = unix.Rlimit{} // for the check to find
+	}
+	r := Report{Attach: map[attach.Method]Works{}}
+	add := func(c Check) { r.Checks = append(r.Checks, c) }
+
+	var check Check
+	h.sys, check = openKVM(cfg.KVM)
+	add(check)
+	if h.sys != nil {
+		defer h.sys.Close()
+	}
+	add(h.flavour())
+	add(h.native())
+	add(h.guard())
+
+	secret := checkSecret()
+	add(secret)
+	add(h.memlock(secret.Status == OK))
+	add(h.memory())
+	add(checkModule())
+	add(checkUserfaultfd())
+	add(h.hugeShmem())
+	add(h.memfdExec())
+	add(h.swap())
+
+	add(h.guestMemfd())
+	add(h.hugetlb())
+	add(h.reserved())
+
+	add(h.directMap())
+	add(h.initOnFree())
+	add(h.hibernation())
+	add(h.kdump())
+	add(h.lockdown())
+	add(h.kcore())
+	add(h.ptrace())
+
+	for _, p := range Pairs() {
+		t := p.try(cfg.KVM)
+		r.Backends = append(r.Backends, t)
+		if p.Backend == memory.Secret {
+			r.Attach[p.Attach] = Works{t.Works, t.Reason}
+		}
+	}
+	return r
+}
+
+// Can reports whether guests of backend b and attach m, or with attach.Auto any,
+// work here, for the memory that was asked for.
+func (r Report) Can(b memory.Backend, m attach.Method) bool {
+	for _, c := range r.Checks {
+		if c.Name == memoryCheck && c.Status == Fail {
+			return false
+		}
+	}
+	for _, t := range r.Backends {
+		if t.Backend == b && t.Works && (m == attach.Auto || m == t.Attach) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,61 @@
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/vmm"
+	"offmap/vmm/boot"
+)
+
+// spinTurns is how often the guest's loop turns: a quarter of a second where
+// its instructions are interpreted, and nothing anywhere else.
+const spinTurns = 100_000
+
+// spinImage is a payload (see guest/payload) that turns a loop of two
+// instructions and then ends the guest with exit code 0.
+func spinImage() []byte {
+	code := binary.LittleEndian.AppendUint32([]byte{0xb9}, spinTurns) // mov ecx, spinTurns
+	return append(code,
+		0xff, 0xc9, // dec ecx
+		0x75, 0xfc, // jnz -4
+		0xba, 0xf1, 0x06, 0x00, 0x00, // mov edx, payload.ExitPort
+		0x30, 0xc0, // xor al, al
+		0xee,       // out dx, al
+		0xeb, 0xfe, // jmp .
+	)
+}
+
+// spinTimeout is for a guest that never ends, which is a broken KVM.
+const spinTimeout = 30 * time.Second
+
+var errSpin = errors.New("a test guest that should end at once was still running")
+
+// spin runs the loop in a guest of the least size that there is, at privilege
+// level ring. It touches a few pages. It returns how long the guest ran, or
+// why there is no such guest.
+func spin(device string, b memory.Backend, m attach.Method, ring uint8) (time.Duration, error) {
+	machine, err := vmm.New(vmm.Config{
+		Memory: memory.MinSize, CPUs: 1, Backend: b, Attach: m, KVM: device,
+		Guest: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
+			return boot.Payload(ram, spinImage(), boot.PayloadConfig{CPUs: cpus, Ring: ring})
+		},
+	})
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeoutCause(context.Background(), spinTimeout, errSpin)
+	defer cancel()
+	start := time.Now()
+	r, err := machine.Run(ctx)
+	took := time.Since(start)
+	if err == nil && (r.Outcome.Reason != vmm.PowerOff || r.Outcome.Code != 0) {
+		err = fmt.Errorf("a test guest ended with %s %d instead of its exit: %s", r.Outcome.Reason, r.Outcome.Code, r.Outcome.Detail)
+	}
+	return took, errors.Join(err, machine.Close())
+}
