@@ -79,6 +79,7 @@ type Avenue struct {
 func Avenues() []Avenue {
 	return []Avenue{
 		directMap, processVM,
+		procMem, ptracePeek, procFD, fdTheft,
 	}
 }
 

@@ -1,0 +1,58 @@
+package exposure
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"offmap/memory"
+)
+
+// expect is what an attack must find: the canary in some pages or in none.
+type expect map[memory.Backend]bool
+
+// testFinds makes an attack on each backend that is expected to be found or
+// not, and returns what it found.
+func testFinds(t *testing.T, a Avenue, want expect) map[memory.Backend]Finding {
+	found := map[memory.Backend]Finding{}
+	for _, b := range memory.Backends() {
+		want, ok := want[b]
+		if !ok {
+			continue
+		}
+		t.Run(string(b), func(t *testing.T) {
+			found[b] = attackVictim(t, a, startVictim(t, b))
+			if got := found[b].Pages > 0; got != want {
+				t.Errorf("%s: found in %d pages, errno %v", a.Name, found[b].Pages, found[b].Errno)
+			}
+		})
+	}
+	return found
+}
+
+// TestFDTheft: there is a file behind memfd and secret memory, and none behind
+// anonymous memory.
+func TestFDTheft(t *testing.T) {
+	found := testFinds(t, fdTheft, expect{memory.Anon: false, memory.Memfd: true, memory.Secret: true})
+	for b, f := range found {
+		if b != memory.Anon && f.Pages != victimPages {
+			t.Errorf("%s: found in %d pages, want all %d", b, f.Pages, victimPages)
+		}
+	}
+}
+
+// attackVictim makes an attack that this host can make, and says what it took.
+func attackVictim(t *testing.T, a Avenue, v Target) Finding {
+	t.Helper()
+	start := time.Now()
+	f, err := a.Attack(t.Context(), v)
+	took := time.Since(start)
+	if errors.Is(err, ErrUnavailable) {
+		t.Skipf("SKIPPED, nothing was shown here: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s: %+v in %v", a.Name, f, took.Round(time.Millisecond))
+	return f
+}

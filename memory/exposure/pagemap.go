@@ -1,0 +1,188 @@
+package exposure
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A pagemapEntry says where a page of a process's is,
+// Documentation/admin-guide/mm/pagemap.rst.
+type pagemapEntry uint64
+
+func (e pagemapEntry) present() bool { return e>>63 != 0 }
+func (e pagemapEntry) swapped() bool { return e>>62&1 != 0 }
+
+// frame is the number of the page frame of a page that is present; 0 to those
+// who have no CAP_SYS_ADMIN.
+func (e pagemapEntry) frame() uint64 { return uint64(e) & (1<<55 - 1) }
+
+// A place is where a page belongs: to an address of the target's, or to an
+// offset in a file of its.
+type place struct {
+	file uint64 // the file's inode, 0 for addresses
+	at   uint64
+}
+
+// frames finds the page frames of the target's memory. The page tables of the
+// target don't show all of secret memory: what the VMM itself hasn't touched
+// isn't there, and /proc/PID/pagemap doesn't show a module's view of it. So
+// its secret files are taken, mapped here, and touched where they have a page.
+func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
+	m, err := openPagemap(t.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	areas, err := t.Areas()
+	if err != nil {
+		return nil, err
+	}
+	frames := map[place]uint64{}
+	for _, a := range areas {
+		if a.Path == secretName {
+			continue
+		}
+		err := m.each(ctx, a, func(addr uint64, e pagemapEntry) {
+			if e.present() {
+				frames[place{at: addr}] = e.frame()
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	err = t.stealAll(func(name string, fd int) error {
+		if name == secretName {
+			return secretFrames(ctx, fd, frames)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, frame := range frames {
+		if frame == 0 {
+			return nil, unavailable("the kernel shows page frame numbers to CAP_SYS_ADMIN only: run as root")
+		}
+	}
+	return frames, nil
+}
+
+// secretName is how /proc shows memory of memfd_secret(2).
+const secretName = "/secretmem (deleted)"
+
+func secretFrames(ctx context.Context, fd int, frames map[place]uint64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Size == 0 {
+		return err
+	}
+	mem, err := unix.Mmap(fd, 0, int(wholePages(st.Size)), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mmap of the VMM's secret memory: %w", err)
+	}
+	defer unix.Munmap(mem)
+	touch := func(run []byte) error {
+		return guarded(func() {
+			for i := 0; i < len(run); i += pageSize {
+				touched += run[i] & 0
+			}
+		})
+	}
+	if err := eachResident(mem, make([]byte, len(mem)/pageSize), touch); err != nil {
+		return err
+	}
+	m, err := openPagemap(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	start := addressOf(mem)
+	return m.each(ctx, Area{Start: start, End: start + uint64(len(mem))}, func(addr uint64, e pagemapEntry) {
+		if e.present() {
+			frames[place{st.Ino, addr - start}] = e.frame()
+		}
+	})
+}
+
+// touched keeps the compiler from leaving out a read that touches a page. It
+// is always 0.
+var touched byte
+
+// distinct lists page frames in ascending order, each once. The kernel's page
+// of zeros, which many share, counts like any other.
+func distinct(frames map[place]uint64) []uint64 {
+	var list []uint64
+	for _, f := range frames {
+		list = append(list, f)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// pagemap is a process's /proc/PID/pagemap.
+type pagemap struct{ *os.File }
+
+func openPagemap(pid int) (pagemap, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	return pagemap{f}, err
+}
+
+// each hands the entries of an area to use, in order.
+func (m pagemap) each(ctx context.Context, a Area, use func(addr uint64, e pagemapEntry)) error {
+	var buf [64 << 10]byte
+	for addr := a.Start; addr < a.End; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p := buf[:min(uint64(len(buf)), (a.End-addr)/pageSize*8)]
+		n, err := m.ReadAt(p, int64(addr/pageSize*8))
+		if err == io.EOF && n == 0 { // the vsyscall page, and processes that end
+			return nil
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+		for ; len(p) >= 8 && n >= 8; p, n = p[8:], n-8 {
+			use(addr, pagemapEntry(binary.LittleEndian.Uint64(p)))
+			addr += pageSize
+		}
+	}
+	return nil
+}
+
+// view is a part of a file that a process has mapped.
+type view struct {
+	start, end uint64
+	offset     int64 // in the file
+}
+
+// viewsOf lists the target's mappings of the file with that name.
+func (t Target) viewsOf(name string) ([]view, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", t.PID))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var views []view
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var v view
+		var perms string
+		if !strings.HasSuffix(lines.Text(), " "+name) {
+			continue
+		}
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s %x", &v.start, &v.end, &perms, &v.offset); err != nil {
+			return nil, fmt.Errorf("line %q of a process's maps: %w", lines.Text(), err)
+		}
+		views = append(views, v)
+	}
+	return views, lines.Err()
+}

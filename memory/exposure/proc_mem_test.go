@@ -1,0 +1,7 @@
+package exposure
+
+import (
+	"testing"
+)
+
+func TestProcMem(t *testing.T) { testAttack(t, procMem) }

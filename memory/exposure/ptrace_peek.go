@@ -1,0 +1,116 @@
+package exposure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// ptracePeek reads the VMM's memory as debuggers did before there were better
+// ways: a word a system call.
+var ptracePeek = Avenue{
+	Name: "ptrace-peek", Attack: attackPtracePeek,
+	About: "stops a thread of the VMM's and reads memory with ptrace(2), PTRACE_PEEKDATA, word by word",
+}
+
+// A page takes 512 system calls. So pages are tried in random order, and a few
+// are enough.
+const (
+	peekEnough = 4    // pages with the canary
+	peekRead   = 512  // pages read
+	peekTried  = 8192 // pages of which the first word was asked for
+)
+
+func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
+	pages, err := t.candidates(ctx)
+	if err != nil {
+		return f, err
+	}
+	rand.Shuffle(len(pages), func(i, j int) { pages[i], pages[j] = pages[j], pages[i] })
+	pages = pages[:min(len(pages), peekTried)]
+	// A tracer is a thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.PtraceSeize(t.PID); err != nil {
+		return f, fmt.Errorf("ptrace PTRACE_SEIZE of %d: %w", t.PID, err)
+	}
+	defer func() {
+		if e := unix.PtraceDetach(t.PID); e != nil && !errors.Is(e, unix.ESRCH) {
+			err = errors.Join(err, fmt.Errorf("ptrace PTRACE_DETACH of %d: %w", t.PID, e))
+		}
+	}()
+	if err := stop(t.PID); err != nil {
+		return f, err
+	}
+	var page [pageSize]byte
+	defer clear(page[:])
+	for _, addr := range pages {
+		if err := ctx.Err(); err != nil {
+			return f, err
+		}
+		// The first word says whether the rest is to be had.
+		if _, err := unix.PtracePeekData(t.PID, uintptr(addr), page[:8]); err != nil {
+			f.refused(err)
+			continue
+		}
+		if _, err := unix.PtracePeekData(t.PID, uintptr(addr), page[:]); err != nil {
+			f.refused(err)
+			continue
+		}
+		f.look(&t.Canary, page[:])
+		if f.Pages == peekEnough || f.Bytes == peekRead*pageSize {
+			break
+		}
+	}
+	return f, nil
+}
+
+// candidates lists the pages of the target's that are in its page tables, and
+// the first page of each mapping: of some, the kernel doesn't show the rest.
+func (t Target) candidates(ctx context.Context) ([]uint64, error) {
+	areas, err := t.Areas()
+	if err != nil {
+		return nil, err
+	}
+	m, err := openPagemap(t.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	var pages []uint64
+	for _, a := range areas {
+		err := m.each(ctx, a, func(addr uint64, e pagemapEntry) {
+			if e.present() || addr == a.Start {
+				pages = append(pages, addr)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return pages, nil
+}
+
+// stop stops a thread that this thread traces, and waits until it has stopped.
+func stop(tid int) error {
+	if err := unix.PtraceInterrupt(tid); err != nil {
+		return fmt.Errorf("ptrace PTRACE_INTERRUPT of %d: %w", tid, err)
+	}
+	for {
+		var status unix.WaitStatus
+		_, err := unix.Wait4(tid, &status, unix.WALL, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("wait for thread %d to stop: %w", tid, err)
+		case status.Stopped():
+			return nil
+		default:
+			return fmt.Errorf("thread %d ended under ptrace: %w", tid, unix.ESRCH)
+		}
+	}
+}

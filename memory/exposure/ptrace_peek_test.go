@@ -1,0 +1,5 @@
+package exposure
+
+import "testing"
+
+func TestPtracePeek(t *testing.T) { testAttack(t, ptracePeek) }
