@@ -116,6 +116,20 @@ func TestChecksOfFiles(t *testing.T) {
 	}
 }
 
+// TestAutoInitLog takes what the kernel said over what it was told.
+func TestAutoInitLog(t *testing.T) {
+	for log, want := range map[string]Status{
+		"[    0.1] mem auto-init: stack:off, heap alloc:on, heap free:off\n[    0.2] heap free:on": Warn,
+		"[    0.1] mem auto-init: stack:all(zero), heap alloc:off, heap free:on\n":                 OK,
+		"[    0.1] mem auto-init: clearing system memory may take some time...":                    OK,
+	} {
+		h := &host{files: files{tree("proc/cmdline", "init_on_free=1")}, log: log}
+		if got := h.initOnFree(); got.Status != want {
+			t.Errorf("%q: %+v, want %s", log, got, want)
+		}
+	}
+}
+
 // FuzzFiles gives the parsers anything.
 func FuzzFiles(f *testing.F) {
 	f.Add("DirectMap4k: 1 kB\n", "a=b memmap=1$2", "[x]")

@@ -8,6 +8,8 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // directMap says in what page sizes the kernel maps all RAM for itself. Each
@@ -62,21 +64,44 @@ func (h *host) configText() string {
 	return h.line("boot/config-" + release())
 }
 
-// autoInit finds out whether a boot parameter that defaults to a configuration
-// setting is on: init_on_free or init_on_alloc.
-func (h *host) autoInit(param string) (on, known bool) {
-	if v, ok := h.bootParam(param); ok {
-		return v == "1" || v == "on" || v == "y" || v == "yes" || v == "true", true
+// autoInit finds out whether pages are wiped on init_on_alloc ("alloc") or
+// init_on_free ("free"): by what the kernel said when it booted, or else from
+// the boot parameter and the configuration that is its default.
+func (h *host) autoInit(when string) (on, known bool) {
+	// "mem auto-init: stack:off, heap alloc:on, heap free:off"
+	if _, said, ok := strings.Cut(h.log, "mem auto-init:"); ok {
+		said, _, _ = strings.Cut(said, "\n")
+		if _, state, ok := strings.Cut(said, "heap "+when+":"); ok {
+			return strings.HasPrefix(state, "on"), true
+		}
 	}
-	v, ok := h.config("CONFIG_" + strings.ToUpper(param) + "_DEFAULT_ON")
+	if v, ok := h.bootParam("init_on_" + when); ok {
+		return v == "1" || v == "on" || v == "y", true
+	}
+	v, ok := h.config("CONFIG_INIT_ON_" + strings.ToUpper(when) + "_DEFAULT_ON")
 	return v == "y", ok
+}
+
+// kernelLog is as much as there is of the kernel's log, or "" without the right
+// to read it.
+func kernelLog() string {
+	size, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil)
+	if err != nil || size <= 0 {
+		return ""
+	}
+	buf := make([]byte, size)
+	n, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, buf)
+	if err != nil {
+		return ""
+	}
+	return string(buf[:n])
 }
 
 // initOnFree looks at what the kernel does to pages that are freed. Secret
 // memory is wiped anyway; the window's frames and the VMM's buffers are not.
 func (h *host) initOnFree() Check {
 	c := Check{Name: "init-on-free"}
-	alloc, known := h.autoInit("init_on_alloc")
+	alloc, known := h.autoInit("alloc")
 	state := "init_on_alloc is "
 	switch {
 	case !known:
@@ -86,10 +111,10 @@ func (h *host) initOnFree() Check {
 	default:
 		state += "off"
 	}
-	free, known := h.autoInit("init_on_free")
+	free, known := h.autoInit("free")
 	switch {
 	case !known:
-		c.Status, c.Detail = Skip, "neither the command line nor a readable configuration tells; "+state
+		c.Status, c.Detail = Skip, "neither the kernel's log nor its command line nor a readable configuration tells; "+state
 	case free:
 		c.Status, c.Detail = OK, "all memory is wiped as it is freed; "+state
 	default:

@@ -28,16 +28,16 @@ func (h *host) flavour() Check {
 	}
 	switch f := h.vendor(); f {
 	case "svm":
-		c.Detail = "svm: AMD-V, in hardware"
+		c.Detail = "svm (AMD-V)"
 	case "vmx":
-		c.Detail = "vmx: Intel VT-x, in hardware"
+		c.Detail = "vmx (Intel VT-x)"
 	case "pvm":
 		c.Detail = "pvm: software, without the processor's help"
 	default:
 		c.Detail = f + ": none of kvm_amd, kvm_intel and kvm_pvm is loaded"
 	}
 	if emulated() {
-		c.Detail += "; this machine is emulated itself (QEMU TCG): times measured here say nothing of TLBs and caches"
+		c.Detail += ", on a machine that is emulated itself (QEMU TCG): what is timed here says nothing of TLBs and caches"
 	}
 	return c
 }

@@ -64,16 +64,18 @@ type host struct {
 	cfg   Config
 	sys   *kvm.System // nil without KVM
 	limit unix.Rlimit // RLIMIT_MEMLOCK as it was
+	log   string      // the kernel's, as far as it can be read
 }
 
 // Run makes all checks for the guest that cfg describes. It opens and closes
 // what it needs and changes nothing but this process's RLIMIT_MEMLOCK, which
 // it raises as far as it may, as a guest with secret RAM would.
 func Run(cfg Config) Report {
-	if cfg.Root == nil {
-		cfg.Root = os.DirFS("/")
-	}
 	h := &host{files: files{cfg.Root}, cfg: cfg}
+	if cfg.Root == nil {
+		h.files = files{os.DirFS("/")}
+		h.log = kernelLog()
+	}
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &h.limit); err != nil {
 		h.limit = unix.Rlimit{} // for the check to find
 	}

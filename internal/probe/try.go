@@ -1,0 +1,4 @@
+package probe
+
+// Try runs a small guest with the pair on this host.
+func (p Pair) Try() Trial { return p.try("") }
