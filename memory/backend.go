@@ -12,32 +12,61 @@ import (
 // Backend says where guest RAM is at rest.
 type Backend string
 
-// The backends. Anon and Memfd are ordinary memory, which the host kernel can
-// read through its direct map; Secret is not in it.
+// The backends. Reserved and Secret are not in the host kernel's direct map;
+// the others are ordinary memory, which the kernel can read through it.
 const (
-	Anon   Backend = "anon"   // private anonymous memory
-	Memfd  Backend = "memfd"  // memfd_create(2): shared memory of a tmpfs file
-	Secret Backend = "secret" // memfd_secret(2)
+	Anon       Backend = "anon"        // private anonymous memory
+	Memfd      Backend = "memfd"       // memfd_create(2): shared memory of a tmpfs file
+	Hugetlb    Backend = "hugetlb"     // memfd_create(2) with huge pages of 2 MiB
+	GuestMemfd Backend = "guest-memfd" // KVM_CREATE_GUEST_MEMFD: memory of one VM
+	Reserved   Backend = "reserved"    // physical memory that the kernel was booted without
+	Secret     Backend = "secret"      // memfd_secret(2)
 )
 
 // backend is what tells one backend from another: data, not code. All are
 // mapped, bounds-checked, counted and freed in the same way.
 type backend struct {
 	name Backend
-	// open makes the file behind the memory; nil means no file.
-	open  func() (int, error)
+	// open makes the file behind the memory, of size bytes; nil means no file.
+	open  func(size uint64) (file, error)
 	flags int // mmap flags
+	// page is the size of its pages in bytes, a power of two.
+	page uint64
+	// room is the figure of /proc/meminfo that its size is held against; ""
+	// where open knows better.
+	room string
 	// exposed says that the pages are in the host's direct map.
 	exposed bool
 	// locked says that the pages count against RLIMIT_MEMLOCK.
 	locked bool
+	// carved says that the memory isn't the kernel's: all of it is there
+	// before and after, and nobody clears it but RAM.
+	carved bool
+	// refused puts mmap's refusal of size bytes in words; nil means that
+	// there is nothing to add to the errno.
+	refused func(size uint64, err error) error
+}
+
+// file is memory to map: size bytes of fd from offset on.
+type file struct {
+	fd     int
+	offset int64
 }
 
 var backends = []backend{
-	{name: Anon, flags: unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE, exposed: true},
-	{name: Memfd, open: openMemfd, flags: unix.MAP_SHARED | unix.MAP_NORESERVE, exposed: true},
-	{name: Secret, open: openSecret, flags: unix.MAP_SHARED, locked: true},
+	{name: Anon, flags: unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE, page: PageSize, room: memTotal, exposed: true},
+	{name: Memfd, open: openMemfd, flags: unix.MAP_SHARED | unix.MAP_NORESERVE, page: PageSize, room: memTotal, exposed: true},
+	// Without MAP_NORESERVE mmap sets the huge pages aside, or is refused: a
+	// touch can't be a SIGBUS later.
+	{name: Hugetlb, open: openHugetlb, flags: unix.MAP_SHARED, page: hugePage, room: memTotal, exposed: true, refused: hugetlbRefused},
+	{name: GuestMemfd, open: openOwnGuestMemfd, flags: unix.MAP_SHARED, page: PageSize, room: memAvailable, exposed: true},
+	{name: Reserved, open: openReserved, flags: unix.MAP_SHARED, page: PageSize, carved: true, refused: reservedRefused},
+	{name: Secret, open: openSecret, flags: unix.MAP_SHARED, page: PageSize, room: memAvailable, locked: true, refused: secretRefused},
 }
+
+// ErrUnavailable is what New wraps where this host, as it is set up now, has
+// not got what a backend needs. The error says what to do about it.
+var ErrUnavailable = errors.New("not available on this host")
 
 // Backends returns the names of all backends.
 func Backends() []Backend {
@@ -75,38 +104,27 @@ func (b Backend) find() (backend, error) {
 	return backends[i], nil
 }
 
-// What memfd_secret(2) can be refused with. The kernel answers ENOSYS to both.
-var (
-	ErrSecretDisabled = errors.New("memfd_secret is switched off on this kernel: boot it with secretmem.enable=1 on the command line")
-	ErrSecretAbsent   = errors.New("this kernel has no memfd_secret (it needs Linux 5.14 or newer, built with CONFIG_SECRETMEM)")
-)
+func openMemfd(size uint64) (file, error) { return memfd(size, 0) }
 
-// openSecret makes the file of a secret memory area. The close-on-exec flag of
-// memfd_secret is O_CLOEXEC; FD_CLOEXEC, as its man page has it, is EINVAL.
-func openSecret() (int, error) {
-	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
-	if errors.Is(err, unix.ENOSYS) {
-		return -1, secretMissing()
-	}
+// memfd makes a file of memfd_create(2) with more flags.
+func memfd(size uint64, flags int) (file, error) {
+	fd, err := unix.MemfdCreate("offmap-ram", unix.MFD_CLOEXEC|flags)
 	if err != nil {
-		return -1, fmt.Errorf("memfd_secret: %w", err)
+		return file{}, fmt.Errorf("memfd_create: %w", err)
 	}
-	return fd, nil
+	return sized(fd, size)
 }
 
-// secretMissing tells a kernel that has memfd_secret switched off from one
-// that doesn't have it: only the first has the parameter.
-func secretMissing() error {
-	if unix.Access("/sys/module/secretmem/parameters/enable", unix.F_OK) == nil {
-		return ErrSecretDisabled
+// sized gives a new file its size, or closes it.
+func sized(fd int, size uint64) (file, error) {
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
+		unix.Close(fd)
+		return file{}, fmt.Errorf("ftruncate of guest memory to %d bytes: %w", size, err)
 	}
-	return ErrSecretAbsent
+	return file{fd: fd}, nil
 }
 
-func openMemfd() (int, error) {
-	fd, err := unix.MemfdCreate("offmap-ram", unix.MFD_CLOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("memfd_create: %w", err)
-	}
-	return fd, nil
+// openOwnGuestMemfd is what New comes to without a VM: see NewFrom.
+func openOwnGuestMemfd(uint64) (file, error) {
+	return file{}, fmt.Errorf("backend %s: the memory is a VM's own, and there is no VM here: %w", GuestMemfd, ErrUnavailable)
 }

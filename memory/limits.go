@@ -72,15 +72,12 @@ var touchProbe sync.Mutex
 func chargedAtTouch(lim unix.Rlimit) (bool, error) {
 	touchProbe.Lock()
 	defer touchProbe.Unlock()
-	fd, err := openSecret()
+	f, err := openSecret(PageSize)
 	if err != nil {
 		return false, err
 	}
-	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, PageSize); err != nil {
-		return false, fmt.Errorf("ftruncate of a secret page: %w", err)
-	}
-	page, err := unix.Mmap(fd, 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	defer unix.Close(f.fd)
+	page, err := unix.Mmap(f.fd, 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return false, fmt.Errorf("mmap of a secret page: %w", err)
 	}
@@ -105,19 +102,25 @@ func chargedAtTouch(lim unix.Rlimit) (bool, error) {
 // ErrTooLarge is what New wraps where the host hasn't got the memory.
 var ErrTooLarge = errors.New("more memory than this host has")
 
-// checkHost refuses a size that the host can't hold: more than its RAM, or,
-// for memory that can't be swapped, more than is available now. It is a
-// check for a clear error and no reservation.
-func checkHost(size uint64, locked bool) error {
+// What a size can be held against: all RAM, or for memory that can't be
+// swapped what is available now (Documentation/filesystems/proc.rst).
+const (
+	memTotal     = "MemTotal:"
+	memAvailable = "MemAvailable:"
+)
+
+// checkHost refuses a size that the host can't hold. It is a check for a clear
+// error and no reservation.
+func checkHost(size uint64, b backend) error {
 	info, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return nil // without /proc the kernel's own refusal has to do
 	}
-	what, key := "RAM", "MemTotal:"
-	if locked {
-		what, key = "RAM available, and secret memory can't be swapped", "MemAvailable:"
+	what := "RAM"
+	if b.room == memAvailable {
+		what = fmt.Sprintf("RAM available, and %s memory can't be swapped", b.name)
 	}
-	have, ok := meminfo(string(info), key)
+	have, ok := meminfo(string(info), b.room)
 	if ok && size > have {
 		return fmt.Errorf("%w: %d MiB wanted, %d MiB of %s", ErrTooLarge, size>>20, have>>20, what)
 	}

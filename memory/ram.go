@@ -13,8 +13,10 @@ import (
 // RAM is guest memory: a backend's pages behind a layout, mapped once into
 // this process. It implements Guest.
 //
-// The pages are created by their first use and not before. They are kept out
-// of core dumps and out of the memory of forked children.
+// The pages are created by their first use and not before, but for Reserved,
+// whose are there. What is hidden from the kernel is kept out of core dumps
+// and out of the memory of forked children too. Ordinary memory isn't: it is
+// what hidden memory is compared with, as the kernel makes it.
 type RAM struct {
 	backend backend
 	layout  Layout
@@ -27,15 +29,29 @@ type RAM struct {
 
 // New makes RAM of the layout's size. For Secret it first sees to it that
 // RLIMIT_MEMLOCK allows that much, because past it the first touch of a page
-// is a SIGBUS. Errors wrap ErrSecretDisabled, ErrSecretAbsent or
-// ErrMemlock where that is the matter.
-func New(b Backend, l Layout) (*RAM, error) {
+// is a SIGBUS. What a host can't give is refused with an error that wraps
+// ErrUnavailable, ErrSecretDisabled, ErrSecretAbsent, ErrMemlock or
+// ErrTooLarge, and says what to do about it.
+//
+// GuestMemfd takes a VM: see NewFrom.
+func New(b Backend, l Layout) (*RAM, error) { return NewFrom(b, l, nil) }
+
+// NewFrom is New of memory whose file comes from open, unless that is nil: size
+// bytes, zeroed, to be mapped shared. RAM owns the descriptor. GuestMemfd's
+// file is made by the VM that the memory is for.
+func NewFrom(b Backend, l Layout, open func(size uint64) (fd int, err error)) (*RAM, error) {
 	d, err := b.find()
 	if err != nil {
 		return nil, err
 	}
 	if l.Size() == 0 {
 		return nil, ErrNoRegions
+	}
+	if open != nil {
+		d.open = func(size uint64) (file, error) {
+			fd, err := open(size)
+			return file{fd: fd}, err
+		}
 	}
 	r := &RAM{backend: d, layout: l, fd: -1}
 	if err := r.create(); err != nil {
@@ -45,47 +61,56 @@ func New(b Backend, l Layout) (*RAM, error) {
 }
 
 func (r *RAM) create() error {
-	size := r.layout.Size()
-	if err := checkHost(size, r.backend.locked); err != nil {
+	b := r.backend
+	size := (r.layout.Size() + b.page - 1) &^ (b.page - 1)
+	if err := checkHost(size, b); err != nil {
 		return err
 	}
-	if r.backend.open != nil {
-		fd, err := r.backend.open()
+	var offset int64
+	if b.open != nil {
+		f, err := b.open(size)
 		if err != nil {
 			return err
 		}
-		r.fd = fd
-		if err := unix.Ftruncate(fd, int64(size)); err != nil {
-			return fmt.Errorf("ftruncate of %s memory to %d bytes: %w", r.backend.name, size, err)
-		}
+		r.fd, offset = f.fd, f.offset
 	}
-	if r.backend.locked {
+	if b.locked {
 		if err := raiseMemlock(size); err != nil {
 			return err
 		}
 	}
-	mem, err := unix.Mmap(r.fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, r.backend.flags)
-	if errors.Is(err, unix.EAGAIN) && r.backend.locked {
-		return memlockError(size, memlockLimit())
-	}
+	mem, err := unix.Mmap(r.fd, offset, int(size), unix.PROT_READ|unix.PROT_WRITE, b.flags)
 	if err != nil {
-		return fmt.Errorf("mmap of %d bytes of %s memory: %w", size, r.backend.name, err)
+		err = fmt.Errorf("mmap of %d bytes of %s memory: %w", size, b.name, err)
+		if b.refused != nil {
+			err = b.refused(size, err)
+		}
+		return err
 	}
 	r.mem = mem
-	for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_DONTFORK} {
-		if err := unix.Madvise(mem, advice); err != nil {
-			return fmt.Errorf("madvise %d of guest memory: %w", advice, err)
+	if b.carved {
+		clear(mem) // whoever had it last may have been killed
+	}
+	if !b.exposed {
+		for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_DONTFORK} {
+			if err := unix.Madvise(mem, advice); err != nil {
+				return fmt.Errorf("madvise %d of guest memory: %w", advice, err)
+			}
 		}
 	}
 	return nil
 }
 
 // Close unmaps and frees the memory. KVM slots and bridges over it are gone
-// before. Secret memory is zeroed by the kernel as it is freed; ordinary
+// before. Secret memory is zeroed by the kernel as it is freed, Reserved
+// memory here, and by its next user if this process was killed; ordinary
 // memory is not.
 func (r *RAM) Close() error {
 	r.once.Do(func() {
 		if r.mem != nil {
+			if r.backend.carved {
+				clear(r.mem)
+			}
 			if err := unix.Munmap(r.mem); err != nil {
 				r.closeErr = fmt.Errorf("munmap of guest memory: %w", err)
 			}

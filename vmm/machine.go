@@ -102,14 +102,17 @@ func (m *Machine) create() (err error) {
 	if m.sys, err = kvm.Open(m.cfg.KVM); err != nil {
 		return err
 	}
-	if m.ram, err = memory.New(m.cfg.Backend, layout); err != nil {
+	if m.vm, err = m.sys.CreateVM(); err != nil {
+		return err
+	}
+	if m.ram, err = attach.NewRAM(m.vm, m.cfg.Backend, layout); err != nil {
 		return err
 	}
 	m.cfg.Options.CPUs = m.cfg.CPUs
 	if m.attach, err = attach.Open(m.sys, m.ram, m.cfg.Attach, m.cfg.Options); err != nil {
 		return err
 	}
-	if err := m.createVM(); err != nil {
+	if err := m.setUpVM(); err != nil {
 		return err
 	}
 	if err := m.createDevices(); err != nil {
@@ -121,10 +124,8 @@ func (m *Machine) create() (err error) {
 	return m.load()
 }
 
-func (m *Machine) createVM() (err error) {
-	if m.vm, err = m.sys.CreateVM(); err != nil {
-		return err
-	}
+// setUpVM gives the VM its interrupt controllers, the guard and its memory.
+func (m *Machine) setUpVM() error {
 	if err := m.vm.SetIdentityMapAddr(identityAddr); err != nil {
 		return err
 	}

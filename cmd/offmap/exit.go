@@ -56,8 +56,8 @@ func usage(format string, args ...any) error {
 // cannot are the errors that mean that this host can't, rather than that
 // something went wrong.
 var cannot = []error{
-	attach.ErrUnavailable, memory.ErrSecretAbsent, memory.ErrSecretDisabled,
-	memory.ErrMemlock, memory.ErrTooLarge,
+	attach.ErrUnavailable, memory.ErrUnavailable, memory.ErrSecretAbsent,
+	memory.ErrSecretDisabled, memory.ErrMemlock, memory.ErrTooLarge,
 }
 
 // exitCode is the exit code for an error that reached main.

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// harden keeps this process, which has a secret guest's RAM mapped, from being
+// harden keeps this process, which has a hidden guest's RAM mapped, from being
 // dumped and from being traced by other processes of the same user. Guest RAM
 // is left out of dumps anyway; registers and device buffers would not be.
 func harden() error {

@@ -144,7 +144,7 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		return err
 	}
 	defer guest.Close()
-	if backend == memory.Secret {
+	if !backend.Exposed() {
 		if err := harden(); err != nil {
 			return err
 		}

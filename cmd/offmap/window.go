@@ -35,7 +35,7 @@ func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (at
 	switch {
 	case f.size == 0 && f.age == 0 && f.trace == "":
 		return o, nil
-	case b.Exposed() || m != attach.Auto && m != attach.ViaWindow:
+	case b != memory.Secret || m != attach.Auto && m != attach.ViaWindow:
 		return o, usage("--window, --window-age and --window-trace are for --backend secret with --attach window")
 	case f.age < 0:
 		return o, usage("--window-age %v: a time can't be negative", f.age)

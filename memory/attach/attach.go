@@ -2,8 +2,9 @@
 // done is called the attach:
 //
 //   - Direct: the backend's own mapping is the slot. KVM finds its pages with
-//     GUP (get_user_pages). Stock KVM refuses secret memory that way, at the
-//     guest's first access.
+//     GUP (get_user_pages), or without it those of a guest_memfd and of
+//     PFNMAP mappings such as reserved memory's. Stock KVM refuses secret
+//     memory that way, at the guest's first access.
 //   - ViaBridge: the slot is a PFNMAP view of the secret pages, made by the
 //     kernel module in memory/kmod. KVM follows PFNMAP mappings without GUP.
 //   - ViaWindow: the slot is ordinary memory that holds copies of a bounded
@@ -138,7 +139,7 @@ type refusal struct{ reason string }
 func (r *refusal) Error() string { return r.reason }
 
 func (a *Attachment) try(sys *kvm.System, m Method, opts Options) error {
-	secret := !a.ram.Backend().Exposed()
+	secret := a.ram.Backend() == memory.Secret
 	switch {
 	case m == Direct && secret:
 		return ProbeDirect(sys, a.ram.Backend())
@@ -154,7 +155,7 @@ func (a *Attachment) try(sys *kvm.System, m Method, opts Options) error {
 	case m == ViaWindow && secret:
 		return a.openWindow(opts)
 	case m == ViaBridge, m == ViaWindow:
-		return &refusal{fmt.Sprintf("the %s is for secret memory; ordinary memory needs none: use direct", m)}
+		return &refusal{fmt.Sprintf("the %s is for secret memory; %s memory needs none: use direct", m, a.ram.Backend())}
 	}
 	return fmt.Errorf("unknown attach %q", m)
 }
@@ -173,11 +174,11 @@ func CheckBridge() error {
 func (a *Attachment) Slots() []kvm.Slot {
 	switch {
 	case a.view != nil:
-		return slots(a.ram.Layout(), a.view.Pointer())
+		return slots(a.ram, a.view.Pointer())
 	case a.window != nil:
-		return slots(a.ram.Layout(), a.window.Pointer())
+		return slots(a.ram, a.window.Pointer())
 	}
-	return slots(a.ram.Layout(), a.ram.Pointer())
+	return slots(a.ram, a.ram.Pointer())
 }
 
 // Guest is guest RAM as devices and loaders get at it while it is attached.

@@ -7,6 +7,7 @@ import (
 
 	"offmap/kvm"
 	"offmap/memory"
+	"offmap/memory/memtest"
 )
 
 // openKVM opens /dev/kvm, or skips loudly: the lab runs these tests too.
@@ -20,27 +21,43 @@ func openKVM(t *testing.T) *kvm.System {
 	return sys
 }
 
-// TestProbeDirect runs a guest in each backend. Ordinary memory must work, or
-// the probe proves nothing of the refusal of secret memory.
+// TestProbeDirect runs a guest in each backend. All but secret memory must
+// work, or the probe proves nothing of the refusal of secret memory.
 func TestProbeDirect(t *testing.T) {
 	sys := openKVM(t)
 	for _, b := range memory.Backends() {
 		t.Run(string(b), func(t *testing.T) {
+			memtest.HugePages(t, 2<<20)
+			leaks := memtest.Leaks(t)
 			err := ProbeDirect(sys, b)
-			var no *refusal
-			switch {
-			case errors.Is(err, memory.ErrSecretAbsent), errors.Is(err, memory.ErrSecretDisabled):
-				t.Skipf("SKIPPED: %v", err)
-			case b.Exposed() && err != nil:
-				t.Errorf("refused: %v", err)
-			case !b.Exposed() && err != nil && !errors.As(err, &no):
-				t.Errorf("not a refusal: %v", err)
-			case !b.Exposed() && err == nil:
+			leaks()
+			if no, refused := errors.AsType[*refusal](err); refused && b == memory.Secret {
+				t.Log(no)
+				return
+			}
+			memtest.NeedBackend(t, err)
+			if b == memory.Secret {
 				t.Log("this kernel maps secret memory directly")
-			case !b.Exposed():
-				t.Log(err)
 			}
 		})
+	}
+}
+
+// TestCheckBackend asks for more than any host has: each backend must refuse,
+// and leave nothing behind.
+func TestCheckBackend(t *testing.T) {
+	sys := openKVM(t)
+	for _, b := range memory.Backends() {
+		leaks := memtest.Leaks(t)
+		err := CheckBackend(sys, b, memory.MaxSize)
+		if !errors.Is(err, memory.ErrUnavailable) && !errors.Is(err, memory.ErrTooLarge) {
+			t.Errorf("%s: %v", b, err)
+		}
+		leaks()
+		if err := CheckBackend(sys, b, memory.PageSize); err != nil {
+			t.Logf("%s: %v", b, err)
+		}
+		leaks()
 	}
 }
 

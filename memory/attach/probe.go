@@ -44,7 +44,12 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 	if err != nil {
 		return err
 	}
-	ram, err := memory.New(b, layout)
+	vm, err := sys.CreateVM()
+	if err != nil {
+		return err
+	}
+	defer vm.Close()
+	ram, err := NewRAM(vm, b, layout)
 	if err != nil {
 		return err
 	}
@@ -52,7 +57,7 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 	if err := loadProbe(ram); err != nil {
 		return err
 	}
-	err = runProbe(sys, slots(layout, ram.Pointer()))
+	err = runProbe(sys, vm, slots(ram, ram.Pointer()))
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {
 		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT)}
@@ -81,14 +86,9 @@ func loadProbe(g memory.Guest) error {
 	return err
 }
 
-// runProbe runs the program on a VM of its own until it has said that it can
-// write and read its memory.
-func runProbe(sys *kvm.System, slots []kvm.Slot) error {
-	vm, err := sys.CreateVM()
-	if err != nil {
-		return err
-	}
-	defer vm.Close()
+// runProbe runs the program on a new VM until it has said that it can write
+// and read its memory.
+func runProbe(sys *kvm.System, vm *kvm.VM, slots []kvm.Slot) error {
 	for _, s := range slots {
 		if err := vm.SetSlot(s); err != nil {
 			return err

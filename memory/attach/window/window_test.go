@@ -159,7 +159,7 @@ func TestStress(t *testing.T) {
 func TestGuest(t *testing.T) {
 	l := memtest.Layout(t)
 	at := newWindow(t, l, Config{Size: MinSize})
-	memtest.Guest(t, at, func() (uint64, error) { return at.Populated(), nil })
+	memtest.Guest(t, at, func() (uint64, error) { return at.Populated(), nil }, memory.PageSize)
 	if now, peak := at.Held(); now != 0 || peak != 0 {
 		t.Errorf("devices made %d pages resident, %d at the peak", now/memory.PageSize, peak/memory.PageSize)
 	}

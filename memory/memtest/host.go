@@ -1,0 +1,56 @@
+package memtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+)
+
+// lacks are the errors of a host that hasn't got what a backend needs.
+var lacks = []error{memory.ErrUnavailable, memory.ErrSecretAbsent, memory.ErrSecretDisabled, memory.ErrMemlock, memory.ErrTooLarge}
+
+// NeedBackend skips the test, loudly, where err says that the host hasn't got
+// the backend, and fails it at any other error.
+func NeedBackend(t testing.TB, err error) {
+	t.Helper()
+	for _, l := range lacks {
+		if errors.Is(err, l) {
+			t.Skipf("SKIPPED: %v", err)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// HugePages sees to it that the host has room for size bytes of huge pages for
+// the time of the test, where the test may. One test at a time has them, over
+// all processes.
+func HugePages(t testing.TB, size uint64) {
+	t.Helper()
+	f, err := os.OpenFile("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", os.O_RDWR, 0)
+	if err != nil {
+		t.Logf("huge pages: %v", err)
+		return // what is free now has to do
+	}
+	t.Cleanup(func() { f.Close() })
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	had, err := memory.ReadHugePages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(n uint64) {
+		if _, err := f.WriteAt(fmt.Appendln(nil, n), 0); err != nil {
+			t.Errorf("%d huge pages: %v", n, err)
+		}
+	}
+	set(had.Total - had.Available() + (size+1<<21-1)>>21)
+	t.Cleanup(func() { set(had.Total) })
+}
