@@ -32,6 +32,8 @@ const EventUserland = 1
 const (
 	ChurnReport = "churn: %d rounds over %d pages, %d cycles\n"
 	ZipfReport  = "zipf: %d accesses to %d pages, %d cycles\n" // accesses of all vCPUs
+	// Reads and writes in sequence, then at random, of each buffer.
+	UncachedReport = "uncached: %d accesses, first buffer %d %d %d %d, second %d %d %d %d cycles\n"
 )
 
 // Payload is one bare guest.
@@ -54,6 +56,7 @@ var payloads = []Payload{
 	{"kvmclock", "writes the MSRs that make a host write to guest RAM; exits with the number accepted", 0},
 	{"shuffle", "all vCPUs update all pages in random order and check that nothing is lost or torn", 3},
 	{"touch", "writes and verifies a pattern over all RAM, on all vCPUs", 3},
+	{"uncached", "measures reads and writes of two buffers, of which its loader may map the second uncached; UncachedReport", 3},
 	{"zipf", "measures accesses that go to some pages far more often than to others; ZipfReport", 3},
 }
 
