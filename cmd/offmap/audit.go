@@ -6,7 +6,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -18,15 +20,34 @@ import (
 	"offmap/memory/exposure"
 )
 
-// auditReport is the JSON document of offmap audit.
+// auditFlags are the flags of offmap audit.
+type auditFlags struct {
+	kernel  string
+	memory  size
+	backend string
+	attach  string
+	window  windowFlags
+	all     bool
+	only    []string
+	skip    []string
+	pid     int
+	canary  string
+	failOn  string
+	json    bool
+	list    bool
+}
+
+// auditReport is the JSON document of offmap audit. Its own backend, attach
+// and avenues are those of the guest that was asked for; the matrix has the
+// others as well, controls first.
 type auditReport struct {
-	Schema    string         `json:"schema"`
-	Host      probe.Host     `json:"host"`
-	Backend   memory.Backend `json:"backend"`
-	Attach    attach.Method  `json:"attach"`
-	Memory    uint64         `json:"memory_bytes"`
-	Avenues   []audit.Avenue `json:"avenues"`
-	Scans     []auditScan    `json:"scans"`
+	Schema    string          `json:"schema"`
+	Host      probe.Host      `json:"host"`
+	Backend   memory.Backend  `json:"backend"`
+	Attach    attach.Method   `json:"attach"`
+	Memory    uint64          `json:"memory_bytes"`
+	Avenues   []audit.Avenue  `json:"avenues"`
+	Matrix    []audit.Audited `json:"matrix"`
 	DirectMap struct {
 		Before audit.DirectMap `json:"before"`
 		During audit.DirectMap `json:"during"`
@@ -34,128 +55,330 @@ type auditReport struct {
 	} `json:"direct_map"`
 }
 
-// auditScan is the row of one guest: where its canary was found, in pages.
-type auditScan struct {
-	audit.Trial
-	DirectAlive  int  `json:"direct_map_alive_pages"`
-	DirectAfter  int  `json:"direct_map_after_pages"`
-	OutsideAlive *int `json:"outside_alive_pages"`
-	OutsideAfter *int `json:"outside_after_pages"`
-}
+// RAM of a guest that has nothing but a canary in it, and of one that boots
+// Linux first.
+const (
+	auditMemory      = size(32 << 20)
+	auditLinuxMemory = size(512 << 20)
+)
 
 func newAuditCmd() *cobra.Command {
-	var (
-		kernel, backend, method, control string
-		asJSON                           bool
-		memSize                          = size(512 << 20)
-		window                           windowFlags
-	)
+	var f auditFlags
 	cmd := &cobra.Command{
 		Use:   "audit [flags]",
-		Short: "Attack a guest's RAM, and say what came of it",
-		Long: `audit boots a guest that plants a random canary all over its RAM, and searches
-the host kernel's direct map for it (/proc/kcore), while the guest runs and after
-it is gone. It does the same to a control, the same guest in ordinary memory: the
-guest counts as hidden only if the same search found the control's canary.
+		Short: "Attack a guest's RAM by every avenue, and say what came of it",
+		Long: `audit runs guests that plant a random canary all over their RAM, and attacks
+that RAM by every avenue by which a host could read it: through the kernel's
+direct map, from other processes, by getting the kernel to use guest pages for
+I/O, by what is left when a guest is gone, and in the VMM's own name.
+
+Each attack is made on controls too, the same guest in ordinary memory (anon and
+memfd). A guest's RAM is called blocked only where the same attack read the
+control's canary, in the same run, and the guest still had its own; otherwise the
+attack is inconclusive, or skipped where this host lacks what it takes.
 
 It needs root. In the lab the machine's RAM is searched from outside as well,
 which shows that the canary is there. Exit code 3 if the guest's RAM was exposed,
-or if the audit proved nothing.`,
+other than to its owner, or if an attack was inconclusive (--fail-on).`,
+		Example: `  offmap audit
+  offmap audit --all
+  offmap audit -k debian:6.1 --only direct-map,residue-exit
+  offmap audit --pid 4242 --canary HEX   # of a guest in which you ran: canary`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
-			c := audit.Config{
-				Kernel: kernel, Memory: uint64(memSize), Outside: outsideScan(),
-				Progress: func(what string) { slog.Info(what) },
+			if f.list {
+				return listAvenues(os.Stdout)
 			}
-			var errs [3]error
-			c.Backend, errs[0] = memory.ParseBackend(backend)
-			c.Control, errs[1] = memory.ParseBackend(control)
-			c.Attach, errs[2] = attach.ParseMethod(method)
-			if err := errors.Join(errs[:]...); err != nil {
-				return exitWith(exitUsage, err)
+			if !cmd.Flags().Changed("memory") && f.kernel != "" {
+				f.memory = auditLinuxMemory
 			}
-			if window.size > 0 {
-				opts, err := window.options(c.Backend, c.Attach, c.Memory)
-				if err != nil {
-					return err
-				}
-				c.Window = opts.Window
-			}
-			if !c.Control.Exposed() {
-				return usage("--control %s can't show that the search finds anything: use an ordinary backend", c.Control)
-			}
-			r, err := audit.Run(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			doc := newAuditReport(c, r)
-			if asJSON {
-				err = printJSON(os.Stdout, doc)
-			} else {
-				err = printAudit(os.Stdout, doc)
-			}
-			for _, a := range r.Avenues {
-				if a.Verdict != audit.Blocked && err == nil {
-					err = exitWith(exitCheck, nil)
-				}
-			}
-			return err
+			return runAudit(cmd, f)
 		}),
 	}
 	fl := cmd.Flags()
-	fl.StringVarP(&kernel, "kernel", "k", "debian:6.1", "`KERNEL` of the guests, as for offmap run")
-	fl.VarP(&memSize, "memory", "m", "guest RAM: MiB, or with K, M, G")
-	fl.StringVar(&backend, "backend", string(memory.Secret), "where the guest's RAM is at rest: "+names(memory.Backends()))
-	fl.StringVar(&method, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
-	window.addSize(fl)
-	fl.StringVar(&control, "control", string(memory.Anon), "the control's backend")
-	fl.BoolVar(&asJSON, "json", false, "print JSON")
+	f.memory = auditMemory
+	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` of the guests, as for offmap run (default: the embedded payload canary)")
+	fl.VarP(&f.memory, "memory", "m", "guest RAM: MiB, or with K, M, G (512M with --kernel)")
+	fl.StringVar(&f.backend, "backend", string(memory.Secret), "where the guest's RAM is at rest: "+names(memory.Backends()))
+	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
+	f.window.addSize(fl)
+	fl.BoolVar(&f.all, "all", false, "attack every backend and attach that this host offers")
+	fl.StringSliceVar(&f.only, "only", nil, "make only these attacks, such as direct-map,o-direct (see --list)")
+	fl.StringSliceVar(&f.skip, "skip", nil, "leave these attacks out")
+	fl.IntVar(&f.pid, "pid", 0, "attack the guest that the `offmap run` with this process id runs, with --canary")
+	fl.StringVar(&f.canary, "canary", "", "the canary of that guest, as its program canary printed it (`HEX`)")
+	fl.StringVar(&f.failOn, "fail-on", failInconclusive, "exit with 3 if an attack was: exposed, or inconclusive (or exposed), or never")
+	fl.BoolVar(&f.json, "json", false, "print JSON")
+	fl.BoolVar(&f.list, "list", false, "list the avenues and do nothing")
 	return cmd
 }
 
-func newAuditReport(c audit.Config, r audit.Result) auditReport {
-	doc := auditReport{
-		Schema: "offmap/audit/v1", Host: probe.ThisHost(),
-		Backend: c.Backend, Attach: r.Target.Attach, Memory: c.Memory, Avenues: r.Avenues,
-	}
-	doc.DirectMap.Before, doc.DirectMap.During, doc.DirectMap.After = r.Before, r.During, r.After
-	pages := func(h *exposure.Hits) *int {
-		if h == nil {
-			return nil
+// Values of --fail-on.
+const (
+	failExposed      = "exposed"
+	failInconclusive = "inconclusive"
+	failNever        = "never"
+)
+
+func listAvenues(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, a := range exposure.Avenues() {
+		about := a.About
+		if a.Owner {
+			about += " (in the VMM's own name: nothing keeps that out)"
 		}
-		return &h.Pages
+		fmt.Fprintf(tw, "%s\t%s\n", a.Name, about)
 	}
-	for _, t := range []audit.Trial{r.Control, r.Target} {
-		doc.Scans = append(doc.Scans, auditScan{
-			Trial: t, DirectAlive: t.Alive.Pages, DirectAfter: t.After.Pages,
-			OutsideAlive: pages(t.OutsideAlive), OutsideAfter: pages(t.OutsideAfter),
-		})
-	}
-	return doc
+	return tw.Flush()
 }
 
-func printAudit(w io.Writer, doc auditReport) error {
-	fmt.Fprintf(w, "Pages of guest RAM with the guest's canary (Linux %s, KVM %s, %s):\n\n", doc.Host.Kernel, doc.Host.KVM, doc.Host.Accel)
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "backend\tattach\tplanted\tfound in the direct map\tafter exit\tin RAM, from outside\tafter exit\t")
-	outside := func(n *int) string {
-		if n == nil {
-			return "-"
-		}
-		return strconv.Itoa(*n)
+func runAudit(cmd *cobra.Command, f auditFlags) error {
+	c := audit.Config{
+		Kernel: f.kernel, Memory: uint64(f.memory), Outside: outsideScan(),
+		Progress: func(what string) { slog.Info(what) },
 	}
-	for _, s := range doc.Scans {
-		fmt.Fprintf(tw, "%s\t%s\t%d\t%d\t%d\t%s\t%s\t\n", s.Backend, s.Attach, s.Planted,
-			s.DirectAlive, s.DirectAfter, outside(s.OutsideAlive), outside(s.OutsideAfter))
+	if !slices.Contains([]string{failExposed, failInconclusive, failNever}, f.failOn) {
+		return usage("unknown --fail-on %q: have %s, %s, %s", f.failOn, failExposed, failInconclusive, failNever)
 	}
-	if err := tw.Flush(); err != nil {
+	var err error
+	if c.Avenues, err = chooseAvenues(f.only, f.skip); err != nil {
 		return err
 	}
-	for _, a := range doc.Avenues {
-		_, err := fmt.Fprintf(w, "\n%s: %s\n  %s\n  control (%s): %s: %s\n", a.Name, a.Verdict, a.Evidence, a.Control.Backend, a.Control.Verdict, a.Control.Evidence)
-		if err != nil {
-			return err
+	chief, err := f.columns(&c)
+	if err != nil {
+		return err
+	}
+	r, err := audit.Run(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	doc := auditReport{
+		Schema: "offmap/audit/v1", Host: probe.ThisHost(), Memory: c.Memory,
+		Backend: r.Columns[chief].Backend, Attach: r.Columns[chief].Attach,
+		Avenues: r.Columns[chief].Avenues, Matrix: r.Columns,
+	}
+	doc.DirectMap.Before, doc.DirectMap.During, doc.DirectMap.After = r.Before, r.During, r.After
+	if f.json {
+		err = printJSON(os.Stdout, doc)
+	} else {
+		err = printAudit(os.Stdout, doc)
+	}
+	if err == nil && failed(doc.Avenues, f.failOn) {
+		err = exitWith(exitCheck, nil)
+	}
+	return err
+}
+
+// chooseAvenues picks the attacks to make.
+func chooseAvenues(only, skip []string) ([]exposure.Avenue, error) {
+	all := exposure.Avenues()
+	for _, name := range slices.Concat(only, skip) {
+		if !slices.ContainsFunc(all, func(a exposure.Avenue) bool { return a.Name == name }) {
+			return nil, usage("unknown avenue %q: see offmap audit --list", name)
 		}
 	}
-	return nil
+	chosen := slices.DeleteFunc(all, func(a exposure.Avenue) bool {
+		return len(only) > 0 && !slices.Contains(only, a.Name) || slices.Contains(skip, a.Name)
+	})
+	if len(chosen) == 0 {
+		return nil, usage("--only and --skip leave no attack to make")
+	}
+	return chosen, nil
+}
+
+// columns fills in c.Columns, controls first, and returns which of them is the
+// guest that was asked for.
+func (f auditFlags) columns(c *audit.Config) (chief int, err error) {
+	backend, err1 := memory.ParseBackend(f.backend)
+	method, err2 := attach.ParseMethod(f.attach)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, exitWith(exitUsage, err)
+	}
+	opts, err := f.window.options(backend, method, c.Memory)
+	if err != nil {
+		return 0, err
+	}
+	c.Columns = []audit.Column{{Backend: memory.Anon, Attach: attach.Direct}, {Backend: memory.Memfd, Attach: attach.Direct}}
+	switch {
+	case (f.pid != 0) != (f.canary != ""):
+		return 0, usage("--pid and --canary go together: run `canary` in the guest and give what it prints")
+	case f.pid != 0 && f.all:
+		return 0, usage("--all starts guests of its own and --pid attacks one that runs: use one")
+	case f.pid != 0:
+		return f.running(c)
+	}
+	var refused []attach.Rejection
+	for _, p := range probe.Pairs() {
+		wanted := p.Backend == backend && (method == attach.Auto || p.Attach == method)
+		col := audit.Column{Backend: p.Backend, Attach: p.Attach}
+		if slices.Contains(c.Columns, col) {
+			if wanted {
+				chief = slices.Index(c.Columns, col)
+				backend = "" // found
+			}
+			continue
+		}
+		if !wanted && !f.all {
+			continue
+		}
+		if t := p.Try(); !t.Works {
+			slog.Info(fmt.Sprintf("not %s: %s", col, t.Reason))
+			if wanted {
+				refused = append(refused, attach.Rejection{Attach: p.Attach, Reason: t.Reason})
+			}
+			continue
+		}
+		if p.Attach == attach.ViaWindow {
+			col.Window = opts.Window
+		}
+		c.Columns = append(c.Columns, col)
+		if wanted {
+			chief = len(c.Columns) - 1
+			backend = ""
+		}
+	}
+	if backend != "" {
+		if len(refused) == 0 {
+			return 0, usage("attach %s is not for %s memory", method, backend)
+		}
+		return 0, &attach.RefusedError{Backend: backend, Rejected: refused}
+	}
+	return chief, nil
+}
+
+// running adds a guest that runs already.
+func (f auditFlags) running(c *audit.Config) (int, error) {
+	canary, err := exposure.Parse(f.canary)
+	if err != nil {
+		return 0, exitWith(exitUsage, fmt.Errorf("--canary: %w", err))
+	}
+	col, err := audit.Identify(f.pid)
+	if err != nil {
+		return 0, err
+	}
+	col.Running = &exposure.Target{PID: f.pid, Canary: canary}
+	c.Columns = append(c.Columns, col)
+	return len(c.Columns) - 1, nil
+}
+
+// failed reports whether the verdicts on a guest are such that the program is
+// to say so. What an owner can do to his own guest doesn't count.
+func failed(avenues []audit.Avenue, failOn string) bool {
+	blocked := false
+	for _, a := range avenues {
+		switch {
+		case a.Verdict == audit.Blocked:
+			blocked = true
+		case failOn == failNever:
+		case a.Verdict == audit.Exposed && !a.Owner:
+			return true
+		case a.Verdict == audit.Inconclusive && failOn == failInconclusive:
+			return true
+		}
+	}
+	// An audit that made no attack has proved nothing.
+	return failOn == failInconclusive && !blocked
+}
+
+// printAudit prints the matrix: avenues down, backends across.
+func printAudit(w io.Writer, doc auditReport) error {
+	var rows [][]string
+	add := func(name string, cell func(audit.Audited) string) {
+		row := []string{name}
+		for _, c := range doc.Matrix {
+			row = append(row, cell(c))
+		}
+		rows = append(rows, row)
+	}
+	add("backend", func(c audit.Audited) string { return string(c.Backend) })
+	add("attach", func(c audit.Audited) string { return string(c.Attach) })
+	add("pages planted", func(c audit.Audited) string { return strconv.Itoa(c.Planted) })
+	for _, owner := range []bool{false, true} {
+		heading := "by the host"
+		if owner {
+			heading = "in the VMM's own name, which nothing keeps out"
+		}
+		for i, a := range doc.Avenues {
+			if a.Owner != owner {
+				continue
+			}
+			if heading != "" {
+				rows = append(rows, nil, []string{heading})
+				heading = ""
+			}
+			add("  "+a.Name, func(c audit.Audited) string { return cell(c.Avenues[i]) })
+		}
+	}
+	_, err := fmt.Fprintf(w, "Attacks on guest RAM (Linux %s, KVM %s, %s), and the pages with the guest's canary that they found:\n\n%s%s",
+		doc.Host.Kernel, doc.Host.KVM, doc.Host.Accel, align(rows), reasons(doc))
+	return err
+}
+
+// align pads cells so that they stand below each other. A row of one cell is a
+// heading.
+func align(rows [][]string) string {
+	var widths []int
+	for _, row := range rows {
+		for i, text := range row {
+			if len(row) == 1 {
+				continue
+			}
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], len(text))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for i, text := range row {
+			fmt.Fprintf(&line, "%-*s", widths[i]+2, text)
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	return b.String()
+}
+
+func cell(a audit.Avenue) string {
+	switch {
+	case a.Verdict == audit.Exposed:
+		return fmt.Sprintf("EXPOSED %d", a.Pages)
+	case a.Verdict == audit.Blocked && a.Errno != "":
+		return "blocked " + a.Errno
+	}
+	return string(a.Verdict)
+}
+
+// reasons says why attacks proved nothing: those on the guest that was asked
+// for first.
+func reasons(doc auditReport) string {
+	var said []string // avenues
+	names := map[string][]string{}
+	var order []string // reasons
+	for _, avenues := range append([][]audit.Avenue{doc.Avenues}, avenuesOf(doc.Matrix)...) {
+		for _, a := range avenues {
+			if a.Verdict != audit.Skipped && a.Verdict != audit.Inconclusive || slices.Contains(said, a.Name) {
+				continue
+			}
+			said = append(said, a.Name)
+			why := fmt.Sprintf("%s: %s", a.Verdict, a.Evidence)
+			if names[why] == nil {
+				order = append(order, why)
+			}
+			names[why] = append(names[why], a.Name)
+		}
+	}
+	var b strings.Builder
+	for _, why := range order {
+		fmt.Fprintf(&b, "\n%s: %s\n", strings.Join(names[why], ", "), why)
+	}
+	return b.String()
+}
+
+func avenuesOf(columns []audit.Audited) (list [][]audit.Avenue) {
+	for _, c := range columns {
+		list = append(list, c.Avenues)
+	}
+	return list
 }

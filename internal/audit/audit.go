@@ -1,32 +1,49 @@
 // Package audit attacks the RAM of guests that offmap runs, and says what
-// came of it. Each attack is made on a control as well, the same guest in
+// came of it. Each attack is made on controls as well, the same guest in
 // ordinary memory: only where it succeeds there does its failure mean
 // anything.
+//
+// A scan of all RAM is slow and finds everything, so one scan serves as many
+// guests as there is room for, each with a canary of its own. An attack on the
+// process of a guest may leave copies of its canary all over the host; it is
+// made on a guest that nothing is scanned for.
 package audit
 
 import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
+	"time"
 
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/memory/exposure"
 )
 
+// Column is a place for guest RAM, which is attacked by every avenue.
+type Column struct {
+	Backend memory.Backend
+	Attach  attach.Method // not Auto
+	Window  uint64        // bytes, of attach.ViaWindow; 0 is its default
+	// Running is a guest that somebody runs already, which is then the one
+	// that is attacked. It isn't ended, and attacks that would aren't made.
+	Running *exposure.Target
+}
+
+func (c Column) String() string { return fmt.Sprintf("%s+%s", c.Backend, c.Attach) }
+
 // Config says what to audit.
 type Config struct {
-	Kernel  string // as `offmap run --kernel` takes it
-	Memory  uint64 // bytes of guest RAM
-	Backend memory.Backend
-	Attach  attach.Method
-	Window  uint64 // bytes, of attach.ViaWindow; 0 is its default
-	Control memory.Backend
+	Kernel string // of the guests, as `offmap run --kernel` takes it; empty: the payload canary
+	Memory uint64 // bytes of guest RAM
+	// Columns are what is attacked. The ordinary ones are the controls of
+	// the others; the first of them counts where several were read.
+	Columns []Column
+	Avenues []exposure.Avenue
 	// Outside scans the host's RAM from outside the host; nil where there is
 	// no outside.
-	Outside func(context.Context, exposure.Canary) (exposure.Hits, error)
+	Outside func(...exposure.Canary) ([]exposure.Hits, error)
 	// Progress is told what is being done.
 	Progress func(string)
 }
@@ -37,7 +54,10 @@ type Avenue struct {
 	Verdict  Verdict `json:"verdict"`
 	Evidence string  `json:"evidence"`
 	Errno    string  `json:"errno"`
-	Control  Control `json:"control"`
+	// Pages is in how many pages of the guest's RAM the canary was found.
+	Pages   int     `json:"pages"`
+	Owner   bool    `json:"owner"`
+	Control Control `json:"control"`
 }
 
 // Control is what the same attack did to ordinary memory.
@@ -47,99 +67,161 @@ type Control struct {
 	Evidence string         `json:"evidence"`
 }
 
-// Result is an audit of one backend and attach.
+// Audited is a column and what the attacks on it came to.
+type Audited struct {
+	Backend memory.Backend `json:"backend"`
+	Attach  attach.Method  `json:"attach"`
+	Window  uint64         `json:"window_bytes,omitempty"`
+	// Planted is in how many pages of 4 KiB a guest of it put its canary.
+	Planted int      `json:"planted_pages"`
+	Avenues []Avenue `json:"avenues"`
+}
+
+// Result is an audit.
 type Result struct {
-	Target, Control       Trial
-	Avenues               []Avenue
+	Columns               []Audited
 	Before, During, After DirectMap
 }
 
-// Run makes the audit: the control's guest, then the target's.
+// run is an audit on its way.
+type run struct {
+	Config
+	trials [][]trial // by column and avenue
+	during DirectMap
+}
+
+// attackTime is how long one attack on a process may take.
+const attackTime = 3 * time.Minute
+
+// Run makes the audit.
 func Run(ctx context.Context, c Config) (r Result, err error) {
 	if r.Before, err = ReadDirectMap(); err != nil {
 		return r, err
 	}
-	control := c
-	control.Backend, control.Attach, control.Window = c.Control, attach.Auto, 0
-	if r.Control, _, err = control.trial(ctx); err != nil {
+	a := run{Config: c, trials: make([][]trial, len(c.Columns))}
+	for i := range a.trials {
+		a.trials[i] = make([]trial, len(c.Avenues))
+	}
+	if err := a.scanAll(ctx); err != nil {
 		return r, err
 	}
-	if r.Target, r.During, err = c.trial(ctx); err != nil {
-		return r, err
+	for i := range c.Columns {
+		if err := a.attack(ctx, i); err != nil {
+			return r, fmt.Errorf("%s: %w", c.Columns[i], err)
+		}
 	}
 	if r.After, err = ReadDirectMap(); err != nil {
 		return r, err
 	}
-	a := Avenue{Name: "direct-map"}
-	a.Verdict, a.Evidence = judge(r.Target, r.Control)
-	a.Control.Backend = c.Control
-	a.Control.Verdict, a.Control.Evidence = judge(r.Control, r.Control)
-	r.Avenues = []Avenue{a}
+	r.During = a.during
+	r.Columns = a.judge()
 	return r, nil
 }
 
-// trial runs one guest and scans for its canary while it lives and when it is
-// gone. It also returns the direct map's layout while the guest lived.
-func (c Config) trial(ctx context.Context) (t Trial, during DirectMap, err error) {
-	t.Backend = c.Backend
-	report, err := os.CreateTemp("", "offmap-audit-*.json")
-	if err != nil {
-		return t, during, err
-	}
-	defer os.Remove(report.Name())
-	defer report.Close()
-
-	c.say("%s: booting a guest that plants a canary", c.Backend)
-	args := []string{
-		"run", "--quiet", "--kernel", c.Kernel, "--memory", strconv.FormatUint(c.Memory, 10) + "B",
-		"--backend", string(c.Backend), "--attach", string(c.Attach), "--append", "quiet",
-		"--report", report.Name(),
-	}
-	if c.Window > 0 {
-		args = append(args, "--window", strconv.FormatUint(c.Window, 10)+"B")
-	}
-	g, err := startGuest(ctx, args)
-	if err != nil {
-		return t, during, err
-	}
-	t.Planted = g.planted
-	scanErr := c.scan(ctx, g.canary, "while the guest runs", &t.Alive, &t.OutsideAlive)
-	during, mapErr := ReadDirectMap()
-	for _, err := range []error{g.finish(), scanErr, mapErr} {
-		if err != nil {
-			return t, during, err
+// attack makes the attacks on a column's process.
+func (a *run) attack(ctx context.Context, column int) error {
+	var ending []int
+	var g *guest
+	for i, av := range a.Avenues {
+		switch {
+		case av.Attack == nil:
+			continue
+		case av.Ends:
+			ending = append(ending, i)
+			continue
+		}
+		if g == nil {
+			var err error
+			if g, err = a.start(ctx, column); err != nil {
+				return err
+			}
+			defer g.kill()
+		}
+		a.trials[column][i] = a.attackOnce(ctx, g, av)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
 	}
-	t.Kept = g.kept
-	if t.Attach, err = reportedAttach(report); err != nil {
-		return t, during, err
+	if g != nil {
+		if err := a.keep(g, column); err != nil {
+			return err
+		}
 	}
-	return t, during, c.scan(ctx, g.canary, "after it is gone", &t.After, &t.OutsideAfter)
-}
-
-func (c Config) scan(ctx context.Context, canary exposure.Canary, when string, inside *exposure.Hits, outside **exposure.Hits) (err error) {
-	c.say("%s: scanning the direct map %s", c.Backend, when)
-	hits, err := exposure.ScanKcore(ctx, []exposure.Canary{canary}, nil)
-	if err != nil {
-		return err
+	for _, i := range ending {
+		av := a.Avenues[i]
+		if a.Columns[column].Running != nil {
+			a.trials[column][i] = trial{err: fmt.Errorf("%w: it would end the guest", exposure.ErrUnavailable)}
+			continue
+		}
+		g, err := a.start(ctx, column)
+		if err != nil {
+			return err
+		}
+		a.trials[column][i] = a.attackOnce(ctx, g, av)
+		g.kill()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 	}
-	*inside = hits[0]
-	if c.Outside == nil {
-		return nil
-	}
-	c.say("%s: scanning RAM from outside %s", c.Backend, when)
-	found, err := c.Outside(ctx, canary)
-	if err != nil {
-		return fmt.Errorf("scan from outside: %w", err)
-	}
-	*outside = &found
 	return nil
 }
 
-func (c Config) say(format string, args ...any) {
-	if c.Progress != nil {
-		c.Progress(fmt.Sprintf(format, args...))
+func (a *run) attackOnce(ctx context.Context, g *guest, av exposure.Avenue) trial {
+	a.say("%s: %s", a.Columns[g.column], av.Name)
+	ctx, cancel := context.WithTimeoutCause(ctx, attackTime, fmt.Errorf("not done after %v", attackTime))
+	defer cancel()
+	// What the guest said it planted holds until it says otherwise.
+	t := trial{planted: g.planted, kept: g.planted}
+	t.Finding, t.err = av.Attack(ctx, g.target())
+	if t.err != nil && ctx.Err() != nil {
+		t.err = context.Cause(ctx)
 	}
+	return t
+}
+
+// keep ends the guest of a column's attacks, which says in how many pages it
+// still has its canary. One that runs on can't be asked: there, an attack in
+// the owner's name shows how much is there.
+func (a *run) keep(g *guest, column int) error {
+	kept, planted := 0, g.planted
+	if a.Columns[column].Running == nil {
+		if err := g.end(exposure.AfterExit); err != nil {
+			return err
+		}
+		kept = g.kept
+	} else {
+		for i, av := range a.Avenues {
+			if av.Owner {
+				kept = max(kept, a.trials[column][i].Pages)
+			}
+		}
+		planted = max(1, kept)
+	}
+	for i, av := range a.Avenues {
+		if a.Columns[column].Running != nil || av.Attack != nil && !av.Ends {
+			a.trials[column][i].planted, a.trials[column][i].kept = planted, kept
+		}
+	}
+	return nil
+}
+
+func (a *run) say(format string, args ...any) {
+	if a.Progress != nil {
+		a.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// memAvailable is what memory the host could give now, in bytes; 0 if it
+// doesn't say.
+func memAvailable() uint64 {
+	info, _ := os.ReadFile("/proc/meminfo")
+	for line := range strings.Lines(string(info)) {
+		var kib uint64
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	return 0
 }
 
 // DirectMap is how the kernel maps its RAM, in bytes by page size.

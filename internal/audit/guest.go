@@ -8,65 +8,117 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"offmap/memory/exposure"
 )
 
-// The lines by which the guest's canary program tells what it did.
+// The lines by which a guest tells of its canary, whether it is the payload
+// canary or the program of that name in offmap's initramfs.
 const (
-	canaryLine   = "offmap-canary: "
-	canaryHold   = canaryLine + "planted"
-	canaryKept   = canaryLine + "held in "
-	guestCommand = "canary -hold"
+	canaryLine = "offmap-canary: "
+	canaryHold = canaryLine + "planted"
+	canaryKept = canaryLine + "held in "
 )
 
-// guest is an `offmap run` of its own process, whose guest has planted a
-// canary and holds it until it is told to go on. Another process, so that it
-// can be looked at from outside and after it is gone.
+// What a guest that holds its canary is told: to check it and power off, or to
+// reset. The payload looks at the first byte only.
+const (
+	tellEnd   = "\n"
+	tellReset = "reset\n"
+)
+
+const (
+	guestCommand = "canary -hold"
+	guestPayload = "canary"
+)
+
+// exitReset is the exit code of an `offmap run` whose guest reset.
+const exitReset = 32
+
+// guest is an `offmap run` in a process of its own, whose guest has planted a
+// canary and holds it until it is told to go on. With nothing but pid and
+// canary it is one that somebody else runs.
 type guest struct {
+	column int
+	pid    int
+	canary exposure.Canary
+	// planted is in how many pages it put its canary, kept in how many it
+	// still had it in the end, as far as it could be asked.
+	planted, kept int
+
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	lines  *bufio.Scanner
 	stderr strings.Builder
-
-	canary  exposure.Canary
-	planted int
-	kept    int
+	// left are processes of the VMM's that may outlive it for a moment.
+	left []int
+	done bool
 }
 
-// startGuest runs a guest with the arguments of `offmap run`, up to the moment
-// when its canary is planted.
-func startGuest(ctx context.Context, args []string) (*guest, error) {
+func (g *guest) target() exposure.Target { return exposure.Target{PID: g.pid, Canary: g.canary} }
+
+// start runs a guest of the column, up to the moment when its canary is
+// planted.
+func (a *run) start(ctx context.Context, column int) (*guest, error) {
+	c := a.Columns[column]
+	if c.Running != nil {
+		return &guest{column: column, pid: c.Running.PID, canary: c.Running.Canary, done: true}, nil
+	}
+	a.say("%s: booting a guest that plants a canary", c)
+	args := []string{
+		"run", "--quiet", "--memory", strconv.FormatUint(a.Memory, 10) + "B",
+		"--backend", string(c.Backend), "--attach", string(c.Attach),
+	}
+	if a.Kernel == "" {
+		args = append(args, "--payload", guestPayload)
+	} else {
+		args = append(args, "--kernel", a.Kernel, "--append", "quiet", "--exec", guestCommand)
+	}
+	if c.Window > 0 {
+		args = append(args, "--window", strconv.FormatUint(c.Window, 10)+"B")
+	}
+	g := &guest{column: column}
+	if err := g.start(ctx, args); err != nil {
+		return nil, fmt.Errorf("%s: %w", c, err)
+	}
+	return g, nil
+}
+
+func (g *guest) start(ctx context.Context, args []string) error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	g := &guest{}
-	g.cmd = exec.CommandContext(ctx, self, append(args, "--exec", guestCommand)...)
+	g.cmd = exec.CommandContext(ctx, self, args...)
 	// The guest must not survive us, nor a Ctrl-C reach it before us.
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
 	g.cmd.WaitDelay = 10 * time.Second
 	g.cmd.Stderr = &g.stderr
 	if g.stdin, err = g.cmd.StdinPipe(); err != nil {
-		return nil, err
+		return err
 	}
 	out, err := g.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	g.lines = bufio.NewScanner(out)
 	if err := g.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start a guest: %w", err)
+		return fmt.Errorf("start a guest: %w", err)
 	}
+	g.pid = g.cmd.Process.Pid
 	if err := g.awaitCanary(); err != nil {
 		g.cmd.Process.Kill()
-		return nil, g.fail(err)
+		g.done = true
+		return g.explain(errors.Join(err, g.cmd.Wait()))
 	}
-	return g, nil
+	return nil
 }
 
 // awaitCanary reads the guest's console until the canary is planted.
@@ -93,27 +145,108 @@ func (g *guest) awaitCanary() error {
 	return errors.Join(errors.New("the guest ended before it had planted its canary"), g.lines.Err())
 }
 
-// finish lets the guest check its canary and power off, and waits until its
-// process is gone.
-func (g *guest) finish() error {
-	if _, err := io.WriteString(g.stdin, "\n"); err != nil {
+// end ends the guest in one of the ways that scans look for, and waits until
+// all its processes are gone. A guest of somebody else's is left alone.
+func (g *guest) end(how exposure.Moment) error {
+	if g.done {
+		return nil
+	}
+	g.done = true
+	g.watchChildren()
+	defer g.closeChildren()
+	code := 0
+	switch how {
+	case exposure.AfterKill:
+		g.kept = g.planted // it has had no chance to lose it since it said so
 		g.cmd.Process.Kill()
-		return g.fail(err)
+		g.cmd.Wait()
+		return g.awaitChildren()
+	case exposure.AfterReset:
+		g.kept = g.planted
+		code = exitReset
+		io.WriteString(g.stdin, tellReset)
+	default:
+		io.WriteString(g.stdin, tellEnd)
 	}
 	for g.lines.Scan() {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(g.lines.Text()), canaryKept); ok {
 			fmt.Sscanf(rest, "%d", &g.kept)
 		}
 	}
-	if err := g.cmd.Wait(); err != nil {
+	err := g.cmd.Wait()
+	if g.cmd.ProcessState.ExitCode() == code && code != 0 {
+		err = nil
+	}
+	if err != nil {
 		return g.explain(err)
+	}
+	if code != g.cmd.ProcessState.ExitCode() {
+		return g.explain(fmt.Errorf("exit code %d, want %d", g.cmd.ProcessState.ExitCode(), code))
+	}
+	return g.awaitChildren()
+}
+
+// kill makes sure that the guest is gone. It may have ended already.
+func (g *guest) kill() {
+	if g == nil || g.done {
+		return
+	}
+	g.done = true
+	g.cmd.Process.Kill()
+	g.cmd.Wait()
+}
+
+// watchChildren notes the processes that the VMM has started, such as the one
+// that wipes a window.
+func (g *guest) watchChildren() {
+	stats, _ := os.ReadDir("/proc")
+	for _, d := range stats {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil || parent(pid) != g.pid {
+			continue
+		}
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			g.left = append(g.left, fd)
+		}
+	}
+}
+
+// parent is the parent of a process, 0 if it has none or is gone.
+func parent(pid int) int {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(stat), ") ") // the name may hold anything
+	fields := strings.Fields(rest)
+	if len(fields) < 2 {
+		return 0
+	}
+	ppid, _ := strconv.Atoi(fields[1])
+	return ppid
+}
+
+// awaitChildren waits until they are gone as well.
+func (g *guest) awaitChildren() error {
+	const patience = 10 * time.Second
+	for deadline := time.Now().Add(patience); len(g.left) > 0; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(g.left[0]), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("poll of a pidfd: %w", err)
+		case n == 0:
+			return fmt.Errorf("the guest's VMM left a process that hasn't ended after %v", patience)
+		default:
+			unix.Close(g.left[0])
+			g.left = g.left[1:]
+		}
 	}
 	return nil
 }
 
-// fail waits for a guest that went wrong and says what it said.
-func (g *guest) fail(err error) error {
-	return g.explain(errors.Join(err, g.cmd.Wait()))
+func (g *guest) closeChildren() {
+	for _, fd := range g.left {
+		unix.Close(fd)
+	}
+	g.left = nil
 }
 
 func (g *guest) explain(err error) error {

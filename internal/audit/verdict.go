@@ -1,10 +1,13 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"offmap/memory"
-	"offmap/memory/attach"
 	"offmap/memory/exposure"
 )
 
@@ -12,8 +15,9 @@ import (
 type Verdict string
 
 // The verdicts. Blocked is said only of an attack that read the canary out of
-// the control, a guest in ordinary memory, in the same run, while the canary
-// was shown to be in the guest's RAM.
+// a control, a guest in ordinary memory, in the same run, while the canary was
+// shown to be in the guest's RAM. Skipped is an attack that this host has not
+// got what it takes for, on any memory.
 const (
 	Exposed      Verdict = "exposed"
 	Blocked      Verdict = "blocked"
@@ -21,43 +25,93 @@ const (
 	Skipped      Verdict = "skipped"
 )
 
-// Trial is one guest that planted a canary, and the scans for it. Counts are
-// pages of 4 KiB.
-type Trial struct {
-	Backend memory.Backend `json:"backend"`
-	Attach  attach.Method  `json:"attach"`
-	// Planted is in how many pages the guest put its canary, Kept in how
-	// many it found it again after the scans, just before it ended.
-	Planted int `json:"planted_pages"`
-	Kept    int `json:"kept_pages"`
-	// Alive and After are the pages found through the host's direct map
-	// while the guest lived and after its VMM was gone.
-	Alive exposure.Hits `json:"-"`
-	After exposure.Hits `json:"-"`
-	// OutsideAlive and OutsideAfter are the pages found in the host's RAM
-	// from outside the host, at the same moments; nil where there is no
-	// outside.
-	OutsideAlive *exposure.Hits `json:"-"`
-	OutsideAfter *exposure.Hits `json:"-"`
+// trial is one attack on one guest. Counts are pages of 4 KiB.
+type trial struct {
+	exposure.Finding
+	err error // why there is no finding
+	// planted is in how many pages the guest put its canary, kept in how
+	// many it was shown to have it still.
+	planted, kept int
+	// outside is in how many pages it was found in the host's RAM, from
+	// outside the host, at that moment; nil where there is no outside.
+	outside *int
+	// gone says that the guest had ended, and its RAM been freed.
+	gone bool
 }
 
-// judge says what the direct-map scans of a guest came to, in the light of
-// the control's.
-func judge(t, control Trial) (Verdict, string) {
-	found := fmt.Sprintf("of %d planted pages, %d found through the direct map while the guest ran and %d after it was gone",
-		t.Planted, t.Alive.Pages, t.After.Pages)
-	if t.OutsideAlive != nil {
-		found += fmt.Sprintf("; %d found in RAM from outside", t.OutsideAlive.Pages)
+// judge weighs all trials.
+func (a *run) judge() []Audited {
+	columns := make([]Audited, len(a.Columns))
+	for c, col := range a.Columns {
+		columns[c] = Audited{Backend: col.Backend, Attach: col.Attach, Window: col.Window}
+		for i, av := range a.Avenues {
+			t := a.trials[c][i]
+			columns[c].Planted = max(columns[c].Planted, t.planted)
+			control, name := a.control(i)
+			r := Avenue{Name: av.Name, Owner: av.Owner, Pages: t.Pages}
+			r.Verdict, r.Evidence = judge(t, control)
+			if t.Errno != 0 {
+				r.Errno = unix.ErrnoName(t.Errno)
+			}
+			r.Control.Backend = name
+			r.Control.Verdict, r.Control.Evidence = judge(control, control)
+			columns[c].Avenues = append(columns[c].Avenues, r)
+		}
 	}
+	return columns
+}
+
+// control chooses what an avenue's trials are held against: the first guest in
+// ordinary memory that it read, or else the first that it didn't.
+func (a *run) control(avenue int) (t trial, of memory.Backend) {
+	for c, col := range a.Columns {
+		if !col.Backend.Exposed() {
+			continue
+		}
+		if other := a.trials[c][avenue]; of == "" || t.Pages == 0 && other.Pages > 0 {
+			t, of = other, col.Backend
+		}
+	}
+	return t, of
+}
+
+// judge says what an attack came to, in the light of the same attack on
+// ordinary memory.
+func judge(t, control trial) (Verdict, string) {
+	if t.err != nil && t.Pages == 0 {
+		if errors.Is(t.err, exposure.ErrUnavailable) {
+			return Skipped, t.err.Error()
+		}
+		return Inconclusive, "the attack failed: " + t.err.Error()
+	}
+	found := t.describe()
 	switch {
-	case t.Alive.Pages > 0 || t.After.Pages > 0:
+	case t.Pages > 0:
 		return Exposed, found
-	case control.Alive.Pages == 0:
-		return Inconclusive, found + ", but the same scan didn't find the control's canary either"
-	case t.Planted == 0 || t.Kept < t.Planted:
-		return Inconclusive, fmt.Sprintf("%s, but only %d pages held it in the end", found, t.Kept)
-	case t.OutsideAlive != nil && t.OutsideAlive.Pages == 0:
+	case control.Pages == 0 && errors.Is(control.err, exposure.ErrUnavailable):
+		return Skipped, found + "; no control: " + control.err.Error()
+	case control.Pages == 0:
+		return Inconclusive, found + ", but the same attack didn't find the control's canary either"
+	case t.planted == 0 || t.kept < t.planted:
+		return Inconclusive, fmt.Sprintf("%s, but the canary was shown to be in %d pages of the guest's only", found, t.kept)
+	case t.outside != nil && *t.outside == 0 && !t.gone:
 		return Inconclusive, found + ", so it wasn't shown to be in RAM"
 	}
 	return Blocked, found
+}
+
+// describe puts a finding into words.
+func (t trial) describe() string {
+	s := []string{fmt.Sprintf("canary found in %d pages, of %d planted", t.Pages, t.planted)}
+	if t.outside != nil {
+		s = append(s, fmt.Sprintf("%d found in RAM from outside", *t.outside))
+	}
+	s = append(s, fmt.Sprintf("%.1f MiB read", float64(t.Bytes)/(1<<20)))
+	if t.Errno != 0 {
+		s = append(s, fmt.Sprintf("the rest refused with %s", unix.ErrnoName(t.Errno)))
+	}
+	if t.Detail != "" {
+		s = append(s, t.Detail)
+	}
+	return strings.Join(s, "; ")
 }

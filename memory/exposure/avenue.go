@@ -78,12 +78,9 @@ type Avenue struct {
 // Avenues returns all of them, in the order in which they are shown.
 func Avenues() []Avenue {
 	return []Avenue{
-		directMap, processVM,
+		directMap, residueExit, residueKill, residueReset,
+		processVM,
 		procMem, ptracePeek, procFD, fdTheft,
 	}
 }
 
-// Searches of all RAM.
-var (
-	directMap = Avenue{Name: "direct-map", Scan: Alive, About: "searches the kernel's direct map, all of it, through /proc/kcore"}
-)

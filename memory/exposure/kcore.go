@@ -19,6 +19,27 @@ const kcorePath = "/proc/kcore"
 // map lies below it. Documentation/arch/x86/x86_64/mm.rst.
 const kernelMap = 0xffffffff80000000
 
+// The avenues that are searches of all RAM through the direct map. What was
+// freed and not wiped is as good as what is in use.
+var (
+	directMap = Avenue{
+		Name: "direct-map", Scan: Alive,
+		About: "searches the kernel's direct map, all of it, through /proc/kcore, while the guest runs",
+	}
+	residueExit = Avenue{
+		Name: "residue-exit", Scan: AfterExit,
+		About: "searches it for what is left when the guest has powered off",
+	}
+	residueKill = Avenue{
+		Name: "residue-kill", Scan: AfterKill,
+		About: "searches it for what is left when the VMM was killed (SIGKILL)",
+	}
+	residueReset = Avenue{
+		Name: "residue-reset", Scan: AfterReset,
+		About: "searches it for what is left when the guest has reset itself",
+	}
+)
+
 // ScanKcore looks for canaries through the running kernel's direct map, all of
 // it. Addresses in Hits are physical.
 //
@@ -46,15 +67,25 @@ func ScanKcore(ctx context.Context, canaries []Canary, progress Progress) ([]Hit
 	return s.hits, nil
 }
 
+// CheckKcore reports whether ScanKcore can work here. Its error wraps
+// ErrUnavailable and says what would help.
+func CheckKcore() error {
+	f, err := os.Open(kcorePath)
+	if err != nil {
+		return explainKcore(err)
+	}
+	return f.Close()
+}
+
 // explainKcore adds to an error of /proc/kcore what would help.
 func explainKcore(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: this kernel is built without CONFIG_PROC_KCORE, or /proc isn't mounted; scan in a stock kernel with offmap lab", err)
+		return fmt.Errorf("%w: %w: this kernel is built without CONFIG_PROC_KCORE, or /proc isn't mounted; scan in a stock kernel with offmap lab", ErrUnavailable, err)
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: needs CAP_SYS_RAWIO and a kernel that isn't locked down (cat /sys/kernel/security/lockdown): run as root, without lockdown=confidentiality", err)
+		return fmt.Errorf("%w: %w: needs CAP_SYS_RAWIO and a kernel that isn't locked down (cat /sys/kernel/security/lockdown): run as root, without lockdown=confidentiality", ErrUnavailable, err)
 	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: run as root", err)
+		return fmt.Errorf("%w: %w: run as root", ErrUnavailable, err)
 	}
 	return err
 }

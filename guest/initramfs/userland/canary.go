@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,7 +24,8 @@ const maxCanaryPages = 4096
 //
 // With -hold it then says "offmap-canary: planted" and waits for a line of
 // input, so that the host can look while the guest lives; in the end it says
-// in how many pages the canary still is.
+// in how many pages the canary still is, or at the line "reset" it resets the
+// machine there and then.
 func canary(args []string) error {
 	fs := flag.NewFlagSet("canary", flag.ContinueOnError)
 	pages := fs.Int("pages", 0, "pages of 4 KiB to plant in (default 4096, or a quarter of free memory if that is less)")
@@ -62,8 +64,12 @@ func canary(args []string) error {
 		return nil
 	}
 	fmt.Println("offmap-canary: planted")
-	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil {
 		return fmt.Errorf("wait for a line of input: %w", err)
+	}
+	if strings.TrimSpace(line) == "reset" {
+		return os.NewSyscallError("reboot", unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
 	}
 	held := 0
 	for i := range lines {

@@ -1,0 +1,173 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"offmap/memory/exposure"
+)
+
+// scanned is a guest whose canary is looked for in all RAM.
+type scanned struct {
+	*guest
+	column int
+	end    exposure.Moment // how it ends: AfterExit, AfterKill or AfterReset
+	alive  trial
+	after  trial
+}
+
+// scanAll makes the avenues that are searches of all RAM, with as many guests
+// at a time as there is room for.
+func (a *run) scanAll(ctx context.Context) error {
+	if !a.wants(func(exposure.Moment) bool { return true }) {
+		return nil
+	}
+	if err := exposure.CheckKcore(); err != nil {
+		a.record(func(int, exposure.Avenue) trial { return trial{err: err} })
+		return nil
+	}
+	var todo []scanned
+	for column := range a.Columns {
+		for _, end := range a.endings(column) {
+			todo = append(todo, scanned{column: column, end: end})
+		}
+	}
+	for batch := range slices.Chunk(todo, a.room()) {
+		if err := a.scanBatch(ctx, batch); err != nil {
+			return err
+		}
+	}
+	a.record(func(column int, av exposure.Avenue) trial {
+		for _, s := range todo {
+			switch {
+			case s.column != column:
+			case av.Scan == exposure.Alive:
+				return s.alive
+			case av.Scan == s.end:
+				return s.after
+			}
+		}
+		return trial{err: fmt.Errorf("%w: it would end the guest", exposure.ErrUnavailable)}
+	})
+	return nil
+}
+
+// record notes what came of the searches.
+func (a *run) record(of func(column int, av exposure.Avenue) trial) {
+	for i, av := range a.Avenues {
+		if av.Scan == exposure.Never {
+			continue
+		}
+		for column := range a.Columns {
+			a.trials[column][i] = of(column, av)
+		}
+	}
+}
+
+// endings are the ways in which guests of the column have to end: one guest
+// for each.
+func (a *run) endings(column int) (ends []exposure.Moment) {
+	for _, av := range a.Avenues {
+		if av.Scan > exposure.Alive && a.Columns[column].Running == nil {
+			ends = append(ends, av.Scan)
+		}
+	}
+	if len(ends) == 0 {
+		ends = append(ends, exposure.AfterExit)
+	}
+	return ends
+}
+
+// perGuest is what a guest takes of the host beside its RAM, in bytes.
+const perGuest = 48 << 20
+
+// room is how many guests may run at a time: they have three quarters of the
+// memory that is free.
+func (a *run) room() int {
+	return max(1, int(memAvailable()/4*3/(a.Memory+perGuest)))
+}
+
+// scanBatch runs guests all at once, and searches for all their canaries while
+// they live and when they are gone.
+func (a *run) scanBatch(ctx context.Context, batch []scanned) error {
+	defer func() {
+		for _, s := range batch {
+			s.kill()
+		}
+	}()
+	for i := range batch {
+		s := &batch[i]
+		var err error
+		if s.guest, err = a.start(ctx, s.column); err != nil {
+			return err
+		}
+	}
+	if a.wants(func(m exposure.Moment) bool { return m == exposure.Alive }) {
+		if err := a.search(ctx, "while they run", batch, func(s *scanned) *trial { return &s.alive }); err != nil {
+			return err
+		}
+	}
+	var err error
+	if a.during, err = ReadDirectMap(); err != nil {
+		return err
+	}
+	for _, s := range batch {
+		if err := s.guest.end(s.end); err != nil {
+			return fmt.Errorf("%s: %w", a.Columns[s.column], err)
+		}
+	}
+	if a.wants(func(m exposure.Moment) bool { return m > exposure.Alive }) {
+		if err := a.search(ctx, "now that they are gone", batch, func(s *scanned) *trial { return &s.after }); err != nil {
+			return err
+		}
+	}
+	for i := range batch {
+		s := &batch[i]
+		for _, t := range []*trial{&s.alive, &s.after} {
+			t.planted, t.kept = s.planted, s.kept
+		}
+		s.after.gone = true
+	}
+	return nil
+}
+
+// search looks for the guests' canaries in all RAM, from inside and, where
+// there is one, from outside at the same time.
+func (a *run) search(ctx context.Context, when string, batch []scanned, of func(*scanned) *trial) error {
+	a.say("searching all RAM for the canaries of %d guests, %s", len(batch), when)
+	canaries := make([]exposure.Canary, len(batch))
+	for i, s := range batch {
+		canaries[i] = s.canary
+	}
+	var inside, outside []exposure.Hits
+	both, scanCtx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		inside, err = exposure.ScanKcore(scanCtx, canaries, nil)
+		return err
+	})
+	if a.Outside != nil {
+		both.Go(func() (err error) {
+			outside, err = a.Outside(canaries...)
+			return err
+		})
+	}
+	if err := both.Wait(); err != nil {
+		return err
+	}
+	for i := range batch {
+		t := of(&batch[i])
+		t.Pages, t.Bytes = inside[i].Pages, inside[i].Scanned
+		if outside != nil {
+			t.outside = &outside[i].Pages
+		}
+	}
+	return nil
+}
+
+// wants reports whether any avenue is a search at such a moment.
+func (a *run) wants(is func(exposure.Moment) bool) bool {
+	return slices.ContainsFunc(a.Avenues, func(av exposure.Avenue) bool { return av.Scan != exposure.Never && is(av.Scan) })
+}
