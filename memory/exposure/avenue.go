@@ -81,6 +81,7 @@ func Avenues() []Avenue {
 		directMap, residueExit, residueKill, residueReset,
 		processVM,
 		procMem, ptracePeek, procFD, fdTheft,
+		devMem, kernelRead, userRead,
 	}
 }
 

@@ -56,3 +56,6 @@ func attackVictim(t *testing.T, a Avenue, v Target) Finding {
 	t.Logf("%s: %+v in %v", a.Name, f, took.Round(time.Millisecond))
 	return f
 }
+
+// asExposed is what is expected of an attack that goes by the direct map.
+var asExposed = expect{memory.Anon: true, memory.Memfd: true, memory.Secret: false}

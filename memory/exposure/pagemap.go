@@ -70,7 +70,7 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 	}
 	for _, frame := range frames {
 		if frame == 0 {
-			return nil, unavailable("the kernel shows page frame numbers to CAP_SYS_ADMIN only: run as root")
+			return nil, errNoFrames
 		}
 	}
 	return frames, nil
@@ -92,7 +92,7 @@ func secretFrames(ctx context.Context, fd int, frames map[place]uint64) error {
 	touch := func(run []byte) error {
 		return guarded(func() {
 			for i := 0; i < len(run); i += pageSize {
-				touched += run[i] & 0
+				touched ^= run[i]
 			}
 		})
 	}
@@ -112,8 +112,7 @@ func secretFrames(ctx context.Context, fd int, frames map[place]uint64) error {
 	})
 }
 
-// touched keeps the compiler from leaving out a read that touches a page. It
-// is always 0.
+// touched keeps the compiler from leaving out the reads that touch pages.
 var touched byte
 
 // distinct lists page frames in ascending order, each once. The kernel's page
@@ -186,3 +185,35 @@ func (t Target) viewsOf(name string) ([]view, error) {
 	}
 	return views, lines.Err()
 }
+
+// ownPage hands a page of this process's own to use, filled with random bytes,
+// and its page frame: what an attack must be able to read if it can read
+// ordinary memory at all.
+func ownPage(use func(frame uint64, content []byte) error) error {
+	mem, err := unix.Mmap(-1, 0, pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+	if err != nil {
+		return fmt.Errorf("mmap of a page: %w", err)
+	}
+	defer unix.Munmap(mem)
+	if _, err := unix.Getrandom(mem[:256], 0); err != nil { // whole, getrandom(2)
+		return fmt.Errorf("getrandom: %w", err)
+	}
+	m, err := openPagemap(os.Getpid())
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	var frame uint64
+	start := addressOf(mem)
+	err = m.each(context.Background(), Area{Start: start, End: start + pageSize}, func(_ uint64, e pagemapEntry) { frame = e.frame() })
+	if err != nil {
+		return err
+	}
+	if frame == 0 {
+		return errNoFrames
+	}
+	return use(frame, mem)
+}
+
+// errNoFrames is what those get who may not know where memory is.
+var errNoFrames = unavailable("the kernel shows page frame numbers to CAP_SYS_ADMIN only: run as root")

@@ -1,0 +1,7 @@
+package exposure
+
+import "testing"
+
+func TestKernelRead(t *testing.T) {
+	testFinds(t, kernelRead, asExposed)
+}

@@ -1,0 +1,11 @@
+package exposure
+
+import (
+	"testing"
+
+	"offmap/memory"
+)
+
+func TestUserRead(t *testing.T) {
+	testFinds(t, userRead, expect{memory.Anon: true, memory.Memfd: true, memory.Secret: true})
+}
