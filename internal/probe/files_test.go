@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-
-	"offmap/memory"
 )
 
 // tree makes a file system of paths and what is in them, in turn.
@@ -37,9 +35,6 @@ func TestChecksOfFiles(t *testing.T) {
 	const (
 		shmem  = shmemEnabled
 		noexec = "proc/sys/vm/memfd_noexec"
-		free   = hugePages + "free_hugepages"
-		total  = hugePages + "nr_hugepages"
-		held   = hugePages + "resv_hugepages"
 		lock   = "sys/kernel/security/lockdown"
 	)
 	onFree := zipped(t, "CONFIG_SECRETMEM=y\nCONFIG_INIT_ON_FREE_DEFAULT_ON=y\n")
@@ -60,11 +55,6 @@ func TestChecksOfFiles(t *testing.T) {
 		"thp: garbage":     {tree(shmem, "[always"), (*host).hugeShmem, Skip, ""},
 		"memfd: 0":         {tree(noexec, "0\n"), (*host).memfdExec, OK, ""},
 		"memfd: forbidden": {tree(noexec, "2\n"), (*host).memfdExec, Warn, "vm.memfd_noexec=1"},
-
-		"hugetlb: none":     {tree(), (*host).hugetlb, Skip, "no huge pages"},
-		"hugetlb: enough":   {tree(free, "40", total, "48", held, "8"), (*host).hugetlb, OK, "32 of 48 huge pages are free, for 64 MiB"},
-		"hugetlb: too few":  {tree(free, "40", total, "48", held, "9"), (*host).hugetlb, Fail, "sudo sysctl vm.nr_hugepages=49"},
-		"hugetlb: overbook": {tree(free, "1", total, "1", held, "9"), (*host).hugetlb, Fail, "0 of 1"},
 
 		"direct map: unknown": {tree("proc/meminfo", "MemTotal: 1 kB\n"), (*host).directMap, Skip, "DirectMap"},
 		"direct map":          {tree("proc/meminfo", "DirectMap4k:  100 kB\nDirectMap2M:  200 kB\nDirectMap1G: 700 kB\n"), (*host).directMap, OK, "10 % 4k, 20 % 2M, 70 % 1G"},
@@ -95,16 +85,13 @@ func TestChecksOfFiles(t *testing.T) {
 		"ptrace: no Yama":         {tree(), (*host).ptrace, OK, "no Yama"},
 		"ptrace: restricted":      {tree("proc/sys/kernel/yama/ptrace_scope", "1\n"), (*host).ptrace, OK, "scope is 1"},
 		"ptrace: none":            {tree("proc/sys/kernel/yama/ptrace_scope", "3\n"), (*host).ptrace, OK, "nobody"},
-		"reserved: none":          {tree("proc/cmdline", "quiet memmap=2G"), (*host).reserved, Skip, "memmap=SIZE$ADDRESS"},
-		"reserved: a range":       {tree("proc/cmdline", "memmap=64M$0x40000000 quiet"), (*host).reserved, OK, "64M$0x40000000"},
-		"reserved: among others":  {tree("proc/cmdline", "memmap=exactmap,64M@0,1M$16M"), (*host).reserved, OK, "1M$16M"},
 		"flavour: without KVM":    {tree(), (*host).flavour, Skip, "no KVM"},
 		"native: without KVM":     {tree(), (*host).native, Skip, "no KVM"},
 		"guard: without KVM":      {tree(), (*host).guard, Skip, "no KVM"},
 		"guest-memfd without KVM": {tree(), (*host).guestMemfd, Skip, "no KVM"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &host{files: files{c.files}, cfg: Config{Backend: memory.Backend("hugetlb"), Memory: 64 << 20}}
+			h := &host{files: files{c.files}}
 			got := c.check(h)
 			if got.Status != c.status || !strings.Contains(got.Detail+"\n"+got.Fix, c.says) {
 				t.Errorf("%+v, want %s and %q", got, c.status, c.says)
@@ -135,9 +122,9 @@ func FuzzFiles(f *testing.F) {
 	f.Add("DirectMap4k: 1 kB\n", "a=b memmap=1$2", "[x]")
 	f.Fuzz(func(t *testing.T, meminfo, cmdline, word string) {
 		h := &host{files: files{tree("proc/meminfo", meminfo, "proc/cmdline", cmdline, shmemEnabled, word,
-			"proc/config.gz", word, hugePages+"free_hugepages", word, "sys/kernel/security/lockdown", word)}}
+			"proc/config.gz", word, "sys/kernel/security/lockdown", word)}}
 		for _, check := range []func(*host) Check{
-			(*host).directMap, (*host).initOnFree, (*host).reserved, (*host).hugeShmem, (*host).hugetlb, (*host).lockdown,
+			(*host).directMap, (*host).initOnFree, (*host).hugeShmem, (*host).lockdown,
 		} {
 			if c := check(h); c.Detail == "" {
 				t.Errorf("%s says nothing", c.Name)

@@ -62,6 +62,9 @@ func (p Pair) try(device string) Trial {
 // errnoOf names the kernel's error in err. A refused attach has it in its
 // reason, as text.
 func errnoOf(err error) string {
+	if errors.Is(err, memory.ErrSecretDisabled) || errors.Is(err, memory.ErrSecretAbsent) {
+		return "ENOSYS" // to both
+	}
 	if e, ok := errors.AsType[syscall.Errno](err); ok {
 		return unix.ErrnoName(e)
 	}
@@ -89,16 +92,23 @@ func (p Pair) needs(err error) string {
 		return "more free memory"
 	}
 	switch p.Backend {
-	case "guest-memfd":
+	case memory.GuestMemfd:
 		return "Linux 6.18 (KVM_CAP_GUEST_MEMFD_FLAGS with MMAP and INIT_SHARED)"
-	case "hugetlb":
+	case memory.Hugetlb:
 		return "sysctl vm.nr_hugepages"
-	case "reserved":
-		return "boot parameter memmap=SIZE$ADDRESS"
+	case memory.Reserved:
+		return reservedNeeds()
 	case memory.Secret:
 		return p.secretNeeds(err)
 	}
 	return ""
+}
+
+func reservedNeeds() string {
+	if unix.Access("/dev/mem", unix.R_OK|unix.W_OK) != nil {
+		return "root, and a kernel with /dev/mem that isn't locked down"
+	}
+	return "boot parameter memmap=SIZE$ADDRESS"
 }
 
 func (p Pair) secretNeeds(err error) string {

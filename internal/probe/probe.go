@@ -65,13 +65,19 @@ type host struct {
 	sys   *kvm.System // nil without KVM
 	limit unix.Rlimit // RLIMIT_MEMLOCK as it was
 	log   string      // the kernel's, as far as it can be read
+
+	hugePages      func() (memory.HugePages, error)
+	reservedRanges func() ([]memory.ReservedRange, error)
 }
 
 // Run makes all checks for the guest that cfg describes. It opens and closes
 // what it needs and changes nothing but this process's RLIMIT_MEMLOCK, which
 // it raises as far as it may, as a guest with secret RAM would.
 func Run(cfg Config) Report {
-	h := &host{files: files{cfg.Root}, cfg: cfg}
+	h := &host{
+		files: files{cfg.Root}, cfg: cfg,
+		hugePages: memory.ReadHugePages, reservedRanges: memory.ReservedRanges,
+	}
 	if cfg.Root == nil {
 		h.files = files{os.DirFS("/")}
 		h.log = kernelLog()
@@ -95,7 +101,6 @@ func Run(cfg Config) Report {
 	secret := checkSecret()
 	add(secret)
 	add(h.memlock(secret.Status == OK))
-	add(h.memory())
 	add(checkModule())
 	add(checkUserfaultfd())
 	add(h.hugeShmem())
@@ -105,6 +110,7 @@ func Run(cfg Config) Report {
 	add(h.guestMemfd())
 	add(h.hugetlb())
 	add(h.reserved())
+	add(h.memory())
 
 	add(h.directMap())
 	add(h.initOnFree())

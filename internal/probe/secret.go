@@ -9,15 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/memory/attach"
 )
 
-// try makes guest RAM of size bytes and frees it again, untouched.
-func try(b memory.Backend, size uint64) error {
-	layout, err := memory.LayoutOf(memory.Region{Size: size &^ (memory.PageSize - 1)})
+// trySecret makes secret memory of size bytes and frees it again, untouched.
+func trySecret(size uint64) error {
+	layout, err := memory.LayoutOf(memory.Region{Size: size})
 	if err != nil {
 		return err
 	}
-	ram, err := memory.New(b, layout)
+	ram, err := memory.New(memory.Secret, layout)
 	if err != nil {
 		return err
 	}
@@ -26,7 +27,7 @@ func try(b memory.Backend, size uint64) error {
 
 func checkSecret() Check {
 	c := Check{Name: "memfd-secret", Status: OK, Detail: "memfd_secret works"}
-	err := try(memory.Secret, memory.PageSize)
+	err := trySecret(memory.PageSize)
 	if err == nil {
 		return c
 	}
@@ -52,7 +53,11 @@ const memoryCheck = "memory"
 // memory makes RAM as the guest that is wanted has it.
 func (h *host) memory() Check {
 	c := Check{Name: memoryCheck}
-	err := try(h.cfg.Backend, h.cfg.Memory)
+	if h.sys == nil {
+		c.Status, c.Detail = Skip, "no KVM"
+		return c
+	}
+	err := attach.CheckBackend(h.sys, h.cfg.Backend, h.cfg.Memory)
 	if err == nil {
 		c.Status, c.Detail = OK, fmt.Sprintf("%s of %s memory can be had", mib(h.cfg.Memory), h.cfg.Backend)
 		return c
@@ -60,9 +65,9 @@ func (h *host) memory() Check {
 	c.Status, c.Detail = Fail, err.Error()
 	switch {
 	case errors.Is(err, memory.ErrMemlock):
-		c.Detail = "not with this RLIMIT_MEMLOCK: see above, memlock"
+		c.Detail = "not with this RLIMIT_MEMLOCK: see memlock"
 	case errors.Is(err, memory.ErrSecretDisabled), errors.Is(err, memory.ErrSecretAbsent):
-		c.Detail = "not without memfd_secret: see above, memfd-secret"
+		c.Detail = "not without memfd_secret: see memfd-secret"
 	case errors.Is(err, memory.ErrTooLarge):
 		c.Detail += "; ask for less with --memory"
 	}
@@ -92,7 +97,7 @@ func (h *host) memlock(secret bool) Check {
 		return c
 	}
 	c.Detail = fmt.Sprintf("%s; %s", limitText(h.limit, now), usedText(used, atTouch))
-	if !fits(h.cfg.Memory, used, now.Max) && (atTouch || try(memory.Secret, h.cfg.Memory) != nil) {
+	if !fits(h.cfg.Memory, used, now.Max) && (atTouch || trySecret(h.cfg.Memory) != nil) {
 		c.Status = Warn
 		if h.cfg.Backend == memory.Secret {
 			c.Status = Fail
