@@ -4,12 +4,20 @@
 // The sources say what to expect; a check says what this kernel does, by doing
 // it. Where the two differ the limit doesn't hold here, which is a result and
 // not a failure.
+//
+// A check does to ordinary memory whatever it does to secret memory: a refusal
+// counts only if the same call, in the same run, worked on the control. What
+// may die (SIGBUS, a core dump) or changes the process (rlimits, user, fork)
+// happens in a child, see child.go.
 package limits
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+
+	"offmap/memory"
 )
 
 // Limit is one limit and how to see it.
@@ -43,12 +51,29 @@ func skipped(format string, args ...any) error {
 }
 
 // All returns the limits in the order in which they are shown.
-func All() []Limit {
-	var all []Limit
-	for _, group := range [][]Limit{} {
-		all = append(all, group...)
+func All() []Limit { return slices.Concat(ours(memory.Secret), measured()) }
+
+// ours are the limits that are checked on a process's own memory, of the
+// backend b: memory.Secret, or in a test what must not pass for it.
+func ours(b memory.Backend) []Limit {
+	return slices.Concat(
+		interfaceLimits(b), accessLimits(b), memlockLimits(b), lockLimits(b),
+		placeLimits(b), shareLimits(b), processLimits(b),
+	)
+}
+
+// Find returns the limits with these IDs, in the order of All; with none, all.
+func Find(ids []string) ([]Limit, error) {
+	all := All()
+	if len(ids) == 0 {
+		return all, nil
 	}
-	return all
+	for _, id := range ids {
+		if !slices.ContainsFunc(all, func(l Limit) bool { return l.ID == id }) {
+			return nil, fmt.Errorf("no limit %q: `offmap limits` without --only lists them", id)
+		}
+	}
+	return slices.DeleteFunc(all, func(l Limit) bool { return !slices.Contains(ids, l.ID) }), nil
 }
 
 // Result is a limit as JSON shows it. Holds is null where nothing could be

@@ -1,0 +1,239 @@
+package limits
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/kvm"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/memory/exposure"
+	"offmap/memory/uffd"
+)
+
+// accessLimits are about who can reach the pages.
+func accessLimits(b memory.Backend) []Limit {
+	return []Limit{
+		{
+			ID:       "direct-map",
+			Title:    "The pages are taken out of the kernel's direct map",
+			Source:   sourceCommit + "; XPFO did it for all user pages",
+			Link:     linkCommit,
+			How:      "A random canary is written to secret memory and another one to a memfd, and the whole direct map is searched for both through /proc/kcore.",
+			Expected: "The memfd's canary is found, the secret one is not",
+			Means:    "This is what secret guest RAM is for: what reads the host's memory through the kernel's linear mapping, by a bug or on purpose, doesn't see the guest.",
+			check:    func(ctx context.Context) (Observation, error) { return checkFound(ctx, b) },
+		},
+		{
+			ID:       "gup-refused",
+			Title:    "get_user_pages refuses secret memory",
+			Source:   sourceCommit,
+			Link:     linkCommit,
+			How:      "System calls that reach user memory by its pages (GUP) and not by its addresses: a write with O_DIRECT, vmsplice(2), process_vm_readv(2) of this process, a futex that may be shared, and /proc/self/mem. Each is also made on a memfd.",
+			Expected: "EFAULT for each, EIO for /proc/self/mem",
+			Means:    "No zero-copy of any kind to or from guest RAM: no O_DIRECT, no registered io_uring buffers, no vhost, no VFIO. A VMM's devices copy through buffers of their own.",
+			check: func(context.Context) (Observation, error) {
+				return refused(b, []attempt{
+					{"O_DIRECT", unix.EFAULT, writeDirect},
+					{"vmsplice", unix.EFAULT, spliced},
+					{"process_vm_readv", unix.EFAULT, (*area).readRemotely},
+					{"shared futex", unix.EFAULT, (*area).wakeShared},
+					{"/proc/self/mem", unix.EIO, readProcMem},
+				})
+			},
+		},
+		{
+			ID:       "kvm-refused",
+			Title:    "KVM can't use secret memory as a slot",
+			Source:   sourceCommit,
+			Link:     linkCommit,
+			How:      "A guest of four pages, in a slot that is a secret mapping, writes and reads its memory at CPL 3; the same guest runs in a memfd. At CPL 0 a KVM that interprets the guest's kernel (kvm_pvm) would read it with copy_from_user, which secret memory allows, and the check would prove nothing.",
+			Expected: "The slot is taken, and the guest's first access ends KVM_RUN with EFAULT",
+			Means:    "Stock KVM finds a slot's pages by GUP. So a secret guest needs the bridge (a view without GUP) or the window (ordinary copies of some of its pages).",
+			check:    func(context.Context) (Observation, error) { return checkKVM(b) },
+		},
+		{
+			ID:       "accidental-transmission",
+			Title:    "A secret can't be passed into the kernel by accident",
+			Source:   sourceCommit,
+			Link:     linkCommit,
+			How:      "write(2) of secret memory into a pipe and send(2) of it into a socket; the other end is read.",
+			Expected: "Both are refused",
+			Means:    "The same commit says that the process's own accesses (uaccess) still work, and so they do: an ordinary write(2) copies the secret into kernel memory. A VMM that writes guest RAM to a disk, a socket or a log leaves copies in the page cache and in socket buffers, all of it in the direct map.",
+			check: func(context.Context) (Observation, error) {
+				return refused(b, []attempt{
+					{"write to a pipe", 0, func(a *area) error { return transmitted(a, unix.Pipe2) }},
+					{"send to a socket", 0, func(a *area) error { return transmitted(a, socketPair) }},
+				})
+			},
+		},
+		{
+			ID:       "no-userfaultfd",
+			Title:    "userfaultfd doesn't take secret memory",
+			Source:   sourceUserfault,
+			Link:     linkUserfault,
+			How:      "A secret mapping and a memfd's are registered for missing and minor faults.",
+			Expected: "Refused: only anonymous memory, hugetlbfs and shared memory can be registered",
+			Means:    "No post-copy migration into secret memory and no paging of it on demand by the VMM. The window therefore registers its ordinary side.",
+			check: func(context.Context) (Observation, error) {
+				return refused(b, []attempt{{"UFFDIO_REGISTER", 0, func(a *area) error {
+					r, err := uffd.Open(a.addr(), attemptSize)
+					if err == nil {
+						r.Close()
+					}
+					return err
+				}}})
+			},
+		},
+	}
+}
+
+func checkFound(ctx context.Context, b memory.Backend) (o Observation, err error) {
+	var canaries []exposure.Canary
+	for _, b := range []memory.Backend{b, memory.Memfd} {
+		a, err := newPopulated(b, attemptSize)
+		if err != nil {
+			return o, err
+		}
+		defer a.Close()
+		c, err := exposure.New()
+		if err != nil {
+			return o, err
+		}
+		c.Plant(a.mem[memory.PageSize:])
+		canaries = append(canaries, c)
+	}
+	hits, err := exposure.ScanKcore(ctx, canaries, nil)
+	if err != nil {
+		if ctx.Err() != nil {
+			return o, err
+		}
+		return o, skipped("%v", err)
+	}
+	if hits[1].Pages == 0 {
+		return o, errors.New("the search doesn't find the memfd's canary either, so it proves nothing")
+	}
+	return Observation{
+		Text:  fmt.Sprintf("canary found in %d pages, the memfd's in %d", hits[0].Pages, hits[1].Pages),
+		Holds: hits[0].Pages == 0,
+	}, nil
+}
+
+func checkKVM(b memory.Backend) (o Observation, err error) {
+	sys, err := kvm.Open("")
+	if err != nil {
+		return o, skipped("%v", err)
+	}
+	defer sys.Close()
+	if err := attach.ProbeDirect(sys, memory.Memfd); err != nil {
+		return o, skipped("the guest doesn't run in ordinary memory either: %v", err)
+	}
+	layout, err := memory.LayoutOf(memory.Region{Size: attemptSize})
+	if err != nil {
+		return o, err
+	}
+	ram, err := memory.New(b, layout)
+	if err != nil {
+		return o, skipped("%v", err)
+	}
+	defer ram.Close()
+	a, err := attach.Open(sys, ram, attach.Direct, attach.Options{})
+	switch {
+	case err == nil:
+		a.Close()
+		return Observation{Text: "the guest runs, as in ordinary memory"}, nil
+	case errors.Is(err, attach.ErrUnavailable):
+		return Observation{Text: "EFAULT at the guest's first access; in ordinary memory it runs", Holds: true}, nil
+	}
+	return o, err
+}
+
+// writeDirect writes a page past the page cache, open(2) O_DIRECT.
+func writeDirect(a *area) error {
+	f, err := directFile()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = unix.Pwrite(int(f.Fd()), a.mem[:memory.PageSize], 0)
+	return err
+}
+
+// directFile makes a file without a name whose O_DIRECT is real: that of
+// tmpfs copies, as any write does.
+func directFile() (*os.File, error) {
+	for _, dir := range []string{os.TempDir(), "/var/tmp", "."} {
+		var fs unix.Statfs_t
+		if unix.Statfs(dir, &fs) != nil || fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
+			continue
+		}
+		named, err := os.CreateTemp(dir, ".offmap-limits-*")
+		if err != nil {
+			continue
+		}
+		f, err := os.OpenFile(named.Name(), os.O_RDWR|unix.O_DIRECT, 0)
+		os.Remove(named.Name())
+		named.Close()
+		if err == nil {
+			return f, nil
+		}
+	}
+	return nil, skipped("no file system with O_DIRECT that this user can write to: set TMPDIR")
+}
+
+// spliced maps the area's first page into a pipe.
+func spliced(a *area) error {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return skipped("pipe: %v", err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	return a.vmsplice(p[1])
+}
+
+// readProcMem reads the area's first page through /proc/self/mem.
+func readProcMem(a *area) error {
+	f, err := os.Open("/proc/self/mem")
+	if err != nil {
+		return skipped("%v", err)
+	}
+	defer f.Close()
+	_, err = f.ReadAt(make([]byte, memory.PageSize), int64(a.addr()))
+	return err
+}
+
+func socketPair(fds []int, flags int) error {
+	s, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|flags, 0)
+	copy(fds, s[:])
+	return err
+}
+
+// transmitted sends a text in the area through a pair of descriptors, the
+// second to be written. It returns nil if it arrived.
+func transmitted(a *area, pair func([]int, int) error) error {
+	var p [2]int
+	if err := pair(p[:], unix.O_CLOEXEC); err != nil {
+		return skipped("%v", err)
+	}
+	defer unix.Close(p[0])
+	defer unix.Close(p[1])
+	text := []byte("a secret")
+	copy(a.mem, text)
+	if _, err := unix.Write(p[1], a.mem[:len(text)]); err != nil {
+		return err
+	}
+	got := make([]byte, len(text))
+	if _, err := unix.Read(p[0], got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, text) {
+		return fmt.Errorf("%q arrives", got)
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package limits
+
+import (
+	"fmt"
+	"math/bits"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+)
+
+// addr is where the area is mapped.
+func (a *area) addr() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(a.mem))) }
+
+// page is the whole page that a small area begins in, which is mapped whatever
+// the area's size.
+func (a *area) page() []byte {
+	start := unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.mem)), -int(a.addr()%memory.PageSize))
+	return unsafe.Slice((*byte)(start), memory.PageSize)
+}
+
+// heapNeighbours makes 32 buffers of 64 bytes on the heap, and counts those that
+// share a page with another.
+func heapNeighbours() (n int) {
+	buffers, pages := [32]*[64]byte{}, map[uintptr]int{}
+	for i := range buffers {
+		buffers[i] = new([64]byte)
+		pages[uintptr(unsafe.Pointer(buffers[i]))/memory.PageSize]++
+	}
+	for _, b := range buffers {
+		if pages[uintptr(unsafe.Pointer(b))/memory.PageSize] > 1 {
+			n++
+		}
+	}
+	return n
+}
+
+// resident counts the area's pages that have memory behind them, mincore(2).
+func (a *area) resident() (int, error) {
+	vec := make([]byte, (len(a.mem)+memory.PageSize-1)/memory.PageSize)
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, a.addr(), uintptr(len(a.mem)), uintptr(unsafe.Pointer(&vec[0])))
+	if errno != 0 {
+		return 0, fmt.Errorf("mincore: %w", errno)
+	}
+	n := 0
+	for _, v := range vec {
+		n += bits.OnesCount8(v & 1)
+	}
+	return n, nil
+}
+
+// wakeShared wakes nobody on a futex at the area's start: one that may be
+// shared between processes, which the kernel finds by its page, futex(2).
+func (a *area) wakeShared() error {
+	const futexWake = 1
+	if _, _, errno := unix.Syscall6(unix.SYS_FUTEX, a.addr(), futexWake, 1, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// vmsplice maps the area's first page into a pipe, vmsplice(2).
+func (a *area) vmsplice(pipe int) error {
+	iov := unix.Iovec{Base: unsafe.SliceData(a.mem), Len: memory.PageSize}
+	_, err := unix.Vmsplice(pipe, []unix.Iovec{iov}, unix.SPLICE_F_NONBLOCK)
+	return err
+}
+
+// readRemotely reads a page of this process as if it were another's,
+// process_vm_readv(2).
+func (a *area) readRemotely() error {
+	var buf [memory.PageSize]byte
+	local := []unix.Iovec{{Base: &buf[0], Len: memory.PageSize}}
+	remote := []unix.RemoteIovec{{Base: a.addr(), Len: memory.PageSize}}
+	_, err := unix.ProcessVMReadv(unix.Getpid(), local, remote, 0)
+	return err
+}
+
+// moveTo asks the kernel to move the area's first page to a NUMA node,
+// move_pages(2), and returns the node that it is on afterwards.
+func (a *area) moveTo(node int32) (int32, error) {
+	const move = 1 << 1 // MPOL_MF_MOVE
+	page, status := unsafe.Pointer(unsafe.SliceData(a.mem)), int32(0)
+	_, _, errno := unix.Syscall6(unix.SYS_MOVE_PAGES, 0, 1, uintptr(unsafe.Pointer(&page)),
+		uintptr(unsafe.Pointer(&node)), uintptr(unsafe.Pointer(&status)), move)
+	switch {
+	case errno != 0:
+		return 0, errno
+	case status < 0:
+		return 0, unix.Errno(-status)
+	}
+	return status, nil
+}

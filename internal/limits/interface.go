@@ -1,0 +1,255 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+)
+
+// interfaceLimits are those of the system call and of its file.
+func interfaceLimits(b memory.Backend) []Limit {
+	return []Limit{
+		{
+			ID:       "off-by-default",
+			Title:    "memfd_secret is off unless the kernel is booted with secretmem.enable=1",
+			Source:   sourceCommit,
+			Link:     linkCommit,
+			How:      "The system call is made, and the kernel's command line is searched for secretmem.enable. Where the word is there, the default doesn't show.",
+			Expected: "ENOSYS, with no secretmem.enable on the command line",
+			Means:    "Linux 5.14 to 6.4 need the boot parameter; 6.5 and newer have it on (commit b758fe6df50d), so that there secretmem.enable=0 is the word. ENOSYS alone doesn't tell a kernel that has it switched off from one without it: only the first has /sys/module/secretmem/parameters/enable.",
+			check: func(context.Context) (Observation, error) {
+				fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
+				if err == nil {
+					unix.Close(fd)
+				}
+				_, missing := os.Stat("/sys/module/secretmem/parameters/enable")
+				line, _ := os.ReadFile("/proc/cmdline")
+				return judgeDefault(err, missing == nil, string(line))
+			},
+		},
+		{
+			ID:       "no-opt-in",
+			Title:    "No flag opens secret memory to the kernel",
+			Source:   sourceCommit,
+			Link:     linkCommit,
+			How:      "memfd_secret(2) is called with each of the 32 bits of its flags alone. memfd_create(2), which has flags, is the control.",
+			Expected: "Only O_CLOEXEC is taken; the opt-in flags that the commit leaves for later don't exist",
+			Means:    "There is no way to ask for secret memory that KVM, vhost or a device may use. The bridge is such an opt-in, made outside the kernel tree.",
+			check: func(context.Context) (Observation, error) {
+				if b == memory.Secret {
+					return flagsTaken(unix.MemfdSecret, unix.O_CLOEXEC)
+				}
+				return flagsTaken(func(flags int) (int, error) { return unix.MemfdCreate("offmap-limits", flags) }, unix.O_CLOEXEC)
+			},
+		},
+		{
+			ID:       "cloexec",
+			Title:    "The close-on-exec flag is FD_CLOEXEC",
+			Source:   sourceManual + ", up to man-pages 6.15",
+			Link:     linkManual,
+			How:      "memfd_secret(FD_CLOEXEC) is called, and then memfd_secret(O_CLOEXEC).",
+			Expected: "FD_CLOEXEC works",
+			Means:    "The kernel takes O_CLOEXEC. A VMM that follows the older manual page gets EINVAL, and one that then leaves the flag out passes all of guest RAM to every program that it starts.",
+			check: func(context.Context) (Observation, error) {
+				var o Observation
+				for _, f := range []struct {
+					name string
+					flag int
+				}{{"FD_CLOEXEC", unix.FD_CLOEXEC}, {"O_CLOEXEC", unix.O_CLOEXEC}} {
+					fd, err := unix.MemfdSecret(f.flag)
+					if err == nil {
+						unix.Close(fd)
+					}
+					if errors.Is(err, unix.ENOSYS) {
+						return o, skipped("no memfd_secret (`offmap doctor` says why)")
+					}
+					o.Text += f.name + " " + outcome(err) + ", "
+					o.Holds = o.Holds || f.flag == unix.FD_CLOEXEC && err == nil
+				}
+				o.Text = strings.TrimSuffix(o.Text, ", ")
+				return o, nil
+			},
+		},
+		{
+			ID:       "size-once",
+			Title:    "The size is set once",
+			Source:   sourceManual,
+			Link:     linkManual,
+			How:      "ftruncate(2) of a secret file that has a size, to a larger one and to a smaller one; the same to a memfd.",
+			Expected: "EINVAL for both",
+			Means:    "Guest RAM can't grow or shrink in its file: memory hotplug is another file and another slot.",
+			check: func(context.Context) (Observation, error) {
+				return refused(b, []attempt{
+					{"growing", unix.EINVAL, func(a *area) error { return unix.Ftruncate(a.fd, 2*attemptSize) }},
+					{"shrinking", unix.EINVAL, func(a *area) error { return unix.Ftruncate(a.fd, attemptSize/2) }},
+				})
+			},
+		},
+		{
+			ID:       "no-file-io",
+			Title:    "The file can be mapped, and nothing else",
+			Source:   sourceManual,
+			Link:     linkManual,
+			How:      "pread(2), pwrite(2), sendfile(2) and opening it again through /proc/self/fd, on a secret file and on a memfd.",
+			Expected: "Each is refused",
+			Means:    "No snapshot by reading the file, no restore by writing it, no second opening with fewer rights: whoever has the descriptor has all of the guest's RAM, to read and to write.",
+			check: func(context.Context) (Observation, error) {
+				buf := make([]byte, memory.PageSize)
+				return refused(b, []attempt{
+					{"pread", 0, func(a *area) error { _, err := unix.Pread(a.fd, buf, 0); return err }},
+					{"pwrite", 0, func(a *area) error { _, err := unix.Pwrite(a.fd, buf, 0); return err }},
+					{"sendfile", 0, sendfile},
+					{"open of /proc/self/fd/N", 0, func(a *area) error {
+						fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", a.fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
+						if err == nil {
+							unix.Close(fd)
+						}
+						return err
+					}},
+				})
+			},
+		},
+		{
+			ID:       "no-giving-back",
+			Title:    "A page comes back only when the file's last reference goes",
+			Source:   sourceCommit,
+			Link:     linkCommit,
+			How:      "MADV_DONTNEED, MADV_REMOVE and fallocate(FALLOC_FL_PUNCH_HOLE) on populated secret memory and on a populated memfd.",
+			Expected: "Each is refused, as for any memory that is locked",
+			Means:    "No balloon and no free page reporting: what the guest has touched once stays taken, off the direct map and charged to RLIMIT_MEMLOCK until the guest is gone.",
+			check: func(context.Context) (Observation, error) {
+				return refused(b, []attempt{
+					{"MADV_DONTNEED", 0, func(a *area) error { return unix.Madvise(a.mem, unix.MADV_DONTNEED) }},
+					{"MADV_REMOVE", 0, func(a *area) error { return unix.Madvise(a.mem, unix.MADV_REMOVE) }},
+					{"punching a hole", 0, func(a *area) error {
+						return unix.Fallocate(a.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, memory.PageSize)
+					}},
+				})
+			},
+		},
+		{
+			ID:       "not-turned",
+			Title:    "Memory is secret from its making on, and can't be turned into it later",
+			Source:   sourceReshetova + "; MAP_EXCLUSIVE",
+			Link:     linkReshetova,
+			How:      "What the two proposals wanted is tried: mmap(2) with MAP_EXCLUSIVE (0x200000) for private anonymous memory, and every madvise(2) advice from 26 to 63, which no kernel had when this was written, for MADV_SECRET. Whether memory became secret is seen by process_vm_readv(2), which secret memory refuses.",
+			Expected: "mmap ignores the flag, madvise doesn't know the advice, and the memory stays ordinary",
+			Means:    "Guest RAM has to be planned as secret from the start: a running guest can't be hidden later, and no allocator's memory can be.",
+			check: func(context.Context) (Observation, error) {
+				return turned(mapExclusive, adviseSecret)
+			},
+		},
+	}
+}
+
+// judgeDefault judges memfd_secret's answer: err, whether the kernel has
+// the module parameter, and its command line.
+func judgeDefault(err error, parameter bool, cmdline string) (Observation, error) {
+	for _, word := range strings.Fields(cmdline) {
+		if strings.HasPrefix(word, "secretmem.enable") {
+			return Observation{}, skipped("booted with %s, so the default doesn't show", word)
+		}
+	}
+	const text = ", with no secretmem.enable on the command line"
+	switch {
+	case err == nil:
+		return Observation{Text: "memfd_secret works" + text}, nil
+	case errors.Is(err, unix.ENOSYS) && parameter:
+		return Observation{Text: outcome(err) + text, Holds: true}, nil
+	}
+	return Observation{}, skipped("memfd_secret: %s, and the kernel has no parameter to switch it on", outcome(err))
+}
+
+// flagsTaken makes a file with each flag alone, of which only one should work.
+func flagsTaken(create func(flags int) (int, error), only int) (Observation, error) {
+	var taken []string
+	o := Observation{Holds: true}
+	for bit := range 32 {
+		fd, err := create(1 << bit)
+		switch {
+		case err == nil:
+			unix.Close(fd)
+			taken = append(taken, fmt.Sprintf("%#x", 1<<bit))
+			o.Holds = o.Holds && 1<<bit == only
+		case errors.Is(err, unix.ENOSYS):
+			return o, skipped("no memfd_secret (`offmap doctor` says why)")
+		}
+	}
+	o.Holds = o.Holds && len(taken) == 1
+	o.Text = fmt.Sprintf("of 32 flags %s taken (O_CLOEXEC is %#x)", strings.Join(taken, ", "), only)
+	return o, nil
+}
+
+// sendfile sends a page of the file into a socket.
+func sendfile(a *area) error {
+	s, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return skipped("socketpair: %v", err)
+	}
+	defer unix.Close(s[0])
+	defer unix.Close(s[1])
+	var off int64
+	_, err = unix.Sendfile(s[0], a.fd, &off, memory.PageSize)
+	return err
+}
+
+// turned makes attempts to turn ordinary memory into secret memory: each
+// returns what the kernel said.
+func turned(attempts ...func(*area) string) (Observation, error) {
+	o := Observation{Holds: true}
+	var seen []string
+	for _, try := range attempts {
+		a, err := newPopulated(memory.Anon, attemptSize)
+		if err != nil {
+			return o, err
+		}
+		defer a.Close()
+		said := try(a)
+		switch err := a.readRemotely(); {
+		case err == nil:
+			said += ", stays ordinary"
+		case errors.Is(err, unix.EFAULT):
+			said += ", IS SECRET"
+			o.Holds = false
+		default:
+			return o, fmt.Errorf("process_vm_readv of this process: %w", err)
+		}
+		seen = append(seen, said)
+	}
+	o.Text = strings.Join(seen, "; ")
+	return o, nil
+}
+
+// mapExclusive maps over the area with the flag that the proposal had.
+func mapExclusive(a *area) string {
+	const exclusive = 0x200000
+	mem, err := unix.Mmap(-1, 0, attemptSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|exclusive)
+	if err != nil {
+		return "MAP_EXCLUSIVE " + outcome(err)
+	}
+	unix.Munmap(a.mem)
+	a.mem = mem
+	a.mem[0] = 1 // process_vm_readv makes it present if this doesn't
+	return "MAP_EXCLUSIVE is ignored"
+}
+
+// adviseSecret gives the advice that MADV_SECRET could be.
+func adviseSecret(a *area) string {
+	const first, last = 26, 63
+	var taken []string
+	for advice := first; advice <= last; advice++ {
+		if err := unix.Madvise(a.mem, advice); !errors.Is(err, unix.EINVAL) {
+			taken = append(taken, fmt.Sprintf("%d %s", advice, outcome(err)))
+		}
+	}
+	if len(taken) == 0 {
+		return "advice 26 to 63 EINVAL"
+	}
+	return "advice " + strings.Join(taken, ", ")
+}
