@@ -1,0 +1,30 @@
+// Command docgen writes the pages of docs/ that are made from what the program
+// finds in the lab: docgen limits|kernels.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+)
+
+// program is the offmap that is asked, seen from the top of the repository.
+const program = "bin/offmap"
+
+var pages = map[string]func(ctx context.Context, args []string) error{
+	"kernels": kernels,
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if len(os.Args) < 2 || pages[os.Args[1]] == nil {
+		fmt.Fprintln(os.Stderr, "usage: go run ./internal/docgen kernels [DOCUMENT.json]...")
+		os.Exit(2)
+	}
+	if err := pages[os.Args[1]](ctx, os.Args[2:]); err != nil {
+		fmt.Fprintln(os.Stderr, "docgen:", err)
+		os.Exit(1)
+	}
+}
