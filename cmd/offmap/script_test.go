@@ -39,7 +39,7 @@ func exitcode(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // TestScripts runs the command line as a user does. Conditions: [kvm] for a
-// usable /dev/kvm, [bridge] for a usable bridge, [window] for the right to
+// usable /dev/kvm, [root], [bridge] for a usable bridge, [window] for the right to
 // userfaultfd and secret memory.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -54,10 +54,12 @@ func TestScripts(t *testing.T) {
 					sys.Close()
 				}
 				return err == nil, nil
+			case "root":
+				return os.Geteuid() == 0, nil
 			case "bridge":
 				return attach.CheckBridge() == nil, nil
 			case "window":
-				return probe.Run(probe.Config{Backend: memory.Secret, Memory: memory.MinSize}).Attach[attach.ViaWindow].Works, nil
+				return probe.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}.Try().Works, nil
 			}
 			return false, nil
 		},

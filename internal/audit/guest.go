@@ -96,6 +96,7 @@ func (g *guest) start(ctx context.Context, args []string) error {
 		return err
 	}
 	g.cmd = exec.CommandContext(ctx, self, args...)
+	g.cmd.Args[0] = "offmap" // whatever the file is called
 	// The guest must not survive us, nor a Ctrl-C reach it before us.
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }

@@ -67,13 +67,14 @@ func TestLab(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
+	buildMutants(t, dir)
 	if *boots >= 5 {
 		preparePeer(t, dir, offmap)
 	}
 	for _, series := range series() {
 		t.Run(series, func(t *testing.T) {
 			args := []string{
-				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", *words, "--timeout", "3h", "-v", "--program", self, "--",
+				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord + " " + *words, "--timeout", "3h", "-v", "--program", self, "--",
 				"-test.v", "-test.timeout=3h", "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
 				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least),
 			}

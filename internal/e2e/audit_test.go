@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// auditDoc is what the tests read of an audit's report.
+type auditDoc struct {
+	Backend, Attach string
+	Avenues         []avenue
+	Matrix          []column
+	DirectMap       map[string]map[string]uint64 `json:"direct_map"`
+}
+
+type column struct {
+	Backend, Attach string
+	Planted         int `json:"planted_pages"`
+	Avenues         []avenue
+}
+
+type avenue struct {
+	Name, Verdict, Evidence string
+	Pages                   int
+	Owner                   bool
+	Control                 struct{ Backend, Verdict string }
+}
+
+func (c column) avenue(name string) avenue {
+	i := slices.IndexFunc(c.Avenues, func(a avenue) bool { return a.Name == name })
+	if i < 0 {
+		return avenue{}
+	}
+	return c.Avenues[i]
+}
+
+// audit runs the program's audit, which must end with that code.
+func audit(t *testing.T, program string, code int, args ...string) auditDoc {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, append([]string{"audit", "--json"}, args...)...)
+	var log strings.Builder
+	cmd.Stderr = &log
+	out, err := cmd.Output()
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		t.Fatal(err)
+	}
+	if cmd.ProcessState.ExitCode() != code {
+		t.Errorf("%v: exit code %d, want %d\n%s\n%s", args, cmd.ProcessState.ExitCode(), code, out, log.String())
+	}
+	var d auditDoc
+	if err := json.Unmarshal(out, &d); err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, log.String())
+	}
+	return d
+}
+
+// excused are avenues that the lab's kernels give nothing to make with, and why.
+var excused = map[string]string{
+	"dev-mem":     "CONFIG_STRICT_DEVMEM",
+	"hibernation": "offmap limits",
+	"swap":        "swap",
+	"vhost":       "vhost",
+}
+
+// TestAudit attacks guests in every backend that the kernel offers, by every
+// avenue: secret memory behind the bridge is read by its owner alone, ordinary
+// memory by everybody.
+func TestAudit(t *testing.T) {
+	needInside(t)
+	d := audit(t, "./offmap", 0, "--all")
+	if d.Backend != "secret" || d.Attach != "bridge" {
+		t.Fatalf("attacked %s+%s, want secret+bridge", d.Backend, d.Attach)
+	}
+	columns := map[string]column{}
+	for _, c := range d.Matrix {
+		columns[c.Backend+"+"+c.Attach] = c
+		if c.Planted == 0 {
+			t.Errorf("%s: no page planted", c.Backend)
+		}
+	}
+	anon, memfd, window := columns["anon+direct"], columns["memfd+direct"], columns["secret+window"]
+	for i, a := range d.Avenues {
+		t.Logf("%-18s %-12s %s", a.Name, a.Verdict, a.Evidence)
+		switch {
+		case excused[a.Name] != "" && a.Verdict == "skipped":
+			if !strings.Contains(a.Evidence, excused[a.Name]) {
+				t.Errorf("%s is skipped, and not for want of %s: %s", a.Name, excused[a.Name], a.Evidence)
+			}
+			continue
+		case a.Owner && a.Verdict != "exposed":
+			t.Errorf("%s: %s, although the owner can: %s", a.Name, a.Verdict, a.Evidence)
+		case !a.Owner && a.Verdict != "blocked":
+			t.Errorf("%s: %s: %s", a.Name, a.Verdict, a.Evidence)
+		}
+		if a.Control.Verdict != "exposed" {
+			t.Errorf("%s: the control is %s", a.Name, a.Control.Verdict)
+		}
+		if anon.Avenues[i].Verdict != "exposed" && memfd.Avenues[i].Verdict != "exposed" {
+			t.Errorf("%s: anon is %s (%s), memfd is %s (%s)", a.Name,
+				anon.Avenues[i].Verdict, anon.Avenues[i].Evidence, memfd.Avenues[i].Verdict, memfd.Avenues[i].Evidence)
+		}
+	}
+	for _, name := range []string{"direct-map", "residue-exit", "residue-kill", "residue-reset"} {
+		// The kernel may have used a few freed pages for something else.
+		if p := anon.avenue(name).Pages; p < anon.Planted*9/10 {
+			t.Errorf("%s found %d of %d pages of anon", name, p, anon.Planted)
+		}
+		if name != "direct-map" && window.avenue(name).Verdict != "blocked" {
+			t.Errorf("window: %+v", window.avenue(name))
+		}
+	}
+	const quarter = 32 << 20 >> 12 / 4
+	if a := window.avenue("direct-map"); a.Verdict != "exposed" || a.Pages > quarter {
+		t.Errorf("window of %d pages: %+v", quarter, a)
+	}
+	if r, ok := columns["reserved+direct"]; ok && r.avenue("direct-map").Verdict != "blocked" {
+		t.Errorf("reserved: %+v", r.avenue("direct-map"))
+	}
+	if before, during := d.DirectMap["before"]["4k"], d.DirectMap["during"]["4k"]; during < before || before == 0 {
+		t.Errorf("4 KiB pages of the direct map: %d bytes before, %d during", before, during)
+	}
+}
+
+// TestAuditLinux is the same for a guest that boots Linux: what the README
+// shows.
+func TestAuditLinux(t *testing.T) {
+	needInside(t)
+	d := audit(t, "./offmap", 0, "-k", guestKernel, "--only", "direct-map,residue-exit")
+	for _, c := range d.Matrix {
+		t.Logf("%+v", c)
+		for _, a := range c.Avenues {
+			secret := c.Backend == "secret"
+			if secret && (a.Verdict != "blocked" || a.Pages != 0) || !secret && a.Pages < c.Planted*9/10 {
+				t.Errorf("%s: %+v, %d planted", c.Backend, a, c.Planted)
+			}
+		}
+	}
+}
+
+// TestAuditRunning audits a guest that somebody runs, and leaves it running.
+func TestAuditRunning(t *testing.T) {
+	needInside(t)
+	onlyOn(t, "6.12")
+	g := startRun(t, "--payload", "canary", "-m", "32", "--backend", "secret")
+	g.await(t, "offmap-canary: planted")
+	canary := regexp.MustCompile(`offmap-canary: ([0-9a-f]{64}) pages`).FindStringSubmatch(g.out.String())
+	if canary == nil {
+		t.Fatalf("no canary:\n%s", g.out.String())
+	}
+	args := []string{"--pid", fmt.Sprint(g.Process.Pid), "--canary", canary[1]}
+	d := audit(t, "./offmap", 0, args...)
+	for _, a := range d.Avenues {
+		want := "blocked"
+		switch {
+		case a.Name == "core-dump" || strings.HasPrefix(a.Name, "residue"):
+			want = "skipped" // it would end the guest
+		case excused[a.Name] != "":
+			continue
+		case a.Owner:
+			want = "exposed"
+		}
+		if a.Verdict != want {
+			t.Errorf("%s: %s, want %s: %s", a.Name, a.Verdict, want, a.Evidence)
+		}
+	}
+	// Without an attack that shows the canary, nothing is shown.
+	for _, a := range audit(t, "./offmap", 3, append(args, "--only", "process-vm-readv")...).Avenues {
+		if a.Verdict != "inconclusive" {
+			t.Errorf("%s: %s", a.Name, a.Verdict)
+		}
+	}
+	fmt.Fprintln(g.input)
+	if code := g.ended(); code != 0 || !strings.Contains(g.out.String(), "held in 8") {
+		t.Errorf("the guest ended with %d:\n%s", code, g.out.String())
+	}
+}
+
+// Mutants are the program with a line changed, which the audit has to notice.
+var mutants = []struct{ name, file, from, to string }{
+	// Ordinary memory that is passed off as secret.
+	{"offmap-memfd", "memory/backend.go", "open: openSecret,", "open: openMemfd,"},
+	// Searches that find nothing.
+	{"offmap-blind", "memory/exposure/set.go", "return s.filter[", "return 0 & s.filter["},
+}
+
+// buildMutants builds them in dir.
+func buildMutants(t *testing.T, dir string) {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		path := filepath.Join(root, m.file)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(string(text), m.from) != 1 {
+			t.Fatalf("%s: %q isn't there once", m.file, m.from)
+		}
+		mutated := filepath.Join(t.TempDir(), filepath.Base(m.file))
+		if err := os.WriteFile(mutated, []byte(strings.Replace(string(text), m.from, m.to, 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		overlay, err := json.Marshal(map[string]map[string]string{"Replace": {path: mutated}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := mutated + ".json"
+		if err := os.WriteFile(list, overlay, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		build := exec.Command("go", "build", "-overlay", list, "-o", filepath.Join(dir, m.name), "offmap/cmd/offmap")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", m.name, err, out)
+		}
+	}
+}
+
+// TestAuditMutants runs audits that are blind, or of memory that isn't what it
+// is said to be.
+func TestAuditMutants(t *testing.T) {
+	needInside(t)
+	all := func(verdict string, as []avenue) {
+		t.Helper()
+		for _, a := range as {
+			if a.Verdict != verdict && a.Verdict != "skipped" {
+				t.Errorf("%s: %s, want %s: %s", a.Name, a.Verdict, verdict, a.Evidence)
+			}
+		}
+	}
+	chosen := []string{"--only", "direct-map,residue-exit,process-vm-readv,proc-mem,vmsplice,fd-theft,ptrace-syscall"}
+	d := audit(t, "./offmap-memfd", 3, chosen...)
+	if d.Backend != "secret" {
+		t.Errorf("attacked %s", d.Backend)
+	}
+	all("exposed", d.Avenues)
+	for _, c := range audit(t, "./offmap-blind", 3, chosen...).Matrix {
+		all("inconclusive", c.Avenues)
+	}
+}
