@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -67,7 +68,14 @@ func lacking(err error) error {
 	if _, ok := errors.AsType[*kvm.OpenError](err); ok {
 		return skipped("no KVM: %v", err)
 	}
-	for _, no := range []error{attach.ErrUnavailable, memory.ErrSecretDisabled, memory.ErrSecretAbsent, memory.ErrMemlock, memory.ErrTooLarge} {
+	if e, ok := errors.AsType[*attach.RefusedError](err); ok {
+		var why []string
+		for _, r := range e.Rejected {
+			why = append(why, fmt.Sprintf("%s: %s", r.Attach, r.Reason))
+		}
+		return skipped("%s", strings.Join(why, "; "))
+	}
+	for _, no := range []error{memory.ErrSecretDisabled, memory.ErrSecretAbsent, memory.ErrMemlock, memory.ErrTooLarge} {
 		if errors.Is(err, no) {
 			return skipped("%v", err)
 		}

@@ -63,17 +63,17 @@ func checkUnmap(ctx context.Context) (o Observation, err error) {
 	return o, ctx.Err()
 }
 
-// outcome is what became of one access.
-type outcome string
+// became is what became of one access.
+type became string
 
 const (
-	worked outcome = "works"
-	fault  outcome = "fails with EFAULT"
-	device outcome = "comes out as an MMIO exit"
+	worked became = "works"
+	fault  became = "fails with EFAULT"
+	device became = "comes out as an MMIO exit"
 )
 
-// outcomeOf tells what an access came to from what went wrong with the check.
-func outcomeOf(err error) (outcome, error) {
+// becameOf tells what an access came to from what went wrong with the check.
+func becameOf(err error) (became, error) {
 	switch {
 	case err == nil:
 		return worked, nil
@@ -87,7 +87,7 @@ func outcomeOf(err error) (outcome, error) {
 
 // stopped is what became of a guest's accesses to a page of its slot's mapping
 // without any rights, and of one that failed when they were back.
-type stopped struct{ read, write, again outcome }
+type stopped struct{ read, write, again became }
 
 // KVM gets ordinary pages by GUP, which looks at the rights of the mapping. Of
 // a PFNMAP it takes what the page table entry says, where PROT_NONE has only
@@ -118,7 +118,7 @@ func protectTrial(b memory.Backend, m attach.Method) (s stopped, err error) {
 // protectOnce does so for one access. The command to make it comes first, so
 // that only the access can fail; and it is only its page that goes: of page
 // tables that it can't read, a software KVM tells the guest.
-func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, again outcome, err error) {
+func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, again became, err error) {
 	g, err := newGuest(b, m, 0, touchProgram)
 	if err != nil {
 		return "", "", err
@@ -135,21 +135,21 @@ func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, ag
 		return "", "", err
 	}
 	_, err = g.answer()
-	if without, err = outcomeOf(err); err != nil || without != fault {
+	if without, err = becameOf(err); err != nil || without != fault {
 		return without, "", err
 	}
 	if err := protect(slot, guestPage, unix.PROT_READ|unix.PROT_WRITE); err != nil {
 		return "", "", err
 	}
 	_, err = g.answer()
-	again, err = outcomeOf(err)
+	again, err = becameOf(err)
 	return without, again, err
 }
 
 // vacated is what became of a guest's accesses without the secret mapping, to
 // a page that existed before and to a fresh one, and of the VMM's own through
 // the view.
-type vacated struct{ known, fresh, view outcome }
+type vacated struct{ known, fresh, view became }
 
 var vacateServes = vacated{known: worked, fresh: fault, view: worked}
 
@@ -172,22 +172,22 @@ func vacateTrial() (v vacated, err error) {
 		return v, err
 	}
 	for _, look := range []struct {
-		became *outcome
-		read   func() (uint32, error)
+		to   *became
+		read func() (uint32, error)
 	}{
 		{&v.known, func() (uint32, error) { return g.read(guestPage) }},
 		{&v.view, func() (uint32, error) { return hostWord(g.attach.Slots()[0], guestPage) }},
 	} {
 		word, err := look.read()
-		if *look.became, err = outcomeOf(err); err != nil {
+		if *look.to, err = becameOf(err); err != nil {
 			return v, err
 		}
-		if *look.became == worked && word != 1 {
+		if *look.to == worked && word != 1 {
 			return v, fmt.Errorf("the page reads %d, the guest wrote 1", word)
 		}
 	}
 	_, err = g.read(guestPage + memory.PageSize)
-	v.fresh, err = outcomeOf(err)
+	v.fresh, err = becameOf(err)
 	return v, err
 }
 

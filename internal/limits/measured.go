@@ -4,6 +4,13 @@ package limits
 // see.
 func measured() (all []Limit) {
 	for _, group := range [][]Limit{
+		directMapLimits(),
+		touchLimits(),
+		wipeLimits(),
+		snapshotLimits(),
+		registerLimits(),
+		uncachedLimits(),
+		paravirtualLimits(),
 		dirtyLimits(),
 		unmapLimits(),
 	} {

@@ -27,6 +27,8 @@ func TestMeasured(t *testing.T) {
 				t.Log(err)
 			case err != nil:
 				t.Error(err)
+			case !o.Holds && l.ID == "uncached":
+				t.Logf("doesn't hold here, as KVM is free to have it: %s", o.Text)
 			case !o.Holds:
 				t.Errorf("doesn't hold here: %s", o.Text)
 			default:

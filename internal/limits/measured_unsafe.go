@@ -18,6 +18,15 @@ func bytesOf(ram *memory.RAM) []byte {
 	return unsafe.Slice((*byte)(ram.Pointer()), ram.Layout().Size())
 }
 
+// smallPages keeps transparent huge pages out of ram.
+func smallPages(ram *memory.RAM) error {
+	err := unix.Madvise(bytesOf(ram), unix.MADV_NOHUGEPAGE)
+	if err == unix.EINVAL { // a kernel without them
+		return nil
+	}
+	return os.NewSyscallError("madvise MADV_NOHUGEPAGE", err)
+}
+
 // vacate puts an inaccessible reservation in the place of this process's
 // mapping of RAM: as good as unmapped, but nothing else can come to lie there
 // before ram.Close unmaps it.

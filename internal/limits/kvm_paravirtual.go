@@ -1,0 +1,103 @@
+package limits
+
+import (
+	"context"
+	"fmt"
+
+	"offmap/memory"
+	"offmap/vmm/boot"
+)
+
+// paravirtualLimits is KVM's own use of guest pages.
+func paravirtualLimits() []Limit {
+	return []Limit{{
+		ID:       "paravirtual-pages",
+		Title:    "KVM writes to guest RAM by itself, through the direct map: kvm-clock and its kin",
+		Source:   "KVM's kvm-clock code keeps a direct-map address of the guest's page; measured: with RAM that isn't there the guest's write of one MSR is an oops of the host",
+		Link:     "https://docs.kernel.org/virt/kvm/x86/msr.html",
+		How:      "a guest at CPL 0 writes every MSR by which a hypervisor is handed a guest page (KVM's, Hyper-V's, Xen's), with its RAM hidden and, as the control, in anonymous memory",
+		Expected: "hidden: each write is #GP in the guest, none gets through; anonymous: some are accepted",
+		Means:    "a VMM with hidden guest RAM must leave these features out of CPUID, have KVM enforce that, and deny the MSRs, because a hostile guest writes MSRs that it wasn't told of. The guest loses kvm-clock, steal time, async page faults",
+		check:    func(ctx context.Context) (Observation, error) { return checkParavirtual(ctx, memory.Secret) },
+	}, {
+		ID:       "nested-guests",
+		Title:    "Hidden guest RAM rules out nested guests",
+		Source:   "KVM maps pages of a nested guest's control structures by kmap, which takes a direct-map address for granted (kvm_vcpu_map)",
+		Link:     "https://docs.kernel.org/virt/kvm/x86/running-nested-guests.html",
+		How:      "what CPUID tells a guest of SVM, VMX and KVM's paravirtual features, with its RAM hidden and, as the control, in anonymous memory",
+		Expected: "hidden: none of them; anonymous: what this KVM supports",
+		Means:    "no virtual machines inside a guest with hidden RAM; a VMM must mask SVM and VMX and not only recommend so",
+		check:    func(ctx context.Context) (Observation, error) { return checkNested(ctx, memory.Secret) },
+	}}
+}
+
+func checkParavirtual(ctx context.Context, b memory.Backend) (o Observation, err error) {
+	accepted, _, err := runPayload(ctx, memory.Anon, "kvmclock", boot.PayloadConfig{}, nil)
+	if err != nil {
+		return o, err
+	}
+	if accepted == 0 {
+		return o, skipped("this KVM accepts none of these MSRs from any guest")
+	}
+	hidden, _, err := runPayload(ctx, b, "kvmclock", boot.PayloadConfig{}, nil)
+	if err != nil {
+		return o, err
+	}
+	o.Holds = hidden == 0
+	o.Text = fmt.Sprintf("%d MSRs accepted from a guest with hidden RAM, %d from one with anonymous RAM", hidden, accepted)
+	return o, nil
+}
+
+// cpuidProgram exits with a bit for each feature that CPUID shows: 1 VMX, 2
+// SVM, 4 any of KVM's own. It is for CPL 0, where every KVM answers CPUID
+// itself.
+var cpuidProgram = []byte{
+	0xb8, 1, 0, 0, 0, // mov eax, 1
+	0x0f, 0xa2, // cpuid
+	0x0f, 0xba, 0xe1, 5, // bt ecx, 5
+	0x41, 0x0f, 0x92, 0xc0, // setc r8b
+	0xb8, 1, 0, 0, 0x80, // mov eax, 0x80000001
+	0x0f, 0xa2, // cpuid
+	0x0f, 0xba, 0xe1, 2, // bt ecx, 2
+	0x41, 0x0f, 0x92, 0xc1, // setc r9b
+	0xb8, 1, 0, 0, 0x40, // mov eax, 0x40000001
+	0x31, 0xc9, // xor ecx, ecx
+	0x0f, 0xa2, // cpuid
+	0x85, 0xc0, // test eax, eax
+	0x0f, 0x95, 0xc0, // setnz al
+	0x00, 0xc0, // add al, al
+	0x44, 0x00, 0xc8, // add al, r9b
+	0x00, 0xc0, // add al, al
+	0x44, 0x00, 0xc0, // add al, r8b
+	0x66, 0xba, 0xf1, 0x06, // mov dx, payload.ExitPort
+	0xee,       // out dx, al
+	0xeb, 0xfe, // jmp .
+}
+
+func checkNested(ctx context.Context, b memory.Backend) (o Observation, err error) {
+	var shown [2]int
+	for i, kind := range []memory.Backend{memory.Anon, b} {
+		if shown[i], _, err = runImage(ctx, kind, cpuidProgram, boot.PayloadConfig{Ring: 0}, nil); err != nil {
+			return o, err
+		}
+	}
+	o.Text = fmt.Sprintf("hidden RAM: %s; anonymous RAM: %s", cpuidText(shown[1]), cpuidText(shown[0]))
+	if shown[0] == 0 {
+		return o, skipped("nothing to mask here: %s", o.Text)
+	}
+	o.Holds = shown[1] == 0
+	return o, nil
+}
+
+func cpuidText(bits int) string {
+	text := ""
+	for i, name := range []string{"VMX", "SVM", "KVM's features"} {
+		if bits>>i&1 != 0 {
+			text += ", " + name
+		}
+	}
+	if text == "" {
+		return "none shown"
+	}
+	return text[2:]
+}

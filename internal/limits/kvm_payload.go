@@ -1,0 +1,51 @@
+package limits
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"offmap/guest/payload"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/vmm"
+	"offmap/vmm/boot"
+)
+
+// runPayload runs an embedded guest with guestSize bytes of RAM to its end,
+// and returns its exit code and what it said. change, if not nil, is called
+// when the guest is loaded.
+func runPayload(ctx context.Context, b memory.Backend, name string, cfg boot.PayloadConfig, change func(memory.Guest, boot.CPU) error) (code int, said string, err error) {
+	p, err := payload.Lookup(name)
+	if err != nil {
+		return 0, "", err
+	}
+	cfg.Ring = p.Ring
+	return runImage(ctx, b, p.Image(), cfg, change)
+}
+
+// runImage does so with a guest's code.
+func runImage(ctx context.Context, b memory.Backend, image []byte, cfg boot.PayloadConfig, change func(memory.Guest, boot.CPU) error) (code int, said string, err error) {
+	var console bytes.Buffer
+	cfg.CPUs = 1
+	m, err := vmm.New(vmm.Config{
+		Memory: guestSize, CPUs: 1, Backend: b, Attach: attach.Auto, Console: &console,
+		Guest: func(ram memory.Guest, _, _ int) ([]boot.CPU, error) {
+			cpus, err := boot.Payload(ram, image, cfg)
+			if err == nil && change != nil {
+				err = change(ram, cpus[0])
+			}
+			return cpus, err
+		},
+	})
+	if err != nil {
+		return 0, "", lacking(err)
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	r, err := m.Run(ctx)
+	if err == nil && r.Outcome.Reason != vmm.PowerOff {
+		err = fmt.Errorf("a test guest ended with %s: %s", r.Outcome.Reason, r.Outcome.Detail)
+	}
+	return r.Outcome.Code, console.String(), err
+}

@@ -1,0 +1,77 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"offmap/memory"
+	"offmap/memory/attach"
+)
+
+// registerLimits is what of a guest is in ordinary memory whatever its RAM is.
+func registerLimits() []Limit {
+	return []Limit{{
+		ID:     "registers-in-ordinary-memory",
+		Title:  "What a guest has in its registers is in the host's ordinary memory whenever the guest isn't running",
+		Source: "KVM keeps registers and FPU state of a vCPU, and its run page, in kernel memory; a patch set that moves them to memory of the process's own wasn't merged",
+		Link:   "https://lore.kernel.org/all/20240911143421.85612-1-faresx@amazon.de/",
+		How: "a guest with secret RAM over the bridge loads one of two canaries from its RAM into r8 to r11 and exits to the VMM; the direct map is searched through /proc/kcore while it is stopped. " +
+			"The control is in the search itself: the canary in RAM must not be found, the one in registers must",
+		Expected: "the canary in registers is found, the one that is only in secret RAM is not",
+		Means:    "no attach hides what is in registers: keys that a guest's CPU works with lie in the host's direct map at every exit. The same goes for the data of port and MMIO accesses, the host's page cache of kernel and initrd, and console buffers",
+		check: func(ctx context.Context) (Observation, error) {
+			return checkRegisters(ctx, memory.Secret, attach.ViaBridge, scanKcore)
+		},
+	}}
+}
+
+// registerProgram reads an address, loads 32 bytes from it into r8 to r11,
+// writes to the port, clears the registers, writes to the port and ends.
+var registerProgram = []byte{
+	0xe5, guestPort, // in eax, guestPort
+	0x89, 0xc7, // mov edi, eax
+	0x4c, 0x8b, 0x07, // mov r8, [rdi]
+	0x4c, 0x8b, 0x4f, 0x08, // mov r9, [rdi + 8]
+	0x4c, 0x8b, 0x57, 0x10, // mov r10, [rdi + 16]
+	0x4c, 0x8b, 0x5f, 0x18, // mov r11, [rdi + 24]
+	0xe7, guestPort, // out guestPort, eax
+	0x4d, 0x31, 0xc0, // xor r8, r8
+	0x4d, 0x31, 0xc9, // xor r9, r9
+	0x4d, 0x31, 0xd2, // xor r10, r10
+	0x4d, 0x31, 0xdb, // xor r11, r11
+	0xe7, guestPort, // out guestPort, eax
+	0xeb, 0xfe, // jmp .
+}
+
+func checkRegisters(ctx context.Context, b memory.Backend, m attach.Method, search scan) (o Observation, err error) {
+	g, err := newGuest(b, m, 0, registerProgram)
+	if err != nil {
+		return o, err
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	canaries, err := newCanaries(2)
+	if err != nil {
+		return o, err
+	}
+	const loaded, resting = guestPage, guestPage + memory.PageSize
+	for i, gpa := range []memory.GPA{loaded, resting} {
+		if _, err := g.ram.WriteAt([]byte{0}, int64(gpa)); err != nil { // an error if there is no page
+			return o, err
+		}
+		canaries[i].Plant(bytesOf(g.ram)[gpa+plantAt:])
+	}
+	if _, err := g.touch(uint32(loaded) + plantAt); err != nil {
+		return o, err
+	}
+	hits, err := search(ctx, canaries)
+	if err != nil {
+		return o, err
+	}
+	if _, err := g.answer(); err != nil { // the registers are clear
+		return o, err
+	}
+	o.Holds = hits[0].Total > 0 && hits[1].Total == 0
+	o.Text = fmt.Sprintf("copies in the direct map while the guest is stopped: %d of the canary in its registers, %d of the one in its RAM", hits[0].Total, hits[1].Total)
+	return o, nil
+}

@@ -1,0 +1,94 @@
+package limits
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"offmap/guest/payload"
+	"offmap/internal/probe"
+	"offmap/memory"
+	"offmap/vmm/boot"
+)
+
+// uncachedLimits is memory that is kept out of the caches.
+func uncachedLimits() []Limit {
+	return []Limit{{
+		ID:     "uncached",
+		Title:  "memfd_secret doesn't keep secrets out of the caches; a guest can, at a price",
+		Source: "Reshetova's answer to MAP_EXCLUSIVE asked for uncached mappings against speculation; early versions of memfd_secret had a flag for them, the merged one has none",
+		Link:   linkReshetova,
+		How: "a guest reads and writes two buffers of 2 MiB, in sequence and at random; its own page tables map the second uncached (PCD and PWT, index 3 of the PAT). " +
+			"Equal times mean that this KVM ignores what the guest's page tables say",
+		Expected: "uncached accesses cost at least three times as much",
+		Means: "a guest that wants a secret of its own uncached can map it so, for keys and not for bulk data; the VMM can't do it for the guest, and KVM is free to ignore it: " +
+			"under EPT without assigned devices and in shadow page tables it does, AMD's nested paging obeys",
+		check: func(ctx context.Context) (Observation, error) { return checkUncached(ctx, mapUncached) },
+	}}
+}
+
+const (
+	uncachedBuffers  = 16 << 20
+	uncachedBuffer   = 2 << 20
+	uncachedAccesses = 1 << 16
+)
+
+func checkUncached(ctx context.Context, change func(memory.Guest, boot.CPU) error) (o Observation, err error) {
+	_, said, err := runPayload(ctx, memory.Anon, "uncached",
+		boot.PayloadConfig{Args: []uint64{uncachedBuffers, uncachedAccesses}}, change)
+	if err != nil {
+		return o, err
+	}
+	var n int
+	var cached, uncached [4]int
+	if _, err := fmt.Sscanf(said, payload.UncachedReport, &n, &cached[0], &cached[1], &cached[2], &cached[3],
+		&uncached[0], &uncached[1], &uncached[2], &uncached[3]); err != nil {
+		return o, fmt.Errorf("the guest said %q: %w", said, err)
+	}
+	o.Text = "cycles an access, write-back and uncached:"
+	least := math.Inf(1)
+	for i, kind := range []string{"read in sequence", "write in sequence", "read at random", "write at random"} {
+		ratio := float64(uncached[i]) / float64(cached[i])
+		least = min(least, ratio)
+		o.Text += fmt.Sprintf(" %s %.1f and %.1f (%.1f times),", kind, float64(cached[i])/float64(n), float64(uncached[i])/float64(n), ratio)
+	}
+	o.Text += " " + where()
+	if probe.ThisHost().Accel == "tcg" {
+		return o, skipped("an emulated CPU has no caches: %s", o.Text)
+	}
+	o.Holds = least >= 3
+	if !o.Holds {
+		o.Text += ": this KVM ignores the guest's memory types"
+	}
+	return o, nil
+}
+
+// mapUncached makes the 2 MiB page of the second buffer uncached in the page
+// tables that the guest starts with (Intel SDM vol. 3 §4.9, AMD APM vol. 2
+// §7.8): the entry's index into the PAT becomes 3, which is uncacheable at
+// reset.
+func mapUncached(g memory.Guest, cpu boot.CPU) error {
+	const (
+		at        = uncachedBuffers + uncachedBuffer
+		pwt, pcd  = 1 << 3, 1 << 4
+		frameMask = 1<<52 - memory.PageSize
+	)
+	table := cpu.CR3
+	for _, shift := range []uint{39, 30, 21} {
+		entryAt := int64(table&frameMask + 8*(at>>shift&511))
+		var entry [8]byte
+		if _, err := g.ReadAt(entry[:], entryAt); err != nil {
+			return err
+		}
+		table = binary.LittleEndian.Uint64(entry[:])
+		if shift > 21 {
+			continue
+		}
+		binary.LittleEndian.PutUint64(entry[:], table|pwt|pcd)
+		if _, err := g.WriteAt(entry[:], entryAt); err != nil {
+			return err
+		}
+	}
+	return nil
+}

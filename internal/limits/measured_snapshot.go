@@ -1,0 +1,63 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+)
+
+// snapshotLimits is guest RAM that is saved.
+func snapshotLimits() []Limit {
+	return []Limit{{
+		ID:     "snapshot",
+		Title:  "A snapshot of secret RAM is in ordinary memory, and in the clear",
+		Source: "the commit message of memfd_secret: secret memory remains accessible to system calls that copy from the process's own address space",
+		Link:   linkCommit,
+		How: "256 pages of secret memory with a canary are written with write(2) to a memfd, as a snapshot to a file would be; others with another canary are not. " +
+			"Then the direct map is searched through /proc/kcore for both",
+		Expected: "write(2) takes secret memory, and every page that was written is found; of the others none is",
+		Means:    "a VMM that saves or migrates its guest must encrypt page by page, from the secret mapping into a small buffer that it wipes; direct I/O, which would go without the page cache, is refused",
+		check:    func(ctx context.Context) (Observation, error) { return checkSnapshot(ctx, memory.Secret, scanKcore) },
+	}}
+}
+
+const snapshotPages = 256
+
+func checkSnapshot(ctx context.Context, b memory.Backend, search scan) (o Observation, err error) {
+	canaries, err := newCanaries(2)
+	if err != nil {
+		return o, err
+	}
+	saved, err := planted(b, snapshotPages, canaries[0])
+	if err != nil {
+		return o, err
+	}
+	defer func() { err = errors.Join(err, saved.Close()) }()
+	kept, err := planted(b, snapshotPages, canaries[1])
+	if err != nil {
+		return o, err
+	}
+	defer func() { err = errors.Join(err, kept.Close()) }()
+
+	file, err := unix.MemfdCreate("offmap-snapshot", unix.MFD_CLOEXEC)
+	if err != nil {
+		return o, fmt.Errorf("memfd_create: %w", err)
+	}
+	defer unix.Close(file)
+	n, err := unix.Write(file, bytesOf(saved))
+	if err != nil || n != snapshotPages*memory.PageSize {
+		o.Text = fmt.Sprintf("write(2) of %d bytes of secret memory wrote %d (%v)", snapshotPages*memory.PageSize, n, err)
+		return o, nil
+	}
+	hits, err := search(ctx, canaries)
+	if err != nil {
+		return o, err
+	}
+	o.Holds = hits[0].Pages >= snapshotPages && hits[1].Pages == 0
+	o.Text = fmt.Sprintf("of %d pages each, found in the direct map: %d of those written to a file, %d of those that weren't", snapshotPages, hits[0].Pages, hits[1].Pages)
+	return o, nil
+}
