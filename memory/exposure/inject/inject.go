@@ -1,0 +1,160 @@
+// Package inject makes system calls in another process, in its place: with its
+// memory, its descriptors and its rights. It is what an owner of guest RAM
+// could do, done by somebody who may trace it, ptrace(2).
+//
+// # How
+//
+// No thread of the process's own is held for longer than two calls take. One
+// that is parked in a system call is seized, stopped and made to map a page
+// and to clone(2) a thread that is ours alone; then it gets everything back
+// and restarts its call as if nothing had happened. All further calls are made
+// in the new thread. So a call that hangs, say on a userfault that a thread of
+// the process has to answer, hangs nobody but us.
+//
+// The new thread blocks every signal, so that none of the process's ends up in
+// a thread that its runtime doesn't know. Its code is one system call and
+// then exit(2): however its tracer goes away, it ends by itself.
+//
+// # What stays
+//
+// Nothing, when Run returns nil: the page is unmapped, the thread gone, what
+// descriptors it had are closed. If the caller is killed meanwhile, the page
+// (8 KiB) and the descriptors stay in the process until it ends.
+package inject
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrRefused says that the process may not be traced by this one.
+var ErrRefused = errors.New("tracing refused")
+
+// ErrHangs says that a call was interrupted because it took too long.
+var ErrHangs = errors.New("it takes too long")
+
+// callTimeout is how long a call may take, and graceTime how long it may
+// take to end when interrupted.
+var (
+	callTimeout = 20 * time.Second
+	graceTime   = 2 * time.Second
+)
+
+// Thread is a thread of ours in another process. Its methods are for the
+// function that Run or Fork has given it to, and for that goroutine only.
+type Thread struct {
+	tracee
+	pid     int             // of its process
+	ctx     context.Context // ends the calls
+	page    uint64          // our mapping: the code, and after it scratch memory
+	foreign uint64          // a syscall instruction of the process's own
+	regs    unix.PtraceRegs // what calls start from
+	lost    error           // why there can be no more calls
+	fds     []int           // what to close in the process at the end
+
+	connected       bool // there is
+	channel, remote int  // a pair of sockets, our end and the process's
+}
+
+// The mapping is one page of code and one of scratch memory.
+const (
+	pageSize    = 4096
+	mappingSize = 2 * pageSize
+	// ScratchSize is the length of the scratch memory in bytes.
+	ScratchSize = pageSize
+)
+
+// code is the thread's program: a system call, and exit(0) should nobody stop
+// it after that.
+var code = []byte{
+	0x0f, 0x05, // syscall
+	0xb8, unix.SYS_EXIT, 0, 0, 0, // mov $SYS_exit, %eax
+	0x31, 0xff, // xor %edi, %edi
+	0x0f, 0x05, // syscall
+}
+
+// Run calls f with a thread in process pid, and takes the thread away again.
+// Calls fail once ctx is done. f runs in a goroutine of its own that is locked
+// to its operating system thread, since that is the tracer.
+//
+// Errors wrap ErrRefused if this process may not trace the other.
+func Run(ctx context.Context, pid int, f func(*Thread) error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err := run(ctx, pid, f)
+		// If a call of ours still hangs, the lock stays. Our thread then ends
+		// with this goroutine, whereby the kernel lets go of all that it traces.
+		if !errors.Is(err, errLost) || errors.Is(err, errEnded) {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+func run(ctx context.Context, pid int, f func(*Thread) error) (err error) {
+	t, err := enter(ctx, pid)
+	if err != nil {
+		return fmt.Errorf("inject into process %d: %w", pid, err)
+	}
+	defer func() { err = errors.Join(err, t.leave()) }()
+	return f(t)
+}
+
+// Call makes a system call in the process and returns its result, or an error
+// that names it by number and wraps its errno or ErrHangs.
+func (t *Thread) Call(number int, args ...uint64) (uint64, error) {
+	return t.callIn(t.ctx, t.page, number, args...)
+}
+
+// callIn makes a call with the syscall instruction at address at.
+func (t *Thread) callIn(ctx context.Context, at uint64, number int, args ...uint64) (uint64, error) {
+	r, _, err := t.make(ctx, at, number, args...)
+	return r, err
+}
+
+// make is callIn for calls that make a thread or process.
+func (t *Thread) make(ctx context.Context, at uint64, number int, args ...uint64) (uint64, tracee, error) {
+	if t.lost != nil {
+		return 0, 0, t.lost
+	}
+	limit, cancel := context.WithTimeoutCause(ctx, callTimeout, ErrHangs)
+	defer cancel()
+	r, child, err := t.call(limit, &t.regs, at, number, args...)
+	if err != nil {
+		err = fmt.Errorf("system call %d in process %d: %w", number, t.pid, err)
+	}
+	if errors.Is(err, errLost) {
+		t.lost = err
+	}
+	return r, child, err
+}
+
+// leave undoes all that was done in the process.
+func (t *Thread) leave() error {
+	if t.connected {
+		unix.Close(t.channel)
+	}
+	if t.lost != nil {
+		return fmt.Errorf("a thread of ours stays in process %d until its call ends: %w", t.pid, t.lost)
+	}
+	ctx := context.WithoutCancel(t.ctx)
+	var errs []error
+	for _, fd := range t.fds {
+		_, err := t.callIn(ctx, t.page, unix.SYS_CLOSE, uint64(fd))
+		errs = append(errs, err)
+	}
+	// Its own code is in what it unmaps.
+	_, err := t.callIn(ctx, t.foreign, unix.SYS_MUNMAP, t.page, mappingSize)
+	errs = append(errs, err)
+	if _, err := t.callIn(ctx, t.foreign, unix.SYS_EXIT, 0); !errors.Is(err, errEnded) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
