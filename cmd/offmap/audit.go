@@ -83,7 +83,7 @@ other than to its owner, or if an attack was inconclusive (--fail-on).`,
 		Example: `  offmap audit
   offmap audit --all
   offmap audit -k debian:6.1 --only direct-map,residue-exit
-  offmap audit --pid 4242 --canary HEX   # of a guest in which you ran: canary`,
+  offmap audit --pid 4242 --canary HEX   # a guest that runs: canary -hold`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			if f.list {
@@ -201,7 +201,7 @@ func (f auditFlags) columns(c *audit.Config) (chief int, err error) {
 	c.Columns = []audit.Column{{Backend: memory.Anon, Attach: attach.Direct}, {Backend: memory.Memfd, Attach: attach.Direct}}
 	switch {
 	case (f.pid != 0) != (f.canary != ""):
-		return 0, usage("--pid and --canary go together: run `canary` in the guest and give what it prints")
+		return 0, usage("--pid and --canary go together: run `canary -hold` in the guest, and give what it prints")
 	case f.pid != 0 && f.all:
 		return 0, usage("--all starts guests of its own and --pid attacks one that runs: use one")
 	case f.pid != 0:

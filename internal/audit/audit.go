@@ -87,7 +87,7 @@ type Result struct {
 type run struct {
 	Config
 	trials [][]trial // by column and avenue
-	during DirectMap
+	during DirectMap // with the last guest that was started
 }
 
 // attackTime is how long one attack on a process may take.

@@ -87,6 +87,11 @@ func (a *run) start(ctx context.Context, column int) (*guest, error) {
 	if err := g.start(ctx, args); err != nil {
 		return nil, fmt.Errorf("%s: %w", c, err)
 	}
+	var err error
+	if a.during, err = ReadDirectMap(); err != nil {
+		g.kill()
+		return nil, err
+	}
 	return g, nil
 }
 

@@ -110,10 +110,6 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) error {
 			return err
 		}
 	}
-	var err error
-	if a.during, err = ReadDirectMap(); err != nil {
-		return err
-	}
 	for _, s := range batch {
 		if err := s.guest.end(s.end); err != nil {
 			return fmt.Errorf("%s: %w", a.Columns[s.column], err)

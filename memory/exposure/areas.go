@@ -36,13 +36,17 @@ func parseAreas(r io.Reader) ([]Area, error) {
 	for lines.Scan() {
 		var a Area
 		var offset, device, inode string
-		n, err := fmt.Sscanf(lines.Text(), "%x-%x %s %s %s %s", &a.Start, &a.End, &a.Perms, &offset, &device, &inode)
+		line := lines.Text()
+		n, err := fmt.Sscanf(line, "%x-%x %s %s %s %s", &a.Start, &a.End, &a.Perms, &offset, &device, &inode)
 		if n < 6 || a.Start >= a.End || (a.Start|a.End)%pageSize != 0 {
-			return nil, fmt.Errorf("line %q of a process's maps: %v", lines.Text(), err)
+			return nil, fmt.Errorf("line %q of a process's maps: %v", line, err)
 		}
-		// The path, which may have spaces, follows the inode and its padding.
-		_, rest, _ := strings.Cut(lines.Text(), " "+inode)
-		a.Path = strings.TrimSpace(rest)
+		// The path, which may have spaces, is what follows the five fields.
+		path := line
+		for range 5 {
+			_, path, _ = strings.Cut(strings.TrimLeft(path, " "), " ")
+		}
+		a.Path = strings.TrimSpace(path)
 		if strings.HasPrefix(a.Perms, "rw") {
 			areas = append(areas, a)
 		}
