@@ -81,7 +81,6 @@ func Avenues() []Avenue {
 		directMap, residueExit, residueKill, residueReset,
 		processVM,
 		procMem, ptracePeek, procFD, fdTheft,
-		devMem, kernelRead, userRead,
+		devMem, kernelRead, userRead, swap, migration,
 	}
 }
-

@@ -59,11 +59,8 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 			return nil, err
 		}
 	}
-	err = t.stealAll(func(name string, fd int) error {
-		if name == secretName {
-			return secretFrames(ctx, fd, frames)
-		}
-		return nil
+	err = t.eachSecret(func(file uint64, mem []byte) error {
+		return secretFrames(ctx, file, mem, frames)
 	})
 	if err != nil {
 		return nil, err
@@ -79,16 +76,28 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 // secretName is how /proc shows memory of memfd_secret(2).
 const secretName = "/secretmem (deleted)"
 
-func secretFrames(ctx context.Context, fd int, frames map[place]uint64) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Size == 0 {
-		return err
-	}
-	mem, err := unix.Mmap(fd, 0, int(wholePages(st.Size)), unix.PROT_READ, unix.MAP_SHARED)
-	if err != nil {
-		return fmt.Errorf("mmap of the VMM's secret memory: %w", err)
-	}
-	defer unix.Munmap(mem)
+// eachSecret takes the target's secret files, and hands each to use, mapped,
+// with its inode's number. A file that is open twice comes twice.
+func (t Target) eachSecret(use func(file uint64, mem []byte) error) error {
+	return t.stealAll(func(name string, fd int) error {
+		var st unix.Stat_t
+		if name != secretName {
+			return nil
+		}
+		if err := unix.Fstat(fd, &st); err != nil || st.Size == 0 {
+			return err
+		}
+		mem, err := unix.Mmap(fd, 0, int(wholePages(st.Size)), unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			return fmt.Errorf("mmap of the VMM's secret memory: %w", err)
+		}
+		defer unix.Munmap(mem)
+		return use(st.Ino, mem)
+	})
+}
+
+// secretFrames adds the page frames of a secret file that is mapped here.
+func secretFrames(ctx context.Context, file uint64, mem []byte, frames map[place]uint64) error {
 	touch := func(run []byte) error {
 		return guarded(func() {
 			for i := 0; i < len(run); i += pageSize {
@@ -107,7 +116,7 @@ func secretFrames(ctx context.Context, fd int, frames map[place]uint64) error {
 	start := addressOf(mem)
 	return m.each(ctx, Area{Start: start, End: start + uint64(len(mem))}, func(addr uint64, e pagemapEntry) {
 		if e.present() {
-			frames[place{st.Ino, addr - start}] = e.frame()
+			frames[place{file, addr - start}] = e.frame()
 		}
 	})
 }
@@ -217,3 +226,10 @@ func ownPage(use func(frame uint64, content []byte) error) error {
 
 // errNoFrames is what those get who may not know where memory is.
 var errNoFrames = unavailable("the kernel shows page frame numbers to CAP_SYS_ADMIN only: run as root")
+
+// readProcess reads another process's memory, process_vm_readv(2).
+func readProcess(pid int, p []byte, addr uint64) (int, error) {
+	local := []unix.Iovec{{Base: &p[0]}}
+	local[0].SetLen(len(p))
+	return unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}}, 0)
+}

@@ -1,0 +1,214 @@
+package exposure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// migration has the kernel copy guest RAM to other page frames.
+var migration = Avenue{
+	Name: "migration", Attack: attackMigration,
+	About: "has the kernel move guest RAM to other page frames: move_pages(2), MADV_COLLAPSE, compaction",
+}
+
+func attackMigration(ctx context.Context, t Target) (Finding, error) {
+	before, err := t.marked(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	var f Finding
+	f.Bytes = int64(len(before)) * pageSize
+	moved := map[place]bool{}
+	var by []string
+	for _, way := range []struct {
+		name string
+		move func(context.Context, Target, *Finding) error
+	}{
+		{"move_pages", moveNodes},
+		{"MADV_COLLAPSE", collapse},
+		{"compaction", compact},
+	} {
+		if err := way.move(ctx, t, &f); err != nil {
+			return f, fmt.Errorf("%s: %w", way.name, err)
+		}
+		after, err := t.frames(ctx)
+		if err != nil {
+			return f, err
+		}
+		n := 0
+		for p, frame := range before {
+			if now := after[p]; now != 0 && now != frame {
+				moved[p] = true
+				before[p] = now
+				n++
+			}
+		}
+		by = append(by, fmt.Sprintf("%s: %d", way.name, n))
+	}
+	f.Pages = len(moved)
+	f.Detail = fmt.Sprintf("of %d pages with the canary, moved by %s", len(before), strings.Join(by, ", "))
+	return f, nil
+}
+
+// marked lists the pages of the target with the canary, and their frames:
+// ordinary memory as process_vm_readv(2) reads it, secret memory as its file
+// shows it to whom takes it. It is to know which pages to watch.
+func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
+	frames, err := t.frames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	marked := map[place]uint64{}
+	mark := func(p place, page []byte) {
+		if frame, ok := frames[p]; ok && t.Canary.find(page, nil) != nil {
+			marked[p] = frame
+		}
+	}
+	_, err = t.sweep(ctx, pageSize, func(p []byte, addr uint64) (int, error) {
+		n, err := readProcess(t.PID, p, addr)
+		if n == pageSize {
+			mark(place{at: addr}, p)
+		}
+		return n, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return marked, t.eachSecret(func(file uint64, mem []byte) error {
+		return eachResident(mem, make([]byte, len(mem)/pageSize), func(run []byte) error {
+			return guarded(func() {
+				for ; len(run) > 0; run = run[pageSize:] {
+					mark(place{file, addressOf(run) - addressOf(mem)}, run[:pageSize])
+				}
+			})
+		})
+	})
+}
+
+// moveNodes moves memory to every other NUMA node in turn, where there is one.
+func moveNodes(ctx context.Context, t Target, f *Finding) error {
+	nodes, err := memoryNodes()
+	if err != nil || len(nodes) < 2 {
+		return err
+	}
+	pages, err := t.candidates(ctx)
+	if err != nil {
+		return err
+	}
+	const atOnce = 4096
+	for _, node := range nodes {
+		for part := range slices.Chunk(pages, atOnce) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			n := len(part)
+			addrs, to, status := make([]uintptr, n), make([]int32, n), make([]int32, n)
+			for i := range addrs {
+				addrs[i], to[i] = uintptr(part[i]), int32(node)
+			}
+			if err := movePages(t.PID, addrs, to, status); err != nil {
+				return err
+			}
+			for _, s := range status {
+				if s < 0 {
+					f.refused(unix.Errno(-s))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// memoryNodes lists the NUMA nodes with memory; none where there is no NUMA.
+func memoryNodes() ([]int, error) {
+	text, err := os.ReadFile("/sys/devices/system/node/has_memory")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseList(strings.TrimSpace(string(text)))
+}
+
+// parseList reads a list as in cpulist and nodelist, such as 0-2,5.
+func parseList(text string) ([]int, error) {
+	var list []int
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		lo, err1 := strconv.Atoi(first)
+		hi, err2 := strconv.Atoi(last)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("list %q: %w", text, err)
+		}
+		for ; lo <= hi; lo++ {
+			list = append(list, lo)
+		}
+	}
+	return list, nil
+}
+
+// collapse puts small pages together into huge ones, which are copies.
+func collapse(ctx context.Context, t Target, f *Finding) (err error) {
+	const hugePage = 2 << 20
+	areas, err := t.Areas()
+	if err != nil {
+		return err
+	}
+	var large []Area
+	for _, a := range areas {
+		a.Start, a.End = (a.Start+hugePage-1)&^(hugePage-1), a.End&^(hugePage-1)
+		if a.Start < a.End {
+			large = append(large, a)
+		}
+	}
+	// Else some kernels leave the memory of files alone.
+	restore, err := tune("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, restore()) }()
+	refused, err := t.advise(ctx, large, unix.MADV_COLLAPSE)
+	f.refused(refused)
+	return err
+}
+
+// fragment is how much memory is set free in single pages, in bytes.
+const fragment = 64 << 20
+
+// compact has the kernel put free memory together, after making some that is
+// in need of it.
+func compact(ctx context.Context, _ Target, f *Finding) error {
+	mem, err := unix.Mmap(-1, 0, fragment, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("mmap: %w", err)
+	}
+	defer unix.Munmap(mem)
+	if err := unix.Madvise(mem, unix.MADV_NOHUGEPAGE); err != nil && err != unix.EINVAL {
+		return fmt.Errorf("madvise MADV_NOHUGEPAGE: %w", err)
+	}
+	for i := 0; i < len(mem); i += pageSize {
+		mem[i] = 1
+	}
+	for i := 0; i < len(mem); i += 2 * pageSize {
+		if err := unix.Madvise(mem[i:i+pageSize], unix.MADV_DONTNEED); err != nil {
+			return fmt.Errorf("madvise MADV_DONTNEED: %w", err)
+		}
+	}
+	err = os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) {
+		f.refused(err)
+		return nil
+	}
+	return err
+}
