@@ -164,26 +164,35 @@ func writeDirect(a *area) error {
 	return err
 }
 
-// directFile makes a file without a name whose O_DIRECT is real: that of
-// tmpfs copies, as any write does.
+// directFile makes a file whose O_DIRECT is real: that of tmpfs copies, as any
+// write does.
 func directFile() (*os.File, error) {
+	f, err := diskFile()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	direct, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.O_RDWR|unix.O_DIRECT, 0)
+	if err != nil {
+		return nil, skipped("%v", err)
+	}
+	return direct, nil
+}
+
+// diskFile makes an empty file without a name on a file system that isn't
+// memory.
+func diskFile() (*os.File, error) {
 	for _, dir := range []string{os.TempDir(), "/var/tmp", "."} {
 		var fs unix.Statfs_t
 		if unix.Statfs(dir, &fs) != nil || fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
 			continue
 		}
-		named, err := os.CreateTemp(dir, ".offmap-limits-*")
-		if err != nil {
-			continue
-		}
-		f, err := os.OpenFile(named.Name(), os.O_RDWR|unix.O_DIRECT, 0)
-		os.Remove(named.Name())
-		named.Close()
-		if err == nil {
+		if f, err := os.CreateTemp(dir, ".offmap-limits-*"); err == nil {
+			os.Remove(f.Name())
 			return f, nil
 		}
 	}
-	return nil, skipped("no file system with O_DIRECT that this user can write to: set TMPDIR")
+	return nil, skipped("no file system but tmpfs that this user can write to: set TMPDIR")
 }
 
 // spliced maps the area's first page into a pipe.

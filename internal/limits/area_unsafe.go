@@ -76,19 +76,3 @@ func (a *area) readRemotely() error {
 	_, err := unix.ProcessVMReadv(unix.Getpid(), local, remote, 0)
 	return err
 }
-
-// moveTo asks the kernel to move the area's first page to a NUMA node,
-// move_pages(2), and returns the node that it is on afterwards.
-func (a *area) moveTo(node int32) (int32, error) {
-	const move = 1 << 1 // MPOL_MF_MOVE
-	page, status := unsafe.Pointer(unsafe.SliceData(a.mem)), int32(0)
-	_, _, errno := unix.Syscall6(unix.SYS_MOVE_PAGES, 0, 1, uintptr(unsafe.Pointer(&page)),
-		uintptr(unsafe.Pointer(&node)), uintptr(unsafe.Pointer(&status)), move)
-	switch {
-	case errno != 0:
-		return 0, errno
-	case status < 0:
-		return 0, unix.Errno(-status)
-	}
-	return status, nil
-}

@@ -39,7 +39,7 @@ func refused(b memory.Backend, attempts []attempt) (Observation, error) {
 			return o, err
 		}
 		if control != nil {
-			reason := strings.TrimPrefix(control.Error(), ErrSkipped.Error()+": ")
+			reason := strings.TrimPrefix(outcome(control), ErrSkipped.Error()+": ")
 			seen = append(seen, fmt.Sprintf("%s not counted (on ordinary memory: %s)", t.name, reason))
 			continue
 		}
@@ -68,6 +68,7 @@ func try(b memory.Backend, t attempt) (result, err error) {
 		return nil, err
 	}
 	defer a.Close()
+	a.mem[0] = 1
 	return t.do(a), nil
 }
 

@@ -49,7 +49,6 @@ func (a *area) smaps() (sizes map[string]int, flags []string, err error) {
 // (Documentation/admin-guide/mm/pagemap.rst).
 const (
 	pagePresent = 1 << 63
-	pageSwapped = 1 << 62
 	pagePFN     = 1<<55 - 1
 )
 
