@@ -13,6 +13,9 @@ func measured() (all []Limit) {
 		paravirtualLimits(),
 		dirtyLimits(),
 		unmapLimits(),
+		dmaLimits(),
+		ownerLimits(),
+		kdumpLimits(),
 	} {
 		all = append(all, group...)
 	}

@@ -1,0 +1,52 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// kdumpLimits is the kernel that comes after a crash.
+func kdumpLimits() []Limit {
+	return []Limit{{
+		ID:       "kdump",
+		Title:    "A crash kernel reads secret memory: none should be armed on a host that hides guests",
+		Source:   "kdump's documentation: after a panic a second kernel, started without a reset, offers all RAM of the first as /proc/vmcore; it maps that RAM by itself, whatever the first one's direct map was, and nothing tells it what was secret",
+		Link:     "https://docs.kernel.org/admin-guide/kdump/kdump.html",
+		How:      "whether a crash kernel is loaded (/sys/kernel/kexec_crash_loaded) and memory reserved for one (crashkernel= of the command line); a crash isn't tried",
+		Expected: "no crash kernel is loaded: a default installation has none",
+		Means:    "a dump of the host holds its guests' RAM, hidden or not: leave crashkernel= away, or encrypt dumps where they are made; lockdown and a signed crash kernel change who may load it, not what it sees",
+		check: func(context.Context) (Observation, error) {
+			return checkKdump("/sys/kernel/kexec_crash_loaded", "/proc/cmdline")
+		},
+	}}
+}
+
+func checkKdump(loadedFile, cmdlineFile string) (o Observation, err error) {
+	cmdline, err := os.ReadFile(cmdlineFile)
+	if err != nil {
+		return o, err
+	}
+	reserved := "nothing reserved"
+	for _, word := range strings.Fields(string(cmdline)) {
+		if strings.HasPrefix(word, "crashkernel=") {
+			reserved = word
+		}
+	}
+	loaded, err := os.ReadFile(loadedFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		o.Holds = true
+		o.Text = "this kernel can't load a crash kernel (CONFIG_CRASH_DUMP is off); " + reserved
+		return o, nil
+	case err != nil:
+		return o, err
+	}
+	armed := strings.TrimSpace(string(loaded))
+	o.Holds = armed == "0"
+	o.Text = fmt.Sprintf("kexec_crash_loaded is %s; %s", armed, reserved)
+	return o, nil
+}

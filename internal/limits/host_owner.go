@@ -1,0 +1,77 @@
+package limits
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+	"offmap/memory/exposure"
+)
+
+// ownerLimits is what memfd_secret doesn't keep out.
+func ownerLimits() []Limit {
+	return []Limit{{
+		ID:     "owner-rights",
+		Title:  "Whoever may trace the owner takes its descriptor and maps the memory",
+		Source: "the commit message of memfd_secret: mappings exist only for processes that have access to the descriptor, and an attacker may spawn a privileged process that uses ptrace",
+		Link:   linkCommit,
+		How: "a child holds secret memory with a random canary; this process, which may trace it, takes the descriptor with pidfd_getfd(2), maps it and compares. " +
+			"The control is a second canary that the child doesn't have",
+		Expected: "the mapping works and has the child's canary, and not the other one",
+		Means: "against root secret memory is no boundary, and against other processes of the same user only if the VMM is undumpable (prctl PR_SET_DUMPABLE): " +
+			"it removes what the kernel does by itself and by accident. System calls that ptrace injects need no descriptor",
+		check: checkOwner,
+	}}
+}
+
+func checkOwner(ctx context.Context) (o Observation, err error) {
+	canaries, err := newCanaries(2)
+	if err != nil {
+		return o, err
+	}
+	holder, fds, err := plant(ctx, string(memory.Secret), canaries[0].String())
+	if err != nil {
+		return o, err
+	}
+	defer holder.end()
+	found, err := steal(holder.cmd.Process.Pid, fds[0], canaries)
+	if err != nil {
+		o.Text = err.Error()
+		return o, ctx.Err()
+	}
+	o.Holds = found[0] == plantPages && found[1] == 0
+	o.Text = fmt.Sprintf("pidfd_getfd and mmap work for user %d: %d of %d pages have the child's canary, %d the other one", os.Geteuid(), found[0], plantPages, found[1])
+	return o, nil
+}
+
+// steal takes a descriptor of plantPages pages of planted memory from another
+// process, and counts the pages with each canary.
+func steal(pid, fd int, canaries []exposure.Canary) (found []int, err error) {
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_open: %w", err)
+	}
+	defer unix.Close(process)
+	stolen, err := unix.PidfdGetfd(process, fd, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd_getfd: %w", err)
+	}
+	defer unix.Close(stolen)
+	mem, err := unix.Mmap(stolen, 0, plantPages*memory.PageSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mmap of the descriptor taken: %w", err)
+	}
+	defer unix.Munmap(mem)
+	found = make([]int, len(canaries))
+	for off := 0; off < len(mem); off += memory.PageSize {
+		for i, c := range canaries {
+			if c.In(mem[off+plantAt:]) {
+				found[i]++
+			}
+		}
+	}
+	return found, nil
+}
