@@ -82,5 +82,6 @@ func Avenues() []Avenue {
 		processVM,
 		procMem, ptracePeek, procFD, fdTheft,
 		devMem, kernelRead, userRead, swap, migration,
+		directIO, vmsplice, ioUring, zerocopy, futex, forkChild, ptraceSyscall, coreDump,
 	}
 }

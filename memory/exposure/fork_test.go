@@ -1,0 +1,5 @@
+package exposure
+
+import "testing"
+
+func TestForkChild(t *testing.T) { testAttack(t, forkChild) }

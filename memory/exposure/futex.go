@@ -1,0 +1,103 @@
+package exposure
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory/exposure/inject"
+)
+
+// futex makes an oracle of the kernel's look at a shared futex: to know which
+// page it is in it takes the page (get_futex_key), and then says whether a
+// word of it has the value that was expected.
+var futex = Avenue{
+	Name: "futex", Attack: attackFutex,
+	About: "has the VMM compare words of its memory with the canary's by futex(2), FUTEX_CMP_REQUEUE",
+}
+
+// A word takes a system call. So pages are tried in random order, at multiples
+// of 64 bytes, where canaries are planted, and a few finds are enough.
+const (
+	futexEnough = 3    // pages with the canary
+	futexRead   = 64   // pages in which it was looked for
+	futexTried  = 1024 // pages of which the first word was asked for
+	futexStep   = 64
+)
+
+func attackFutex(ctx context.Context, t Target) (Finding, error) {
+	pages, err := t.candidates(ctx)
+	if err != nil {
+		return Finding{}, err
+	}
+	rand.Shuffle(len(pages), func(i, j int) { pages[i], pages[j] = pages[j], pages[i] })
+	pages = pages[:min(len(pages), futexTried)]
+	return t.inject(ctx, func(th *inject.Thread) (f Finding, err error) {
+		is := func(addr uint64, word int) (bool, error) {
+			same, err := futexIs(th, addr, t.Canary.word(word))
+			if same {
+				f.Bytes += 4
+			}
+			return same, err
+		}
+		for read := 0; len(pages) > 0 && read < futexRead && f.Pages < futexEnough; pages = pages[1:] {
+			found, err := futexPage(pages[0], is)
+			if errors.Is(err, unix.EFAULT) {
+				f.refused(err)
+				continue
+			}
+			if err != nil {
+				return f, err
+			}
+			read++
+			if found {
+				f.Pages++
+			}
+		}
+		return f, nil
+	})
+}
+
+// futexPage looks for the canary in the page at addr. is compares a word in
+// memory with one of the canary's.
+func futexPage(addr uint64, is func(addr uint64, word int) (bool, error)) (bool, error) {
+	for at := addr; at < addr+pageSize; at += futexStep {
+		for word := 0; ; word++ {
+			if word == Size/4 {
+				return true, nil
+			}
+			same, err := is(at+4*uint64(word), word)
+			if err != nil {
+				return false, err
+			}
+			if !same {
+				break
+			}
+		}
+	}
+	return false, nil
+}
+
+// futexIs asks whether the word at addr is value. Nobody is woken, and nobody
+// moved to another futex.
+func futexIs(th *inject.Thread, addr uint64, value uint32) (bool, error) {
+	const wake, move = 0, 0
+	_, err := th.Call(unix.SYS_FUTEX, addr, futexCmpRequeue, wake, move, addr, uint64(value))
+	if errors.Is(err, unix.EAGAIN) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// futexCmpRequeue is FUTEX_CMP_REQUEUE of linux/futex.h, for a futex that
+// processes share.
+const futexCmpRequeue = 4
+
+// word is the i-th of the eight words of the clear text: a value on its way
+// to a register.
+func (c *Canary) word(i int) uint32 {
+	w := c.masked[i/2] ^ [...]uint64{pad0, pad1, pad2, pad3}[i/2]
+	return uint32(w >> (32 * (i % 2)))
+}

@@ -1,0 +1,5 @@
+package exposure
+
+import "testing"
+
+func TestFutex(t *testing.T) { testAttack(t, futex) }

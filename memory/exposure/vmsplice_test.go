@@ -1,0 +1,5 @@
+package exposure
+
+import "testing"
+
+func TestVmsplice(t *testing.T) { testAttack(t, vmsplice) }
