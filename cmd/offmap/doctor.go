@@ -36,7 +36,7 @@ in --backend, attached as --attach says.`,
   offmap doctor --attach bridge -m 4G && offmap run -k debian:6.1 --backend secret --attach bridge -m 4G
   offmap lab --kernel all -- doctor`,
 		Args: cobra.NoArgs,
-		RunE: run(func(*cobra.Command, []string) error {
+		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			b, err := memory.ParseBackend(backend)
 			if err != nil {
 				return exitWith(exitUsage, err)
@@ -46,7 +46,10 @@ in --backend, attached as --attach says.`,
 				return exitWith(exitUsage, err)
 			}
 			host := probe.ThisHost()
-			r := probe.Run(probe.Config{Backend: b, Memory: uint64(ram)})
+			r, err := probe.Run(cmd.Context(), probe.Config{Backend: b, Memory: uint64(ram)})
+			if err != nil {
+				return err
+			}
 			if asJSON {
 				err = printJSON(os.Stdout, doctorReport{"offmap/doctor/v1", host, r})
 			} else {

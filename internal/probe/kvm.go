@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -49,19 +50,19 @@ const interpreted = 3e6
 
 // native measures whether guest code is run by the processor, at the privilege
 // level of kernels and at that of programs.
-func (h *host) native() Check {
+func (h *host) native(ctx context.Context) Check {
 	c := Check{Name: "kvm-native"}
 	if h.sys == nil {
 		c.Status, c.Detail = Skip, "no KVM"
 		return c
 	}
-	kernel, err := h.rate(0)
+	kernel, err := h.rate(ctx, 0)
 	if err != nil {
 		c.Status, c.Detail = Fail, "no guest runs, even in ordinary memory: "+err.Error()+"; the kernel's log may say more"
 		c.Fix = "sudo dmesg | grep -i kvm"
 		return c
 	}
-	user, err := h.rate(3)
+	user, err := h.rate(ctx, 3)
 	if err != nil {
 		c.Status, c.Detail = Fail, "a guest kernel runs and a guest program doesn't: "+err.Error()+"; this KVM is broken, and nothing can be done here"
 		return c
@@ -92,9 +93,9 @@ func judgeRates(kernel, user float64) string {
 
 // rate is the best of a few runs in loop turns a second: what else the machine
 // does can only make it less.
-func (h *host) rate(ring uint8) (best float64, err error) {
+func (h *host) rate(ctx context.Context, ring uint8) (best float64, err error) {
 	for range 3 {
-		took, err := spin(h.cfg.KVM, memory.Anon, attach.Direct, ring)
+		took, err := spin(ctx, h.cfg.KVM, memory.Anon, attach.Direct, ring)
 		if err != nil {
 			return 0, err
 		}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"syscall"
@@ -43,11 +44,12 @@ type Trial struct {
 	Needs  string `json:"needs"`
 }
 
-// try runs the guest, with code at CPL 3: KVM has to map its pages for it on
+// try runs a small guest with the pair, on the KVM at device, "" for
+// kvm.DefaultPath. It runs code at CPL 3: KVM has to map its pages for it on
 // every flavour, which a KVM that interprets ring 0 does not have to do there.
-func (p Pair) try(device string) Trial {
+func (p Pair) try(ctx context.Context, device string) Trial {
 	t := Trial{Pair: p}
-	_, err := spin(device, p.Backend, p.Attach, 3)
+	_, err := spin(ctx, device, p.Backend, p.Attach, 3)
 	if err == nil {
 		t.Works = true
 		return t

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"io/fs"
 	"os"
 
@@ -72,8 +73,9 @@ type host struct {
 
 // Run makes all checks for the guest that cfg describes. It opens and closes
 // what it needs and changes nothing but this process's RLIMIT_MEMLOCK, which
-// it raises as far as it may, as a guest with secret RAM would.
-func Run(cfg Config) Report {
+// it raises as far as it may, as a guest with secret RAM would. Its only error
+// is the cause of ctx, which may end it early.
+func Run(ctx context.Context, cfg Config) (Report, error) {
 	h := &host{
 		files: files{cfg.Root}, cfg: cfg,
 		hugePages: memory.ReadHugePages, reservedRanges: memory.ReservedRanges,
@@ -95,7 +97,7 @@ func Run(cfg Config) Report {
 		defer h.sys.Close()
 	}
 	add(h.flavour())
-	add(h.native())
+	add(h.native(ctx))
 	add(h.guard())
 
 	secret := checkSecret()
@@ -121,13 +123,13 @@ func Run(cfg Config) Report {
 	add(h.ptrace())
 
 	for _, p := range Pairs() {
-		t := p.try(cfg.KVM)
+		t := p.try(ctx, cfg.KVM)
 		r.Backends = append(r.Backends, t)
 		if p.Backend == memory.Secret {
 			r.Attach[p.Attach] = Works{t.Works, t.Reason}
 		}
 	}
-	return r
+	return r, context.Cause(ctx)
 }
 
 // Can reports whether guests of backend b and attach m, or with attach.Auto any,

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -74,14 +75,33 @@ func checkReport(t *testing.T, r Report) {
 	}
 }
 
+func run(t *testing.T, cfg Config) Report {
+	t.Helper()
+	r, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestRunCanceled ends Run where it is.
+func TestRunCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	if _, err := Run(ctx, wanted); !errors.Is(err, enough) {
+		t.Errorf("%v, want the cause", err)
+	}
+}
+
 // TestRun makes all checks on whatever host this is.
 func TestRun(t *testing.T) {
 	for _, b := range memory.Backends() {
 		cfg := wanted
 		cfg.Backend = b
-		t.Run(string(b), func(t *testing.T) { checkReport(t, Run(cfg)) })
+		t.Run(string(b), func(t *testing.T) { checkReport(t, run(t, cfg)) })
 	}
-	r := Run(wanted)
+	r := run(t, wanted)
 	sys, err := kvm.Open("")
 	if err != nil {
 		return // on a host without KVM it is enough that nothing crashed
@@ -101,7 +121,7 @@ func TestRun(t *testing.T) {
 func TestRunBare(t *testing.T) {
 	cfg := wanted
 	cfg.Root, cfg.KVM = fstest.MapFS{}, filepath.Join(t.TempDir(), "kvm")
-	r := Run(cfg)
+	r := run(t, cfg)
 	checkReport(t, r)
 	for _, b := range r.Backends {
 		if b.Works || b.Errno != "ENOENT" || b.Needs != "KVM" {

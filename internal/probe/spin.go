@@ -38,8 +38,8 @@ var errSpin = errors.New("a test guest that should end at once was still running
 
 // spin runs the loop in a guest of the least size that there is, at privilege
 // level ring. It touches a few pages. It returns how long the guest ran, or
-// why there is no such guest.
-func spin(device string, b memory.Backend, m attach.Method, ring uint8) (time.Duration, error) {
+// why there is no such guest; the cause of ctx where that ended it.
+func spin(ctx context.Context, device string, b memory.Backend, m attach.Method, ring uint8) (time.Duration, error) {
 	machine, err := vmm.New(vmm.Config{
 		Memory: memory.MinSize, CPUs: 1, Backend: b, Attach: m, KVM: device,
 		Guest: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
@@ -49,7 +49,7 @@ func spin(device string, b memory.Backend, m attach.Method, ring uint8) (time.Du
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), spinTimeout, errSpin)
+	ctx, cancel := context.WithTimeoutCause(ctx, spinTimeout, errSpin)
 	defer cancel()
 	start := time.Now()
 	r, err := machine.Run(ctx)
