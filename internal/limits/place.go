@@ -3,8 +3,10 @@ package limits
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +21,7 @@ func placeLimits(b memory.Backend) []Limit {
 			Title:    "The pages can't be moved",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "Memory is fragmented by giving every other page of 32 MiB back, compaction of all memory is asked for (/proc/sys/vm/compact_memory), and the frames of a secret mapping and of what is left are compared before and after.",
+			How:      "Of 32 MiB of ordinary memory the half that lies higher in physical memory is given back, so that there is somewhere to move to, compaction of all memory is asked for (/proc/sys/vm/compact_memory), and the frames of a secret mapping and of what is left are compared before and after.",
 			Expected: "Ordinary pages move, secret ones stay",
 			Means:    "Compaction, memory hot-unplug, CMA and NUMA balancing have to work around guest RAM. A guest's RAM stays on the node that its pages were first touched from: pin the VMM before.",
 			check:    func(context.Context) (Observation, error) { return checkUnmovable(b) },
@@ -82,28 +84,16 @@ func placeLimits(b memory.Backend) []Limit {
 }
 
 func checkUnmovable(b memory.Backend) (o Observation, err error) {
-	const ordinarySize = 32 << 20
 	a, err := newPopulated(b, 4<<20)
 	if err != nil {
 		return o, err
 	}
 	defer a.Close()
-	control, err := newArea(memory.Anon, ordinarySize)
+	control, err := lowHalf(32 << 20)
 	if err != nil {
 		return o, err
 	}
 	defer control.Close()
-	if err := unix.Madvise(control.mem, unix.MADV_NOHUGEPAGE); err != nil {
-		return o, fmt.Errorf("MADV_NOHUGEPAGE: %w", err)
-	}
-	if _, err := control.populate(); err != nil {
-		return o, err
-	}
-	for off := 0; off < ordinarySize; off += 2 * memory.PageSize {
-		if err := unix.Madvise(control.mem[off:off+memory.PageSize], unix.MADV_DONTNEED); err != nil {
-			return o, fmt.Errorf("MADV_DONTNEED: %w", err)
-		}
-	}
 	before, err := a.frames()
 	if err != nil {
 		return o, err
@@ -135,6 +125,41 @@ func checkUnmovable(b memory.Backend) (o Observation, err error) {
 	}
 	o.Holds = left == 0
 	return o, nil
+}
+
+// lowHalf makes anonymous memory and gives the half of it back that lies higher
+// in physical memory: compaction moves pages up, into what is free there.
+func lowHalf(size int) (_ *area, err error) {
+	a, err := newArea(memory.Anon, size)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if err := unix.Madvise(a.mem, unix.MADV_NOHUGEPAGE); err != nil {
+		return nil, fmt.Errorf("MADV_NOHUGEPAGE: %w", err)
+	}
+	if _, err := a.populate(); err != nil {
+		return nil, err
+	}
+	frames, err := a.frames()
+	if err != nil {
+		return nil, err
+	}
+	median := slices.Sorted(slices.Values(frames))[len(frames)/2]
+	for i, f := range frames {
+		if f < median {
+			continue
+		}
+		off := i * memory.PageSize
+		if err := unix.Madvise(a.mem[off:off+memory.PageSize], unix.MADV_DONTNEED); err != nil {
+			return nil, fmt.Errorf("MADV_DONTNEED: %w", err)
+		}
+	}
+	return a, nil
 }
 
 // changed counts the pages that were there before and after, in another frame.
@@ -173,9 +198,18 @@ func checkZones(b memory.Backend) (o Observation, err error) {
 		return o, skipped("ZONE_MOVABLE is full: the memfd got none of it either")
 	}
 	return Observation{
-		Text:  fmt.Sprintf("%d of 256 secret pages in ZONE_MOVABLE, %d of 256 of the memfd's; by zone %v and %v", in[0]["Movable"], in[1]["Movable"], in[0], in[1]),
+		Text:  fmt.Sprintf("secret pages: %s; the memfd's: %s", byZone(in[0]), byZone(in[1])),
 		Holds: in[0]["Movable"] == 0,
 	}, nil
+}
+
+// byZone words such a count.
+func byZone(count map[string]int) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		words = append(words, fmt.Sprintf("%d in zone %s", count[name], name))
+	}
+	return strings.Join(words, ", ")
 }
 
 // zonesOf counts frames by the name of their zone.

@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/limits"
+)
+
+// TestLimits makes every check on the lab's kernel, as root and with all that
+// a host can have. That the kernel doesn't complain is the lab's own check.
+func TestLimits(t *testing.T) {
+	needInside(t)
+	r := offmapRunFor(t, 20*time.Minute, "limits", "--json")
+	if r.code != 0 {
+		t.Fatalf("exit code %d\n%s", r.code, r.stderr)
+	}
+	got := surveyOf(t, r.stdout)
+	if all := limits.All(); len(got) != len(all) {
+		t.Errorf("%d limits, want %d", len(got), len(all))
+	}
+
+	// What the source says and every kernel of the lab does, or doesn't.
+	want := map[string]bool{
+		"no-opt-in": true, "cloexec": false, "size-once": true, "no-file-io": true, "no-giving-back": true,
+		"not-turned": true, "direct-map": true, "gup-refused": true, "kvm-refused": true,
+		"accidental-transmission": false, "no-userfaultfd": true, "mlock": false, "mlockall": true,
+		"unevictable": true, "no-populating": true, "unmovable": true, "small-pages": true, "own-pages": true,
+		"pool": false, "shared-by-fd": true, "sealing": false, "shared-only": true, "fork": true,
+		"core-dump": true, "no-hibernation": true,
+	}
+	// RLIMIT_MEMLOCK: one behaviour or the other, and no mixture.
+	touch := got["memlock-touch"].Holds
+	if touch == nil {
+		t.Fatalf("memlock-touch: %s", got["memlock-touch"].Observed)
+	}
+	want["memlock"], want["memlock-capability"], want["memlock-user"] = !*touch, !*touch, *touch
+	// These have had commit 97d34aa65c29 for as long as the lab has them.
+	if release := kernelRelease(t); (strings.HasPrefix(release, "6.1.") || strings.HasPrefix(release, "7.")) && !*touch {
+		t.Errorf("memlock-touch on %s: %s", release, got["memlock-touch"].Observed)
+	}
+	for id, want := range want {
+		switch h := got[id].Holds; {
+		case h == nil:
+			t.Errorf("%s: %q; want holds: %v", id, got[id].Observed, want)
+		case *h != want:
+			t.Errorf("%s holds: %v, %q; want %v", id, *h, got[id].Observed, want)
+		}
+	}
+}
+
+// TestLimitsOfUser makes the checks as a user without rights: what can't be
+// checked says so, and nothing fails.
+func TestLimitsOfUser(t *testing.T) {
+	needInside(t)
+	cmd := asUserWith(t, 8<<20, nil, "limits", "--json", "-q")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := surveyOf(t, string(out))
+	for _, id := range []string{"direct-map", "unevictable", "unmovable", "memlock-capability", "kvm-refused"} {
+		if h := got[id].Holds; h != nil {
+			t.Errorf("%s holds: %v, %q, for a user who can't see that", id, *h, got[id].Observed)
+		}
+	}
+	for _, id := range []string{"gup-refused", "size-once", "fork", "core-dump"} {
+		if h := got[id].Holds; h == nil || !*h {
+			t.Errorf("%s: %q; want it to hold", id, got[id].Observed)
+		}
+	}
+}
+
+// surveyOf reads a document of offmap limits, in which each limit was checked
+// or says why not.
+func surveyOf(t *testing.T, doc string) map[string]limits.Result {
+	t.Helper()
+	var d struct {
+		Schema string
+		Limits []limits.Result
+	}
+	if err := json.Unmarshal([]byte(doc), &d); err != nil || d.Schema != "offmap/limits/v1" {
+		t.Fatalf("schema %q, %v", d.Schema, err)
+	}
+	got := map[string]limits.Result{}
+	for _, r := range d.Limits {
+		got[r.ID] = r
+		state := "can't say"
+		if r.Holds != nil {
+			state = map[bool]string{true: "holds", false: "doesn't hold"}[*r.Holds]
+		} else if !strings.Contains(r.Observed, limits.ErrSkipped.Error()) {
+			t.Errorf("%s: %s", r.ID, r.Observed)
+		}
+		t.Logf("%s %s: %s", r.ID, state, r.Observed)
+	}
+	return got
+}
+
+func kernelRelease(t *testing.T) string {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
