@@ -57,9 +57,9 @@ func attackMigration(ctx context.Context, t Target) (Finding, error) {
 	return f, nil
 }
 
-// marked lists the pages of the target with the canary, and their frames:
-// ordinary memory as process_vm_readv(2) reads it, secret memory as its file
-// shows it to whom takes it. It is to know which pages to watch.
+// marked lists the pages of the target with the canary, and their frames: files
+// in memory as they show them to whom takes them, secret ones too, the rest as
+// process_vm_readv(2) reads it. It is to know which pages to watch.
 func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
 	frames, err := t.frames(ctx)
 	if err != nil {
@@ -81,7 +81,7 @@ func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	return marked, t.eachSecret(func(file uint64, mem []byte) error {
+	return marked, t.eachMemory(func(file uint64, mem []byte) error {
 		return eachResident(mem, make([]byte, len(mem)/pageSize), func(run []byte) error {
 			return guarded(func() {
 				for ; len(run) > 0; run = run[pageSize:] {
@@ -158,29 +158,66 @@ func parseList(text string) ([]int, error) {
 	return list, nil
 }
 
-// collapse puts small pages together into huge ones, which are copies.
+// hugePage is what MADV_COLLAPSE makes.
+const hugePage = 2 << 20
+
+// collapse has small pages put together into a huge one, which is a copy of
+// them: first huge pages of the target's are split, so that they are small.
+// Files are collapsed in a mapping of our own, at an address that fits.
 func collapse(ctx context.Context, t Target, f *Finding) (err error) {
-	const hugePage = 2 << 20
 	areas, err := t.Areas()
 	if err != nil {
 		return err
 	}
-	var large []Area
+	var large, split []Area
 	for _, a := range areas {
 		a.Start, a.End = (a.Start+hugePage-1)&^(hugePage-1), a.End&^(hugePage-1)
-		if a.Start < a.End {
-			large = append(large, a)
+		if a.Start >= a.End {
+			continue
+		}
+		large = append(large, a)
+		for at := a.Start; at < a.End; at += hugePage {
+			split = append(split, Area{Start: at, End: at + pageSize})
 		}
 	}
-	// Else some kernels leave the memory of files alone.
+	// Advice on a part of a huge page splits it.
+	if _, err := t.advise(ctx, split, unix.MADV_COLD); err != nil {
+		return err
+	}
+	refused, err := t.advise(ctx, large, unix.MADV_COLLAPSE)
+	f.refused(refused)
+	if err != nil {
+		return err
+	}
+	// Else some kernels leave files in memory alone.
 	restore, err := tune("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	refused, err := t.advise(ctx, large, unix.MADV_COLLAPSE)
-	f.refused(refused)
-	return err
+	return t.stealAll(func(name string, fd int) error {
+		if !isMemory(name) {
+			return nil
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil || st.Size < hugePage {
+			return err
+		}
+		mem, unmap, err := mapAligned(fd, st.Size&^(hugePage-1), hugePage)
+		if err != nil {
+			return err
+		}
+		defer unmap()
+		for part := range slices.Chunk(mem, hugePage) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := unix.Madvise(part, unix.MADV_COLLAPSE); err != nil {
+				f.refused(err)
+			}
+		}
+		return nil
+	})
 }
 
 // fragment is how much memory is set free in single pages, in bytes.

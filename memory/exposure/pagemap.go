@@ -32,9 +32,9 @@ type place struct {
 }
 
 // frames finds the page frames of the target's memory. The page tables of the
-// target don't show all of secret memory: what the VMM itself hasn't touched
-// isn't there, and /proc/PID/pagemap doesn't show a module's view of it. So
-// its secret files are taken, mapped here, and touched where they have a page.
+// target don't show all of its files in memory: what the VMM itself hasn't
+// touched isn't there, and /proc/PID/pagemap doesn't show a module's view of
+// it. So the files are taken, mapped here, and touched where they have a page.
 func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 	m, err := openPagemap(t.PID)
 	if err != nil {
@@ -47,7 +47,7 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 	}
 	frames := map[place]uint64{}
 	for _, a := range areas {
-		if a.Path == secretName {
+		if isMemory(a.Path) {
 			continue
 		}
 		err := m.each(ctx, a, func(addr uint64, e pagemapEntry) {
@@ -59,8 +59,8 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 			return nil, err
 		}
 	}
-	err = t.eachSecret(func(file uint64, mem []byte) error {
-		return secretFrames(ctx, file, mem, frames)
+	err = t.eachMemory(func(file uint64, mem []byte) error {
+		return fileFrames(ctx, file, mem, frames)
 	})
 	if err != nil {
 		return nil, err
@@ -76,12 +76,17 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 // secretName is how /proc shows memory of memfd_secret(2).
 const secretName = "/secretmem (deleted)"
 
-// eachSecret takes the target's secret files, and hands each to use, mapped,
-// with its inode's number. A file that is open twice comes twice.
-func (t Target) eachSecret(use func(file uint64, mem []byte) error) error {
+// isMemory tells the files that are nothing but memory by what /proc shows.
+func isMemory(name string) bool {
+	return name == secretName || strings.HasPrefix(name, "/memfd:")
+}
+
+// eachMemory takes the target's files in memory, and hands each to use,
+// mapped, with its inode's number. A file that is open twice comes twice.
+func (t Target) eachMemory(use func(file uint64, mem []byte) error) error {
 	return t.stealAll(func(name string, fd int) error {
 		var st unix.Stat_t
-		if name != secretName {
+		if !isMemory(name) {
 			return nil
 		}
 		if err := unix.Fstat(fd, &st); err != nil || st.Size == 0 {
@@ -89,15 +94,15 @@ func (t Target) eachSecret(use func(file uint64, mem []byte) error) error {
 		}
 		mem, err := unix.Mmap(fd, 0, int(wholePages(st.Size)), unix.PROT_READ, unix.MAP_SHARED)
 		if err != nil {
-			return fmt.Errorf("mmap of the VMM's secret memory: %w", err)
+			return fmt.Errorf("mmap of the VMM's %s: %w", name, err)
 		}
 		defer unix.Munmap(mem)
 		return use(st.Ino, mem)
 	})
 }
 
-// secretFrames adds the page frames of a secret file that is mapped here.
-func secretFrames(ctx context.Context, file uint64, mem []byte, frames map[place]uint64) error {
+// fileFrames adds the page frames of a file that is mapped here.
+func fileFrames(ctx context.Context, file uint64, mem []byte, frames map[place]uint64) error {
 	touch := func(run []byte) error {
 		return guarded(func() {
 			for i := 0; i < len(run); i += pageSize {
@@ -108,15 +113,25 @@ func secretFrames(ctx context.Context, file uint64, mem []byte, frames map[place
 	if err := eachResident(mem, make([]byte, len(mem)/pageSize), touch); err != nil {
 		return err
 	}
+	own, err := framesOf(ctx, mem)
+	for at, frame := range own {
+		frames[place{file, at}] = frame
+	}
+	return err
+}
+
+// framesOf lists the page frames of memory of this process's own, by offset.
+func framesOf(ctx context.Context, mem []byte) (map[uint64]uint64, error) {
 	m, err := openPagemap(os.Getpid())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer m.Close()
+	frames := map[uint64]uint64{}
 	start := addressOf(mem)
-	return m.each(ctx, Area{Start: start, End: start + uint64(len(mem))}, func(addr uint64, e pagemapEntry) {
+	return frames, m.each(ctx, Area{Start: start, End: start + uint64(len(mem))}, func(addr uint64, e pagemapEntry) {
 		if e.present() {
-			frames[place{file, addr - start}] = e.frame()
+			frames[addr-start] = e.frame()
 		}
 	})
 }
@@ -207,17 +222,11 @@ func ownPage(use func(frame uint64, content []byte) error) error {
 	if _, err := unix.Getrandom(mem[:256], 0); err != nil { // whole, getrandom(2)
 		return fmt.Errorf("getrandom: %w", err)
 	}
-	m, err := openPagemap(os.Getpid())
+	frames, err := framesOf(context.Background(), mem)
 	if err != nil {
 		return err
 	}
-	defer m.Close()
-	var frame uint64
-	start := addressOf(mem)
-	err = m.each(context.Background(), Area{Start: start, End: start + pageSize}, func(_ uint64, e pagemapEntry) { frame = e.frame() })
-	if err != nil {
-		return err
-	}
+	frame := frames[0]
 	if frame == 0 {
 		return errNoFrames
 	}

@@ -63,8 +63,9 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 	return f, nil
 }
 
-// advise gives advice on areas of the target's, of which it is no error that
-// the kernel refuses some.
+// advise gives advice on areas of the target's. It is no error that the kernel
+// refuses some; the first refusal that is about a file's or a driver's memory
+// is returned, which guest RAM that isn't ordinary is.
 func (t Target) advise(ctx context.Context, areas []Area, advice int) (refused, err error) {
 	const atOnce = 64 << 20
 	pidfd, err := unix.PidfdOpen(t.PID, 0)
@@ -77,12 +78,11 @@ func (t Target) advise(ctx context.Context, areas []Area, advice int) (refused, 
 			if err := ctx.Err(); err != nil {
 				return refused, err
 			}
-			part := Area{Start: start, End: min(start+atOnce, a.End)}
-			_, err := processMadvise(pidfd, part, advice)
+			_, err := processMadvise(pidfd, Area{Start: start, End: min(start+atOnce, a.End)}, advice)
 			switch {
 			case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ESRCH):
 				return refused, fmt.Errorf("process_madvise %d of %d: %w", advice, t.PID, err)
-			case err != nil && refused == nil:
+			case err != nil && refused == nil && strings.HasPrefix(a.Path, "/"):
 				refused = err
 			}
 		}

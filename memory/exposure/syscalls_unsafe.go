@@ -1,6 +1,7 @@
 package exposure
 
 import (
+	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +22,22 @@ func mincore(mem, vec []byte) error {
 
 // addressOf is where a mapping lies, which the garbage collector doesn't move.
 func addressOf(mem []byte) uint64 { return uint64(uintptr(unsafe.Pointer(&mem[0]))) }
+
+// mapAligned maps size bytes of a file to read, at a multiple of align.
+func mapAligned(fd int, size, align int64) (mem []byte, unmap func(), err error) {
+	room := uintptr(size + align)
+	p, err := unix.MmapPtr(-1, 0, nil, room, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, nil, fmt.Errorf("mmap of room for %d bytes: %w", size, err)
+	}
+	unmap = func() { unix.MunmapPtr(p, room) }
+	at := unsafe.Add(p, -uintptr(p)&uintptr(align-1))
+	if _, err := unix.MmapPtr(fd, 0, at, uintptr(size), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_FIXED); err != nil {
+		unmap()
+		return nil, nil, fmt.Errorf("mmap of %d bytes of the VMM's: %w", size, err)
+	}
+	return unsafe.Slice((*byte)(at), size), unmap, nil
+}
 
 // processMadvise gives advice on an area of another process's memory,
 // process_madvise(2). It returns for how many bytes the advice was taken.
