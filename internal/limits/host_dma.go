@@ -17,23 +17,22 @@ import (
 // themselves.
 func dmaLimits() []Limit {
 	return []Limit{{
-		ID:     "dma",
-		Title:  "Devices can't be given secret RAM: it can't be pinned",
-		Source: "the commit message of memfd_secret: GUP refuses secret memory. VFIO, iommufd and RDMA pin what they map with GUP, for as long as they have it",
-		Link:   linkCommit,
-		How: "a long-term pin as those take it (pin_user_pages with FOLL_LONGTERM), tried by registering memory as an io_uring buffer; and a dma-buf of the memory's file from /dev/udmabuf, where there is one. " +
-			"Each must work on a memfd. VFIO itself takes a device to try",
-		Expected: "the pin is refused with EFAULT, the dma-buf too",
-		Means:    "no device assignment and no RDMA for guests with secret RAM; a device's data goes through buffers in ordinary memory (bounce buffers), which are exposed",
+		ID:       "dma",
+		Title:    "Devices can't be given secret RAM: it can't be pinned",
+		Source:   sourceCommit + ": GUP refuses the memory. VFIO, iommufd and RDMA pin with GUP what they map",
+		Link:     linkCommit,
+		How:      "A long-term pin, as those take it, by registering the memory as an io_uring buffer; and, where there is /dev/udmabuf, a dma-buf of its file. Each must work on a memfd. VFIO itself would take a device.",
+		Expected: "EFAULT for the pin, and no dma-buf",
+		Means:    "No device assignment and no RDMA with secret RAM: a device's data goes through buffers in ordinary memory, which are exposed.",
 		check:    func(ctx context.Context) (Observation, error) { return checkDMA(ctx, memory.Secret) },
 	}, {
 		ID:       "vhost",
 		Title:    "vhost reads and writes secret RAM, from the kernel, on the VMM's behalf",
-		Source:   "vhost works on its owner's address space by uaccess, which the commit message leaves open, and not by GUP",
+		Source:   sourceCommit + ": uaccess remains possible in the process's context, and vhost works in its owner's by uaccess",
 		Link:     linkCommit,
-		How:      "vhost-vsock is given two virtqueues in the memory and started: the kernel then writes a field of each, which had another value. Control: a memfd",
-		Expected: "it starts and writes to the memory, secret or not",
-		Means:    "vhost would work with secret RAM as it is mapped in the VMM, and makes the kernel copy guest data into ordinary socket buffers: a VMM that hides RAM should leave it out and copy in user space, where it can wipe",
+		How:      "vhost-vsock is given two virtqueues in the memory and started, upon which the kernel writes a field of each that had another value: in secret memory and in a memfd.",
+		Expected: "It starts and writes to both",
+		Means:    "vhost works with secret RAM that the VMM maps, and copies what the guest sends into ordinary buffers of the kernel's. A VMM that hides RAM leaves it out and copies in user space, where it can wipe.",
 		check:    func(ctx context.Context) (Observation, error) { return checkVhost(ctx, memory.Secret) },
 	}}
 }

@@ -14,11 +14,11 @@ func kdumpLimits() []Limit {
 	return []Limit{{
 		ID:       "kdump",
 		Title:    "A crash kernel reads secret memory: none should be armed on a host that hides guests",
-		Source:   "kdump's documentation: after a panic a second kernel, started without a reset, offers all RAM of the first as /proc/vmcore; it maps that RAM by itself, whatever the first one's direct map was, and nothing tells it what was secret",
+		Source:   "kdump's documentation: after a panic a second kernel, started without a reset, offers the RAM of the first as /proc/vmcore, through mappings of its own",
 		Link:     "https://docs.kernel.org/admin-guide/kdump/kdump.html",
-		How:      "whether a crash kernel is loaded (/sys/kernel/kexec_crash_loaded) and memory reserved for one (crashkernel= of the command line); a crash isn't tried",
-		Expected: "no crash kernel is loaded: a default installation has none",
-		Means:    "a dump of the host holds its guests' RAM, hidden or not: leave crashkernel= away, or encrypt dumps where they are made; lockdown and a signed crash kernel change who may load it, not what it sees",
+		How:      "Whether a crash kernel is loaded (/sys/kernel/kexec_crash_loaded), and memory reserved for one (crashkernel= on the command line). A crash isn't tried.",
+		Expected: "None is loaded, as on a default installation",
+		Means:    "A dump of the host has its guests' RAM, hidden or not, since nothing tells the second kernel what was secret. Leave crashkernel= away on a host that hides guests, or encrypt dumps where they are made.",
 		check: func(context.Context) (Observation, error) {
 			return checkKdump("/sys/kernel/kexec_crash_loaded", "/proc/cmdline")
 		},

@@ -14,16 +14,14 @@ import (
 // ownerLimits is what memfd_secret doesn't keep out.
 func ownerLimits() []Limit {
 	return []Limit{{
-		ID:     "owner-rights",
-		Title:  "Whoever may trace the owner takes its descriptor and maps the memory",
-		Source: "the commit message of memfd_secret: mappings exist only for processes that have access to the descriptor, and an attacker may spawn a privileged process that uses ptrace",
-		Link:   linkCommit,
-		How: "a child holds secret memory with a random canary; this process, which may trace it, takes the descriptor with pidfd_getfd(2), maps it and compares. " +
-			"The control is a second canary that the child doesn't have",
-		Expected: "the mapping works and has the child's canary, and not the other one",
-		Means: "against root secret memory is no boundary, and against other processes of the same user only if the VMM is undumpable (prctl PR_SET_DUMPABLE): " +
-			"it removes what the kernel does by itself and by accident. System calls that ptrace injects need no descriptor",
-		check: checkOwner,
+		ID:       "owner-rights",
+		Title:    "Whoever may trace the owner takes its descriptor and maps the memory",
+		Source:   sourceCommit + ": what is left to an attacker is a privileged process that uses ptrace",
+		Link:     linkCommit,
+		How:      "A child holds secret memory with a random canary. This process takes the descriptor with pidfd_getfd(2), maps it, and looks for the canary and for another that the child doesn't have.",
+		Expected: "The mapping works, with the child's canary and without the other",
+		Means:    "Against root secret memory is no boundary, and against other processes of the user only if the VMM is undumpable (prctl PR_SET_DUMPABLE): it removes what the kernel does by itself and by accident. System calls injected with ptrace need no descriptor.",
+		check:    checkOwner,
 	}}
 }
 

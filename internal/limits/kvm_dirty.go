@@ -15,14 +15,13 @@ import (
 // are made of.
 func dirtyLimits() []Limit {
 	return []Limit{{
-		ID:     "dirty-logging",
-		Title:  "KVM logs which pages of hidden RAM a guest writes",
-		Source: "KVM's API document: a slot with KVM_MEM_LOG_DIRTY_PAGES reports the pages that were written since the last call, whatever memory is behind it",
-		Link:   "https://docs.kernel.org/virt/kvm/api.html",
-		How: "a guest writes a page of a logged slot, twice, with KVM_GET_DIRTY_LOG after each write and between them, over the bridge and the window; " +
-			"control: the same in anonymous memory",
-		Expected: "the page is in the log after each write and not in between, so that write-protection works on a PFNMAP view too; a page that nobody touched is never in it",
-		Means:    "a VMM can find what changed since a snapshot; where it writes those pages to is another matter (limit snapshot)",
+		ID:       "dirty-logging",
+		Title:    "KVM logs which pages of hidden RAM a guest writes",
+		Source:   "KVM's API document (4.8), which makes no difference between kinds of memory",
+		Link:     "https://docs.kernel.org/virt/kvm/api.html",
+		How:      "A guest writes a page of a logged slot, twice, with KVM_GET_DIRTY_LOG after each write and in between: over the bridge, the window, and in anonymous memory.",
+		Expected: "The page is in the log after each write and not in between (the view of the bridge is write-protected again); a page that nobody touched never is",
+		Means:    "A VMM can find what has changed since a snapshot. What becomes of the pages when it saves them is another limit (see snapshot).",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkDirty(ctx, kvm.MemLogDirtyPages)
 		},

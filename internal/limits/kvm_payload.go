@@ -16,21 +16,21 @@ import (
 // runPayload runs an embedded guest with guestSize bytes of RAM to its end,
 // and returns its exit code and what it said. change, if not nil, is called
 // when the guest is loaded.
-func runPayload(ctx context.Context, b memory.Backend, name string, cfg boot.PayloadConfig, change func(memory.Guest, boot.CPU) error) (code int, said string, err error) {
+func runPayload(ctx context.Context, b memory.Backend, method attach.Method, name string, cfg boot.PayloadConfig, change func(memory.Guest, boot.CPU) error) (code int, said string, err error) {
 	p, err := payload.Lookup(name)
 	if err != nil {
 		return 0, "", err
 	}
 	cfg.Ring = p.Ring
-	return runImage(ctx, b, p.Image(), cfg, change)
+	return runImage(ctx, b, method, p.Image(), cfg, change)
 }
 
 // runImage does so with a guest's code.
-func runImage(ctx context.Context, b memory.Backend, image []byte, cfg boot.PayloadConfig, change func(memory.Guest, boot.CPU) error) (code int, said string, err error) {
+func runImage(ctx context.Context, b memory.Backend, method attach.Method, image []byte, cfg boot.PayloadConfig, change func(memory.Guest, boot.CPU) error) (code int, said string, err error) {
 	var console bytes.Buffer
 	cfg.CPUs = 1
 	m, err := vmm.New(vmm.Config{
-		Memory: guestSize, CPUs: 1, Backend: b, Attach: attach.Auto, Console: &console,
+		Memory: guestSize, CPUs: 1, Backend: b, Attach: method, Console: &console,
 		Guest: func(ram memory.Guest, _, _ int) ([]boot.CPU, error) {
 			cpus, err := boot.Payload(ram, image, cfg)
 			if err == nil && change != nil {

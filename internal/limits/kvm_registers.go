@@ -12,14 +12,13 @@ import (
 // registerLimits is what of a guest is in ordinary memory whatever its RAM is.
 func registerLimits() []Limit {
 	return []Limit{{
-		ID:     "registers-in-ordinary-memory",
-		Title:  "What a guest has in its registers is in the host's ordinary memory whenever the guest isn't running",
-		Source: "KVM keeps registers and FPU state of a vCPU, and its run page, in kernel memory; a patch set that moves them to memory of the process's own wasn't merged",
-		Link:   "https://lore.kernel.org/all/20240911143421.85612-1-faresx@amazon.de/",
-		How: "a guest with secret RAM over the bridge loads one of two canaries from its RAM into r8 to r11 and exits to the VMM; the direct map is searched through /proc/kcore while it is stopped. " +
-			"The control is in the search itself: the canary in RAM must not be found, the one in registers must",
-		Expected: "the canary in registers is found, the one that is only in secret RAM is not",
-		Means:    "no attach hides what is in registers: keys that a guest's CPU works with lie in the host's direct map at every exit. The same goes for the data of port and MMIO accesses, the host's page cache of kernel and initrd, and console buffers",
+		ID:       "registers-in-ordinary-memory",
+		Title:    "What a guest has in its registers is in the host's ordinary memory whenever the guest isn't running",
+		Source:   "RFC: mm-local memory for the kernel (Fares Mehanna, 2024), to move vCPU registers to; not merged",
+		Link:     "https://lore.kernel.org/all/20240911143421.85612-1-faresx@amazon.de/",
+		How:      "A guest with secret RAM, over the bridge, has two canaries in its RAM, loads one into r8 to r11 and exits to the VMM. While it is stopped the direct map is searched for both through /proc/kcore.",
+		Expected: "The canary in registers is found, the one that is only in secret RAM is not",
+		Means:    "No attach hides registers: what a guest's CPU works with lies in the host's direct map at every exit. So do the FPU's state, data of port and MMIO accesses (kvm_run), the host's page cache of kernel and initrd, and console buffers.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkRegisters(ctx, memory.Secret, attach.ViaBridge, scanKcore)
 		},

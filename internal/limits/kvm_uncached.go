@@ -9,22 +9,21 @@ import (
 	"offmap/guest/payload"
 	"offmap/internal/probe"
 	"offmap/memory"
+	"offmap/memory/attach"
 	"offmap/vmm/boot"
 )
 
 // uncachedLimits is memory that is kept out of the caches.
 func uncachedLimits() []Limit {
 	return []Limit{{
-		ID:     "uncached",
-		Title:  "memfd_secret doesn't keep secrets out of the caches; a guest can, at a price",
-		Source: "Reshetova's answer to MAP_EXCLUSIVE asked for uncached mappings against speculation; early versions of memfd_secret had a flag for them, the merged one has none",
-		Link:   linkReshetova,
-		How: "a guest reads and writes two buffers of 2 MiB, in sequence and at random; its own page tables map the second uncached (PCD and PWT, index 3 of the PAT). " +
-			"Equal times mean that this KVM ignores what the guest's page tables say",
-		Expected: "uncached accesses cost at least three times as much",
-		Means: "a guest that wants a secret of its own uncached can map it so, for keys and not for bulk data; the VMM can't do it for the guest, and KVM is free to ignore it: " +
-			"under EPT without assigned devices and in shadow page tables it does, AMD's nested paging obeys",
-		check: func(ctx context.Context) (Observation, error) { return checkUncached(ctx, mapUncached) },
+		ID:       "uncached",
+		Title:    "memfd_secret doesn't keep secrets out of the caches; a guest can, at a price",
+		Source:   sourceReshetova + ", wanted against speculation; memfd_secret had a flag for it up to its tenth version",
+		Link:     linkReshetova,
+		How:      "A guest reads and writes two buffers of 2 MiB, in sequence and at random. Its own page tables map the second uncached (PCD and PWT, index 3 of the PAT). The fastest of three runs counts; equal times mean that this KVM ignores what the guest's page tables say.",
+		Expected: "Uncached accesses take at least three times as long",
+		Means:    "A guest that wants its keys uncached can map them so, and pay for it; the VMM can't do it for the guest. KVM is free to ignore it: with shadow page tables it does, and under EPT without assigned devices; AMD's nested paging is to obey.",
+		check:    func(ctx context.Context) (Observation, error) { return checkUncached(ctx, mapUncached) },
 	}}
 }
 
@@ -38,7 +37,7 @@ const (
 func checkUncached(ctx context.Context, change func(memory.Guest, boot.CPU) error) (o Observation, err error) {
 	var cached, uncached [4]int
 	for range uncachedRounds {
-		_, said, err := runPayload(ctx, memory.Anon, "uncached",
+		_, said, err := runPayload(ctx, memory.Anon, attach.Direct, "uncached",
 			boot.PayloadConfig{Args: []uint64{uncachedBuffers, uncachedAccesses}}, change)
 		if err != nil {
 			return o, err

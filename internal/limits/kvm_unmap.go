@@ -19,17 +19,13 @@ func unmapLimits() []Limit {
 	return []Limit{{
 		ID:     "vmm-address-space",
 		Title:  "A guest's RAM stays mapped in the VMM's own address space",
-		Source: "the commit message of memfd_secret quotes Lutomirski: a file descriptor could one day back guest memory that no userspace maps; KVM was to be taught that, and guest_memfd is what came of it",
-		Link:   "https://git.kernel.org/linus/1507f51255c9",
-		How: "tried on guests between two accesses: PROT_NONE over a page of the mapping that a slot is made from, and back; " +
-			"over the bridge the VMM's secret mapping taken away, then an access to a page that exists and one to a fresh page; " +
-			"and what VM types without a host mapping KVM offers",
-		Expected: "KVM follows the process's mappings: of ordinary RAM without rights every access is EFAULT, until the rights are back; " +
-			"of the bridge's view KVM reads the page table entry and not the rights, so that reads go on and writes come out as MMIO exits; " +
-			"without the secret mapping the bridge goes on serving pages that exist and makes no new ones, and the view can be read by the VMM like any mapping",
-		Means: "the VMM can't give up its own access: the view has to be mapped, with the right to write, for the guest to write, and a VMM that is taken over reads its guest. " +
-			"The secret mapping can go once every page exists. " +
-			"Guest RAM that the VMM doesn't map at all takes guest_memfd in a VM of a protected type, whose pages stay in the direct map unless the CPU encrypts them",
+		Source: sourceCommit + ", which quotes Andy Lutomirski: guests from a file descriptor, without a mapping, take major work in KVM. guest_memfd is what came of it",
+		Link:   linkCommit,
+		How:    "Tried on guests between two accesses: PROT_NONE over a page of the mapping that a slot is made from, and back; over the bridge the VMM's secret mapping taken away, then an access to a page that exists and to a fresh one. And what VM types KVM has that take RAM without a mapping.",
+		Expected: "KVM follows the process's mappings. Without rights to ordinary RAM every access is EFAULT until they are back; of the bridge's view KVM takes what the page table entry says, so reads go on and writes come out as MMIO exits. " +
+			"Without the secret mapping the bridge goes on with the pages that exist and makes no new ones, and the VMM reads guest RAM through the view",
+		Means: "The VMM can't give up its own access: the view must stay mapped for writing, so a VMM that is taken over reads its guest. The secret mapping can go once every page exists. " +
+			"RAM that the VMM doesn't map takes guest_memfd and a protected VM type, whose pages are in the direct map unless the CPU encrypts them.",
 		check: checkUnmap,
 	}}
 }

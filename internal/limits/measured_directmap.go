@@ -14,14 +14,15 @@ import (
 // RAM.
 func directMapLimits() []Limit {
 	return []Limit{{
-		ID:       "direct-map-fragmentation",
-		Title:    "Secret memory splits the direct map's large pages, for good",
-		Source:   "the commit message of memfd_secret: taking pages out may fragment the direct map, at a cost in performance, which was thought bearable",
-		Link:     linkCommit,
-		How:      "DirectMap4k, 2M and 1G of /proc/meminfo before, while 64 MiB of secret memory is populated (more, up to 512 MiB, if that split nothing new), and after it is freed; then once more. What it splits stays split",
-		Expected: "the 4 KiB part grows at the cost of the larger ones and doesn't shrink when the memory is freed; a second round finds most of what it needs split already",
-		Means: "the cost stays with the host until it is booted again, not with the guest; it is bounded by the most secret memory that was ever in use at a time, so start large guests early and use the memory again. " +
-			"What a split costs in TLB misses only real hardware tells",
+		ID:     "direct-map-fragmentation",
+		Title:  "Secret memory splits the direct map's large pages, for good",
+		Source: sourceCommit + ", which expects a cost that is bearable",
+		Link:   linkCommit,
+		How: "DirectMap4k, 2M and 1G of /proc/meminfo before, while 64 MiB of secret memory is populated (more, up to 512 MiB, where that splits nothing new), and after it is freed; then once more. " +
+			"What this splits stays split.",
+		Expected: "The part in 4 KiB pages grows at the cost of the larger ones, and doesn't shrink when the memory is freed",
+		Means: "The cost is the host's until it is booted again. It is bounded by the most secret memory that was ever in use at a time, since a second round finds what the first one split. " +
+			"What it costs in TLB misses only real hardware tells.",
 		check: func(ctx context.Context) (Observation, error) { return checkDirectMap(ctx, memory.Secret) },
 	}}
 }

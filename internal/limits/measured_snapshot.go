@@ -13,14 +13,13 @@ import (
 // snapshotLimits is guest RAM that is saved.
 func snapshotLimits() []Limit {
 	return []Limit{{
-		ID:     "snapshot",
-		Title:  "A snapshot of secret RAM is in ordinary memory, and in the clear",
-		Source: "the commit message of memfd_secret: secret memory remains accessible to system calls that copy from the process's own address space",
-		Link:   linkCommit,
-		How: "256 pages of secret memory with a canary are written with write(2) to a memfd, as a snapshot to a file would be; others with another canary are not. " +
-			"Then the direct map is searched through /proc/kcore for both",
-		Expected: "write(2) takes secret memory, and every page that was written is found; of the others none is",
-		Means:    "a VMM that saves or migrates its guest must encrypt page by page, from the secret mapping into a small buffer that it wipes; direct I/O, which would go without the page cache, is refused",
+		ID:       "snapshot",
+		Title:    "A snapshot of secret RAM is in ordinary memory, and in the clear",
+		Source:   sourceCommit + ": the memory remains accessible to what copies from the process's own address space",
+		Link:     linkCommit,
+		How:      "256 pages of secret memory with a canary are written to a memfd with write(2), as a snapshot to a file would be; as many with another canary are not. Then the direct map is searched for both through /proc/kcore.",
+		Expected: "write(2) works, and every page that was written is found; of the others none is",
+		Means:    "A VMM that saves or migrates its guest should encrypt page by page, from the secret mapping into a small buffer that it wipes. Direct I/O, which would do without the page cache, is refused (see gup-refused).",
 		check:    func(ctx context.Context) (Observation, error) { return checkSnapshot(ctx, memory.Secret, scanKcore) },
 	}}
 }

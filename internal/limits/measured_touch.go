@@ -19,20 +19,20 @@ func touchLimits() []Limit {
 	return []Limit{{
 		ID:       "first-touch",
 		Title:    "The first touch of a secret page costs several times that of an ordinary one",
-		Source:   "the commit message of memfd_secret: each page is taken out of the direct map when it is first used, which fragments the map; the code changes the map and flushes the TLB page by page",
+		Source:   sourceCommit + ": each page leaves the direct map when it is first used",
 		Link:     linkCommit,
-		How:      "a byte written to each page of 8 MiB, five rounds of secret, memfd and anonymous memory in turn, without huge pages; medians, less the time of writing the same bytes once more",
-		Expected: "a secret page takes longer than both ordinary ones",
-		Means:    "memory that a guest doesn't use must not be populated up front; a guest that touches its RAM for the first time is slower, one that has touched it is not",
+		How:      "A byte is written to each page of 8 MiB, in five rounds of secret, memfd and anonymous memory in turn, without huge pages; medians, less the time of writing the same bytes once more.",
+		Expected: "A secret page takes longer than both kinds of ordinary pages",
+		Means:    "RAM that a guest doesn't use must not be populated up front. A guest is slower where it touches its RAM for the first time, and no slower after that.",
 		check:    func(ctx context.Context) (Observation, error) { return checkTouch(ctx, memory.Secret) },
 	}, {
 		ID:       "tlb-flushes",
 		Title:    "Each secret page interrupts every CPU of the host to flush its TLB",
-		Source:   "the same: a page must leave the direct map on all CPUs before it may be used",
+		Source:   sourceCommit + ": the page is flushed from the TLB of every CPU that may have it",
 		Link:     linkCommit,
-		How:      "interrupts for TLB shootdowns and function calls (lines TLB and CAL of /proc/interrupts, all CPUs) while 8 MiB of secret memory is touched for the first time, and while as much memfd memory is",
-		Expected: "with n CPUs about n-1 interrupts for each secret page, on CPUs that can't flush remotely by an instruction (AMD's INVLPGB), and next to none for an ordinary one",
-		Means:    "populating a guest disturbs all other guests of the host: do it at a time of your choosing, or slowly. With huge secret pages it would be one flush for 512; there are none",
+		How:      "Interrupts for TLB shootdowns and function calls (lines TLB and CAL of /proc/interrupts, all CPUs) while 8 MiB of secret memory is touched for the first time, and while as much of a memfd is.",
+		Expected: "With n CPUs about n-1 for each secret page and next to none for an ordinary one, unless the CPUs flush each other by an instruction (AMD's INVLPGB)",
+		Means:    "To populate a guest disturbs all others on the host: do it once, and when it suits. Huge secret pages would take one flush instead of 512; there are none.",
 		check:    func(ctx context.Context) (Observation, error) { return checkFlushes(ctx, memory.Secret) },
 	}}
 }

@@ -14,16 +14,14 @@ import (
 // wipeLimits is what is left in memory that was given back.
 func wipeLimits() []Limit {
 	return []Limit{{
-		ID:     "wiped-when-freed",
-		Title:  "Secret memory is wiped when it is freed, however its owner ended; ordinary memory is not",
-		Source: "Reshetova's answer to MAP_EXCLUSIVE: without wiping, a secret outlives a process that was careless, or was crashed on purpose; Andersen thought of doing it when a process exits. memfd_secret clears each page as it frees it",
-		Link:   linkReshetova,
-		How: "two children plant random canaries in 8 MiB each of secret and of anonymous memory; one exits, the other is killed with SIGKILL; then the whole direct map, to which freed pages return, is searched through /proc/kcore. " +
-			"Unless the search finds the anonymous ones it counts for nothing",
-		Expected: "of secret memory no page is found, after exit nor after SIGKILL; of anonymous memory many are",
-		Means: "nothing has to run at the end of a VMM for its guest's RAM to be gone; copies in ordinary memory (a window's frames, buffers) are its own business, " +
-			"or that of init_on_free=1, which wipes all memory of the host",
-		check: func(ctx context.Context) (Observation, error) { return checkWipe(ctx, memory.Secret, scanKcore) },
+		ID:       "wiped-when-freed",
+		Title:    "Secret memory is wiped when it is freed, however its owner ended; ordinary memory is not",
+		Source:   sourceReshetova + ", and Tycho Andersen's answer to that: a process that is crashed on purpose wipes nothing itself",
+		Link:     linkReshetova,
+		How:      "Two children plant random canaries in 8 MiB each of secret and of anonymous memory. One exits, the other is killed with SIGKILL. Then the whole direct map, to which freed pages return, is searched through /proc/kcore; unless the anonymous ones are found, that counts for nothing.",
+		Expected: "No page of secret memory is found, neither after exit nor after SIGKILL; many of anonymous memory are",
+		Means:    "Nothing has to run at the end of a VMM for its guest's RAM to be gone. Copies in ordinary memory (a window's frames, buffers) are its own business, or that of init_on_free=1, which wipes all that the host frees.",
+		check:    func(ctx context.Context) (Observation, error) { return checkWipe(ctx, memory.Secret, scanKcore) },
 	}}
 }
 
