@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -45,6 +46,48 @@ func TestBackends(t *testing.T) {
 			leaks()
 		})
 	}
+}
+
+// TestHugetlbRefused holds that RAM which was given can be touched, all of it,
+// and that what there are no pages for is refused, with a fix that is enough
+// and no more.
+func TestHugetlbRefused(t *testing.T) {
+	const size = 4 << 20
+	memtest.HugePages(t, size)
+	first, err := memory.New(memory.Hugetlb, oneRegion(t, size))
+	memtest.NeedBackend(t, err)
+	defer first.Close()
+	h, err := memory.ReadHugePages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(size, want uint64) {
+		t.Helper()
+		r, err := memory.New(memory.Hugetlb, oneRegion(t, size))
+		if err == nil {
+			r.Close()
+		}
+		if fix := fmt.Sprintf("=%d`", want); !errors.Is(err, memory.ErrUnavailable) || !strings.Contains(err.Error(), fix) {
+			t.Errorf("%d bytes with %+v: %v, want ErrUnavailable and ...%s", size, h, err, fix)
+		}
+	}
+	refused(size, h.Total+2) // the pages there are have been promised
+	if _, err := first.WriteAt(make([]byte, size), 0); err != nil {
+		t.Errorf("RAM that was given: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	refused(size+4096, h.Total+1)
+}
+
+func oneRegion(t *testing.T, size uint64) memory.Layout {
+	t.Helper()
+	l, err := memory.LayoutOf(memory.Region{Size: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // checkDumped looks for the flags that keep hidden guest RAM out of core dumps

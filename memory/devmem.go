@@ -11,9 +11,10 @@ import (
 
 // Memory of Reserved is mapped through /dev/mem. Without O_SYNC the kernel maps
 // what isn't its own RAM write-back, as long as the MTRRs don't say otherwise
-// (arch/x86/mm/pat/memtype.c), so it is as fast as other memory; the mapping is
-// VM_PFNMAP, which KVM follows without GUP and GUP refuses. The kernel has set
-// VM_DONTDUMP on it already.
+// (arch/x86/mm/pat/memtype.c), so it is as fast as other memory. The mapping is
+// VM_PFNMAP, which KVM follows without GUP and GUP refuses; but /dev/mem lets
+// /proc/PID/mem and ptrace read it all the same (mmap_mem_ops.access), and
+// anyone with CAP_SYS_RAWIO can map it again.
 //
 // Who has which part is settled by locks on the device node: an open file
 // description lock of that range, in addresses (F_OFD_SETLK, fcntl_locking(2)).

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,6 +143,38 @@ func TestReserved(t *testing.T) {
 	r := offmapRun(t, "run", "--backend", "reserved", "--payload", "hello", "-m", "65")
 	if r.code != 4 || !strings.Contains(r.stderr, "65536 KiB at 0x60000000") || !strings.Contains(r.stderr, "memmap=65M$0x") {
 		t.Errorf("more than the range: exit code %d, want 4 and what to boot with\n%s", r.code, r.stderr)
+	}
+}
+
+// TestReservedIsCached holds that a guest's reserved memory is write-back, by
+// the kernel's list of what it maps how. A page that this test maps uncached
+// shows that the list tells.
+func TestReservedIsCached(t *testing.T) {
+	needInside(t)
+	args, _ := planter(t, planted, true)
+	g := startRun(t, append([]string{"--backend", "reserved"}, args...)...)
+	g.await(t, plantedLine)
+	fd, err := unix.Open("/dev/mem", unix.O_RDWR|unix.O_SYNC|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	page, err := unix.Mmap(fd, 0x63fff000, memory.PageSize, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(page)
+	list, err := os.ReadFile("/sys/kernel/debug/x86/pat_memtype_list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"[mem 0x0000000060000000-0x0000000062000000] write-back",
+		"[mem 0x0000000063fff000-0x0000000064000000] uncached-minus",
+	} {
+		if !strings.Contains(string(list), want) {
+			t.Errorf("no %s in:\n%s", want, list)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/memtest"
 )
@@ -30,6 +31,14 @@ func newGuestMemfd(t *testing.T) *memory.RAM {
 func TestGuestMemfd(t *testing.T) {
 	ram := newGuestMemfd(t)
 	memtest.Guest(t, ram, ram.Populated, memory.PageSize)
+
+	// A slot of its mapping alone would work too: KVM would take the pages
+	// with GUP, and not from the file.
+	for i, s := range slots(ram, ram.Pointer()) {
+		if s.Flags != kvm.MemGuestMemfd || s.Memfd != ram.FD() || s.MemfdOffset != ram.Layout()[i].Offset {
+			t.Errorf("slot %d isn't the file's: %+v", i, s)
+		}
+	}
 }
 
 // TestGuestMemfdGUP holds that GUP takes the pages of guest_memfd. Secret
