@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -68,7 +69,7 @@ func ChildMain(args []string) int {
 	err := tasks()[args[0]](say, args[1:])
 	switch {
 	case errors.Is(err, ErrSkipped):
-		out.Encode(message{Skipped: err.Error()})
+		out.Encode(message{Skipped: strings.TrimPrefix(err.Error(), ErrSkipped.Error()+": ")})
 	case err != nil:
 		out.Encode(message{Error: err.Error()})
 	}
@@ -99,8 +100,6 @@ func startChild(ctx context.Context, change func(*exec.Cmd), task string, args .
 	c.cmd.ExtraFiles = []*os.File{w}
 	c.cmd.Stderr = &c.stderr
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	// No collection in the child between its touches of memory that may kill it.
-	c.cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
 	if change != nil {
 		change(c.cmd)
 	}
@@ -123,7 +122,7 @@ func (c *child) next(v any) error {
 	}
 	switch {
 	case m.Skipped != "":
-		return fmt.Errorf("%w%s", ErrSkipped, m.Skipped[len(ErrSkipped.Error()):])
+		return skipped("%s", m.Skipped)
 	case m.Error != "":
 		return errors.New(m.Error)
 	}

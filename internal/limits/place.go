@@ -21,10 +21,10 @@ func placeLimits(b memory.Backend) []Limit {
 			Title:    "The pages can't be moved",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "Of 32 MiB of ordinary memory the half that lies higher in physical memory is given back, so that there is somewhere to move to, compaction of all memory is asked for (/proc/sys/vm/compact_memory), and the frames of a secret mapping and of what is left are compared before and after.",
+			How:      "Compaction of all memory is asked for (/proc/sys/vm/compact_memory), and the frames of 4 MiB of secret memory and of ordinary memory are compared before and after. The ordinary memory is up to 512 MiB, of which all but the quarter that lies lowest was given back, so that there is somewhere to move to.",
 			Expected: "Ordinary pages move, secret ones stay",
 			Means:    "Compaction, memory hot-unplug, CMA and NUMA balancing have to work around guest RAM. A guest's RAM stays on the node that its pages were first touched from: pin the VMM before.",
-			check:    func(context.Context) (Observation, error) { return checkUnmovable(b) },
+			check:    func(ctx context.Context) (Observation, error) { return checkUnmovable(ctx, b) },
 		},
 		{
 			ID:       "zone-movable",
@@ -83,83 +83,88 @@ func placeLimits(b memory.Backend) []Limit {
 	}
 }
 
-func checkUnmovable(b memory.Backend) (o Observation, err error) {
+// moveSizes is how much ordinary memory is tried in turn, in bytes: among
+// more, some lies low enough for compaction to move it up.
+var moveSizes = []int{32 << 20, 128 << 20, 512 << 20}
+
+func checkUnmovable(ctx context.Context, b memory.Backend) (o Observation, err error) {
 	a, err := newPopulated(b, 4<<20)
 	if err != nil {
 		return o, err
 	}
 	defer a.Close()
-	control, err := lowHalf(32 << 20)
-	if err != nil {
-		return o, err
-	}
-	defer control.Close()
 	before, err := a.frames()
 	if err != nil {
 		return o, err
 	}
-	ordinary, err := control.pagemap()
-	if err != nil {
-		return o, err
-	}
-	if err := os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0); err != nil {
-		return o, skipped("%v", err)
-	}
-	after, err := a.frames()
-	if err != nil {
-		return o, err
-	}
-	moved, err := control.pagemap()
-	if err != nil {
-		return o, err
-	}
-	left, went, of := changed(before, after), changed(ordinary, moved), 0
-	for _, e := range ordinary {
-		if e&pagePresent != 0 {
-			of++
+	for i, size := range moveSizes {
+		var host unix.Sysinfo_t
+		if err := unix.Sysinfo(&host); err != nil {
+			return o, fmt.Errorf("sysinfo: %w", err)
+		}
+		if i > 0 && uint64(size) > host.Freeram*uint64(host.Unit)/4 {
+			break // not at the host's cost
+		}
+		moved, of, err := moveOrdinary(size)
+		if err != nil {
+			return o, err
+		}
+		after, err := a.frames()
+		if err != nil {
+			return o, err
+		}
+		left := changed(before, after)
+		o.Text = fmt.Sprintf("compaction moved %d of %d secret pages and %d of %d ordinary ones", left, len(before), moved, of)
+		o.Holds = left == 0
+		if moved > 0 {
+			return o, nil
+		}
+		if ctx.Err() != nil {
+			return o, ctx.Err()
 		}
 	}
-	o.Text = fmt.Sprintf("compaction moved %d of %d secret pages and %d of %d ordinary ones", left, len(before), went, of)
-	if went == 0 {
-		return o, skipped("%s, so that it proves nothing", o.Text)
-	}
-	o.Holds = left == 0
-	return o, nil
+	return o, skipped("%s, so that it proves nothing", o.Text)
 }
 
-// lowHalf makes anonymous memory and gives the half of it back that lies higher
-// in physical memory: compaction moves pages up, into what is free there.
-func lowHalf(size int) (_ *area, err error) {
+// moveOrdinary has all memory compacted while there are size bytes of ordinary
+// memory, of which the quarter is kept that lies lowest in physical memory:
+// compaction moves pages up, into what is free there. It returns how many of
+// its pages moved, and how many there were.
+func moveOrdinary(size int) (moved, of int, err error) {
 	a, err := newArea(memory.Anon, size)
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	defer func() {
-		if err != nil {
-			a.Close()
-		}
-	}()
+	defer a.Close()
 	if err := unix.Madvise(a.mem, unix.MADV_NOHUGEPAGE); err != nil {
-		return nil, fmt.Errorf("MADV_NOHUGEPAGE: %w", err)
+		return 0, 0, fmt.Errorf("MADV_NOHUGEPAGE: %w", err)
 	}
 	if _, err := a.populate(); err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	frames, err := a.frames()
+	before, err := a.frames()
 	if err != nil {
-		return nil, err
+		return 0, 0, err
 	}
-	median := slices.Sorted(slices.Values(frames))[len(frames)/2]
-	for i, f := range frames {
-		if f < median {
+	highest := slices.Sorted(slices.Values(before))[len(before)/4]
+	for i, f := range before {
+		if f < highest {
+			of++
 			continue
 		}
 		off := i * memory.PageSize
 		if err := unix.Madvise(a.mem[off:off+memory.PageSize], unix.MADV_DONTNEED); err != nil {
-			return nil, fmt.Errorf("MADV_DONTNEED: %w", err)
+			return 0, 0, fmt.Errorf("MADV_DONTNEED: %w", err)
 		}
 	}
-	return a, nil
+	if err := os.WriteFile("/proc/sys/vm/compact_memory", []byte("1"), 0); err != nil {
+		return 0, 0, skipped("%v", err)
+	}
+	after, err := a.pagemap()
+	if err != nil {
+		return 0, 0, err
+	}
+	return changed(before, after), of, nil
 }
 
 // changed counts the pages that were there before and after, in another frame.
