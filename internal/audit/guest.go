@@ -38,8 +38,11 @@ const (
 	guestPayload = "canary"
 )
 
-// exitReset is the exit code of an `offmap run` whose guest reset.
-const exitReset = 32
+// Exit codes of `offmap run`: the host can't, and the guest reset itself.
+const (
+	exitCannot = 4
+	exitReset  = 32
+)
 
 // guest is an `offmap run` in a process of its own, whose guest has planted a
 // canary and holds it until it is told to go on. With nothing but pid and

@@ -2,7 +2,9 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -35,10 +37,12 @@ func (a *run) scanAll(ctx context.Context) error {
 			todo = append(todo, scanned{column: column, end: end})
 		}
 	}
-	for batch := range slices.Chunk(todo, a.room()) {
-		if err := a.scanBatch(ctx, batch); err != nil {
+	for done := 0; done < len(todo); {
+		n, err := a.scanBatch(ctx, todo[done:min(done+a.room(), len(todo))])
+		if err != nil {
 			return err
 		}
+		done += n
 	}
 	a.record(func(column int, av exposure.Avenue) trial {
 		for _, s := range todo {
@@ -91,8 +95,10 @@ func (a *run) room() int {
 }
 
 // scanBatch runs guests all at once, and searches for all their canaries while
-// they live and when they are gone.
-func (a *run) scanBatch(ctx context.Context, batch []scanned) error {
+// they live and when they are gone. It returns for how many it did so: those
+// that came before one that the host has no more room for, such as memory that
+// may be locked.
+func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 	defer func() {
 		for _, s := range batch {
 			s.kill()
@@ -102,22 +108,26 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) error {
 		s := &batch[i]
 		var err error
 		if s.guest, err = a.start(ctx, s.column); err != nil {
-			return err
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitCannot || i == 0 {
+				return 0, err
+			}
+			batch = batch[:i]
+			break
 		}
 	}
 	if a.wants(func(m exposure.Moment) bool { return m == exposure.Alive }) {
 		if err := a.search(ctx, "while they run", batch, func(s *scanned) *trial { return &s.alive }); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for _, s := range batch {
 		if err := s.guest.end(s.end); err != nil {
-			return fmt.Errorf("%s: %w", a.Columns[s.column], err)
+			return 0, fmt.Errorf("%s: %w", a.Columns[s.column], err)
 		}
 	}
 	if a.wants(func(m exposure.Moment) bool { return m > exposure.Alive }) {
 		if err := a.search(ctx, "now that they are gone", batch, func(s *scanned) *trial { return &s.after }); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	for i := range batch {
@@ -127,7 +137,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) error {
 		}
 		s.after.gone = true
 	}
-	return nil
+	return len(batch), nil
 }
 
 // search looks for the guests' canaries in all RAM, from inside and, where
