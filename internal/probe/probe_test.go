@@ -15,6 +15,7 @@ import (
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
+	"offmap/memory/memtest"
 )
 
 // wanted is the guest that the tests ask about.
@@ -94,14 +95,16 @@ func TestRunCanceled(t *testing.T) {
 	}
 }
 
-// TestRun makes all checks on whatever host this is.
+// TestRun makes all checks on whatever host this is, for each backend.
 func TestRun(t *testing.T) {
+	r := run(t, wanted)
+	leaks := memtest.Leaks(t) // after what a process opens once
 	for _, b := range memory.Backends() {
 		cfg := wanted
 		cfg.Backend = b
 		t.Run(string(b), func(t *testing.T) { checkReport(t, run(t, cfg)) })
 	}
-	r := run(t, wanted)
+	leaks()
 	sys, err := kvm.Open("")
 	if err != nil {
 		return // on a host without KVM it is enough that nothing crashed
