@@ -81,7 +81,7 @@ func Avenues() []Avenue {
 		directMap, residueExit, residueKill, residueReset,
 		processVM,
 		procMem, ptracePeek, procFD, fdTheft,
-		devMem, kernelRead, userRead, swap, ksm, migration,
+		devMem, kernelRead, userRead, swap, ksm, migration, hibernation, vhost,
 		directIO, vmsplice, ioUring, zerocopy, futex, forkChild, ptraceSyscall, coreDump,
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/memory/exposure/inject"
 )
 
 // fdTheft takes the VMM's own files over.
@@ -25,6 +27,15 @@ func attackFDTheft(ctx context.Context, t Target) (Finding, error) {
 		return l.search(ctx, name, fd)
 	})
 	return l.finding(), err
+}
+
+// orDenied tells those who may not attack the process from what the kernel
+// refuses to everybody.
+func orDenied(err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, inject.ErrRefused) {
+		return unavailable("%v: run as root, where kernel.yama.ptrace_scope allows it", err)
+	}
+	return err
 }
 
 // stealAll hands every open file of the target to use, which must not keep it.
@@ -44,7 +55,7 @@ func (t Target) stealAll(use func(name string, fd int) error) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("pidfd_getfd of file %d of %d: %w", f.fd, t.PID, err)
+			return orDenied(fmt.Errorf("pidfd_getfd of file %d of %d: %w", f.fd, t.PID, err))
 		}
 		err = use(f.name, fd)
 		unix.Close(fd)
@@ -65,7 +76,7 @@ func (t Target) openFiles() ([]openFile, error) {
 	dir := fmt.Sprintf("/proc/%d/fd", t.PID)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return nil, orDenied(err)
 	}
 	var files []openFile
 	for _, e := range entries {

@@ -184,6 +184,9 @@ func (b *bpfBuffer) close() {
 // noBPF tells a host that has no BPF, or none for us, from a mistake of ours.
 func noBPF(what string, err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) || errors.Is(err, ebpf.ErrNotSupported) {
+		if errno := unix.Errno(0); errors.As(err, &errno) {
+			err = errno // without advice that isn't ours
+		}
 		return unavailable("%s: %v: needs root, CONFIG_BPF_EVENTS and a kernel that isn't locked down", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)

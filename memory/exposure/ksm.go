@@ -108,7 +108,7 @@ func (t Target) twins(marked map[place]uint64) ([]byte, error) {
 // adviseInside gives advice in the target itself: this one can't be given from
 // outside.
 func (t Target) adviseInside(ctx context.Context, areas []Area, advice int, f *Finding) error {
-	return inject.Run(ctx, t.PID, func(th *inject.Thread) error {
+	return orDenied(inject.Run(ctx, t.PID, func(th *inject.Thread) error {
 		for _, a := range areas {
 			_, err := th.Call(unix.SYS_MADVISE, a.Start, a.Size(), uint64(advice))
 			if errno := unix.Errno(0); err != nil && !errors.As(err, &errno) {
@@ -117,7 +117,7 @@ func (t Target) adviseInside(ctx context.Context, areas []Area, advice int, f *F
 			f.refused(err)
 		}
 		return nil
-	})
+	}))
 }
 
 // ksmPatience is how long ksmd may take to look at everything.

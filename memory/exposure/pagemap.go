@@ -155,7 +155,7 @@ type pagemap struct{ *os.File }
 
 func openPagemap(pid int) (pagemap, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
-	return pagemap{f}, err
+	return pagemap{f}, orDenied(err)
 }
 
 // each hands the entries of an area to use, in order.
@@ -185,6 +185,7 @@ func (m pagemap) each(ctx context.Context, a Area, use func(addr uint64, e pagem
 type view struct {
 	start, end uint64
 	offset     int64 // in the file
+	inode      uint64
 }
 
 // viewsOf lists the target's mappings of the file with that name.
@@ -198,11 +199,11 @@ func (t Target) viewsOf(name string) ([]view, error) {
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		var v view
-		var perms string
+		var perms, device string
 		if !strings.HasSuffix(lines.Text(), " "+name) {
 			continue
 		}
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s %x", &v.start, &v.end, &perms, &v.offset); err != nil {
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s %x %s %d", &v.start, &v.end, &perms, &v.offset, &device, &v.inode); err != nil {
 			return nil, fmt.Errorf("line %q of a process's maps: %w", lines.Text(), err)
 		}
 		views = append(views, v)

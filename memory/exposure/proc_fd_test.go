@@ -10,11 +10,8 @@ import (
 
 // TestProcFD: memfds open again, secret memory doesn't.
 func TestProcFD(t *testing.T) {
-	found := testFinds(t, procFD, expect{memory.Anon: false, memory.Memfd: true, memory.Secret: false})
+	found := testFindsAll(t, procFD, expect{memory.Anon: false, memory.Memfd: true, memory.Secret: false})
 	if f, ok := found[memory.Secret]; ok && f.Errno != unix.ENXIO {
 		t.Errorf("secret memory: errno %v, want ENXIO: it has no open()", f.Errno)
-	}
-	if f, ok := found[memory.Memfd]; ok && f.Pages != victimPages {
-		t.Errorf("memfd: found in %d pages, want all %d, each once", f.Pages, victimPages)
 	}
 }

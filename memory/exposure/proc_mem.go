@@ -17,7 +17,7 @@ var procMem = Avenue{
 func attackProcMem(ctx context.Context, t Target) (Finding, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", t.PID))
 	if err != nil {
-		return Finding{}, err
+		return Finding{}, orDenied(err)
 	}
 	defer f.Close()
 	return t.sweep(ctx, 1<<20, func(p []byte, addr uint64) (int, error) {

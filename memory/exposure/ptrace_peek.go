@@ -28,7 +28,7 @@ const (
 func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
 	pages, err := t.candidates(ctx)
 	if err != nil {
-		return f, err
+		return f, orDenied(err)
 	}
 	rand.Shuffle(len(pages), func(i, j int) { pages[i], pages[j] = pages[j], pages[i] })
 	pages = pages[:min(len(pages), peekTried)]
@@ -36,7 +36,7 @@ func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.PtraceSeize(t.PID); err != nil {
-		return f, fmt.Errorf("ptrace PTRACE_SEIZE of %d: %w", t.PID, err)
+		return f, orDenied(fmt.Errorf("ptrace PTRACE_SEIZE of %d: %w", t.PID, err))
 	}
 	defer func() {
 		if e := unix.PtraceDetach(t.PID); e != nil && !errors.Is(e, unix.ESRCH) {

@@ -81,7 +81,7 @@ func (t Target) advise(ctx context.Context, areas []Area, advice int) (refused, 
 			_, err := processMadvise(pidfd, Area{Start: start, End: min(start+atOnce, a.End)}, advice)
 			switch {
 			case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ESRCH):
-				return refused, fmt.Errorf("process_madvise %d of %d: %w", advice, t.PID, err)
+				return refused, orDenied(fmt.Errorf("process_madvise %d of %d: %w", advice, t.PID, err))
 			case err != nil && refused == nil && strings.HasPrefix(a.Path, "/"):
 				refused = err
 			}

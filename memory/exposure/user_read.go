@@ -51,6 +51,10 @@ func attackUserRead(ctx context.Context, t Target) (f Finding, err error) {
 	return f, nil
 }
 
+// hostPIDs is the inode of the first PID namespace, PROC_PID_INIT_INO of
+// include/linux/proc_ns.h.
+const hostPIDs = 0xeffffffc
+
 // userReader reads pages of a process's memory in that process's context.
 type userReader struct {
 	pid     int
@@ -77,6 +81,14 @@ const (
 )
 
 func newUserReader(pid int) (_ *userReader, err error) {
+	// The program knows processes by their numbers in the host's own.
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
+		return nil, fmt.Errorf("stat /proc/self/ns/pid: %w", err)
+	}
+	if st.Ino != hostPIDs {
+		return nil, unavailable("processes have other numbers in this PID namespace than in the host's: run outside of containers")
+	}
 	u := &userReader{pid: pid}
 	defer func() {
 		if err != nil {
@@ -176,7 +188,7 @@ func (u *userReader) read(ctx context.Context, addr uint64) ([]int32, error) {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case time.Since(start) > userPatience:
-			return nil, unavailable("process %d made no system call for %v, or it has another number in the host's own PID namespace", u.pid, userPatience)
+			return nil, fmt.Errorf("process %d made no system call for %v, not even to return from SIGURG", u.pid, userPatience)
 		}
 		// Go's handler does nothing with it but return, by a system call.
 		if err := unix.Kill(u.pid, unix.SIGURG); err != nil && !errors.Is(err, unix.EPERM) {

@@ -7,5 +7,5 @@ import (
 )
 
 func TestUserRead(t *testing.T) {
-	testFinds(t, userRead, expect{memory.Anon: true, memory.Memfd: true, memory.Secret: true})
+	testFindsAll(t, userRead, expect{memory.Anon: true, memory.Memfd: true, memory.Secret: true})
 }
