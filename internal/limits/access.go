@@ -36,7 +36,7 @@ func accessLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "System calls that reach user memory by its pages (GUP) and not by its addresses: a write with O_DIRECT, vmsplice(2), process_vm_readv(2) of this process, a futex that may be shared, and /proc/self/mem. Each is also made on a memfd.",
 			Expected: "EFAULT for each, EIO for /proc/self/mem",
-			Means:    "No zero-copy of any kind to or from guest RAM: no O_DIRECT, no registered io_uring buffers, no vhost, no VFIO. A VMM's devices copy through buffers of their own.",
+			Means:    "No zero-copy of any kind to or from guest RAM: no O_DIRECT, no registered io_uring buffers, no VFIO (see dma). A VMM's devices copy through buffers of their own.",
 			check: func(context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"O_DIRECT", unix.EFAULT, writeDirect},
@@ -54,7 +54,7 @@ func accessLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "A guest of four pages, in a slot that is a secret mapping, writes and reads its memory at CPL 3; the same guest runs in a memfd. At CPL 0 a KVM that interprets the guest's kernel (kvm_pvm) would read it with copy_from_user, which secret memory allows, and the check would prove nothing.",
 			Expected: "The slot is taken, and the guest's first access ends KVM_RUN with EFAULT",
-			Means:    "Stock KVM finds a slot's pages by GUP. So a secret guest needs the bridge (a view without GUP) or the window (ordinary copies of some of its pages).",
+			Means:    "Stock KVM finds a slot's pages by GUP. So a secret guest needs the bridge (a view without GUP) or the window (ordinary copies of some of its pages). That pages which the VMM had touched before were let through, as was once reported, was a bug of GUP-fast, fixed in 2024 (lore.kernel.org/all/20240326143210.291116-2-david@redhat.com).",
 			check:    func(context.Context) (Observation, error) { return checkKVM(b) },
 		},
 		{
@@ -62,13 +62,13 @@ func accessLimits(b memory.Backend) []Limit {
 			Title:    "A secret can't be passed into the kernel by accident",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "write(2) of secret memory into a pipe and send(2) of it into a socket; the other end is read.",
+			How:      "write(2) of secret memory into a pipe and into a socket; the other end is read.",
 			Expected: "Both are refused",
 			Means:    "The same commit says that the process's own accesses (uaccess) still work, and so they do: an ordinary write(2) copies the secret into kernel memory. A VMM that writes guest RAM to a disk, a socket or a log leaves copies in the page cache and in socket buffers, all of it in the direct map.",
 			check: func(context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"write to a pipe", 0, func(a *area) error { return transmitted(a, unix.Pipe2) }},
-					{"send to a socket", 0, func(a *area) error { return transmitted(a, socketPair) }},
+					{"write to a socket", 0, func(a *area) error { return transmitted(a, socketPair) }},
 				})
 			},
 		},

@@ -40,7 +40,7 @@ func interfaceLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "memfd_secret(2) is called with each of the 32 bits of its flags alone. memfd_create(2), which has flags, is the control.",
 			Expected: "Only O_CLOEXEC is taken; the opt-in flags that the commit leaves for later don't exist",
-			Means:    "There is no way to ask for secret memory that KVM, vhost or a device may use. The bridge is such an opt-in, made outside the kernel tree.",
+			Means:    "There is no way to ask for secret memory that KVM or a device may use. The bridge is such an opt-in, made outside the kernel tree.",
 			check: func(context.Context) (Observation, error) {
 				return flagsTaken(create(b), unix.O_CLOEXEC)
 			},
@@ -60,8 +60,8 @@ func interfaceLimits(b memory.Backend) []Limit {
 		{
 			ID:       "size-once",
 			Title:    "The size is set once",
-			Source:   sourceManual,
-			Link:     linkManual,
+			Source:   sourceCode,
+			Link:     linkCode,
 			How:      "ftruncate(2) of a secret file that has a size, to a larger one and to a smaller one; the same to a memfd.",
 			Expected: "EINVAL for both",
 			Means:    "Guest RAM can't grow or shrink in its file: memory hotplug is another file and another slot.",
@@ -75,8 +75,8 @@ func interfaceLimits(b memory.Backend) []Limit {
 		{
 			ID:       "no-file-io",
 			Title:    "The file can be mapped, and nothing else",
-			Source:   sourceManual,
-			Link:     linkManual,
+			Source:   sourceCode,
+			Link:     linkCode,
 			How:      "pread(2), pwrite(2), sendfile(2) and opening it again through /proc/self/fd, on a secret file and on a memfd.",
 			Expected: "Each is refused",
 			Means:    "No snapshot by reading the file, no restore by writing it, no second opening with fewer rights: whoever has the descriptor has all of the guest's RAM, to read and to write.",
@@ -99,8 +99,8 @@ func interfaceLimits(b memory.Backend) []Limit {
 		{
 			ID:       "no-giving-back",
 			Title:    "A page comes back only when the file's last reference goes",
-			Source:   sourceCommit,
-			Link:     linkCommit,
+			Source:   sourceCode,
+			Link:     linkCode,
 			How:      "MADV_REMOVE and fallocate(FALLOC_FL_PUNCH_HOLE) on a populated page of secret memory and of a memfd; whether the page went is seen by what it holds afterwards.",
 			Expected: "Both refused",
 			Means:    "No balloon and no free page reporting: what the guest has touched once stays taken, off the direct map and charged to RLIMIT_MEMLOCK until the guest is gone. MADV_DONTNEED, which some kernels take, only unmaps the page; the file keeps it.",

@@ -23,8 +23,8 @@ func processLimits(b memory.Backend) []Limit {
 		{
 			ID:       "core-dump",
 			Title:    "Secret memory is not in core dumps",
-			Source:   sourceManual,
-			Link:     linkManual,
+			Source:   sourceCode + ": VM_DONTDUMP",
+			Link:     linkCode,
 			How:      "A child writes random canaries to secret memory, to secret memory that it has asked to be dumped (MADV_DODUMP) and to a memfd, and dies of SIGABRT; its core file is searched. /proc/self/smaps says whether the mapping is left out (VmFlags dd).",
 			Expected: "Only the memfd's canary is in the core file",
 			Means:    "A crash of the VMM leaves no guest RAM in /var/lib/systemd/coredump. What the VMM has copied out of guest RAM into its own buffers is dumped like all else.",
@@ -33,8 +33,8 @@ func processLimits(b memory.Backend) []Limit {
 		{
 			ID:       "no-hibernation",
 			Title:    "The host can't hibernate while secret memory exists",
-			Source:   sourceManual,
-			Link:     linkManual,
+			Source:   sourceHibernate,
+			Link:     linkHibernate,
 			How:      "/sys/power/disk is read before a secret file is opened, while it is open, and after it was closed.",
 			Expected: "[disabled] while it is open, and a way to hibernate before and after",
 			Means:    "One guest keeps the whole host from hibernating, so that its RAM never gets into the image. Suspend to RAM still works.",

@@ -18,7 +18,7 @@ func shareLimits(b memory.Backend) []Limit {
 		{
 			ID:       "shared-by-fd",
 			Title:    "Secret memory is shared by passing its descriptor",
-			Source:   sourceCommit + "; asked for by Andy Lutomirski",
+			Source:   sourceLutomirski + "; the commit names it an advantage",
 			Link:     linkLutomirski,
 			How:      "A process that was started without the descriptor gets it over a socket (SCM_RIGHTS), maps it, reads a number and writes another one back.",
 			Expected: "It reads the number, and its own is seen here",
@@ -38,8 +38,8 @@ func shareLimits(b memory.Backend) []Limit {
 		{
 			ID:       "shared-only",
 			Title:    "Only shared mappings, and none that can be executed",
-			Source:   sourceManual,
-			Link:     linkManual,
+			Source:   sourceCode,
+			Link:     linkCode,
 			How:      "mmap(2) with MAP_PRIVATE, mmap(2) with PROT_EXEC, and mprotect(2) to PROT_EXEC, of a secret file and of a memfd.",
 			Expected: "Each is refused",
 			Means:    "No copy-on-write clones of a guest in secret memory. KVM's guests do execute from it: that is a matter of KVM's page tables, not of the VMM's.",

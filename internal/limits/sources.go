@@ -6,13 +6,13 @@ const (
 	sourceCommit = "commit 1507f51255c9 (Mike Rapoport, Linux 5.14)"
 	linkCommit   = "https://git.kernel.org/linus/1507f51255c9"
 
-	// The commit that switched it on by default, Linux 6.5.
-	sourceDefaultOn = "commit b758fe6df50d (Mike Rapoport, Linux 6.5)"
-	linkDefaultOn   = "https://git.kernel.org/linus/b758fe6df50d"
-
 	// The commit that charges pages at their first touch, Linux 7.3.
 	sourceCharge = "commit 97d34aa65c29 (Linux 7.3, and stable kernels)"
 	linkCharge   = "https://git.kernel.org/linus/97d34aa65c29"
+
+	// The commit that keeps the host from hibernating, of the same series.
+	sourceHibernate = "commit 9a436f8ff631 (Mike Rapoport, Linux 5.14)"
+	linkHibernate   = "https://git.kernel.org/linus/9a436f8ff631"
 
 	// The proposal that memfd_secret grew from, and the answers to it.
 	sourceExclusive  = "[PATCH RFC] mm: add MAP_EXCLUSIVE (Mike Rapoport, 2019)"
@@ -26,8 +26,12 @@ const (
 	sourcePool = "[PATCH v8 5/9] secretmem: use PMD-size pages (Mike Rapoport, 2020), not merged"
 	linkPool   = "https://lore.kernel.org/linux-mm/20201110151444.20662-6-rppt@kernel.org/"
 
-	sourceManual    = "memfd_secret(2)"
-	linkManual      = "https://man7.org/linux/man-pages/man2/memfd_secret.2.html"
+	sourceManual = "memfd_secret(2)"
+	linkManual   = "https://man7.org/linux/man-pages/man2/memfd_secret.2.html"
+	// What no text says: the file's few operations.
+	sourceCode = "mm/secretmem.c (Linux 6.12)"
+	linkCode   = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git/tree/mm/secretmem.c?h=v6.12"
+
 	sourceMlock     = "mlock(2)"
 	linkMlock       = "https://man7.org/linux/man-pages/man2/mlock.2.html"
 	sourceUserfault = "userfaultfd, kernel documentation"
