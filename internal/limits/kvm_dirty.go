@@ -29,7 +29,9 @@ func dirtyLimits() []Limit {
 }
 
 func checkDirty(ctx context.Context, flags uint32) (o Observation, err error) {
-	if err := dirtyTrial(memory.Anon, attach.Direct, flags); err != nil {
+	if err := dirtyTrial(memory.Anon, attach.Direct, flags); errors.Is(err, ErrSkipped) {
+		return o, err
+	} else if err != nil {
 		return o, fmt.Errorf("control, anonymous memory: %w", err)
 	}
 	var said []string

@@ -14,7 +14,7 @@ import (
 func paravirtualLimits() []Limit {
 	return []Limit{{
 		ID:       "paravirtual-pages",
-		Title:    "KVM writes to guest RAM by itself, through the direct map: kvm-clock and its kin",
+		Title:    "Hidden guest RAM rules out kvm-clock and its kin, for which KVM writes to it through the direct map",
 		Source:   "KVM's documentation of its MSRs: the guest names a page, and the host writes to it. It does so through the direct map, and where the page isn't there that is an oops of the host (measured on 6.1, 6.12 and 7.3)",
 		Link:     "https://docs.kernel.org/virt/kvm/x86/msr.html",
 		How:      "A guest at CPL 0 writes every MSR by which a hypervisor is handed a guest page (KVM's, Hyper-V's, Xen's): with hidden RAM, over each attach that works here, and with anonymous RAM.",

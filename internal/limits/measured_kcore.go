@@ -3,7 +3,7 @@ package limits
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"strings"
 
 	"offmap/memory"
 	"offmap/memory/exposure"
@@ -17,8 +17,8 @@ type scan func(context.Context, []exposure.Canary) ([]exposure.Hits, error)
 // let us read it, the error wraps ErrSkipped.
 func scanKcore(ctx context.Context, canaries []exposure.Canary) ([]exposure.Hits, error) {
 	hits, err := exposure.ScanKcore(ctx, canaries, nil)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, skipped("%v", err)
+	if errors.Is(err, exposure.ErrUnavailable) {
+		return nil, skipped("%s", strings.TrimPrefix(err.Error(), exposure.ErrUnavailable.Error()+": "))
 	}
 	return hits, err
 }
