@@ -76,7 +76,7 @@ func ChildMain(args []string) int {
 	return 0
 }
 
-// child is a running child.
+// child is a running child. It belongs to the goroutine that started it.
 type child struct {
 	task   string
 	cmd    *exec.Cmd
@@ -103,10 +103,13 @@ func startChild(ctx context.Context, change func(*exec.Cmd), task string, args .
 	if change != nil {
 		change(c.cmd)
 	}
+	// It is killed when the thread ends that started it, prctl(2).
+	runtime.LockOSThread()
 	if c.stdin, err = c.cmd.StdinPipe(); err == nil {
 		err = c.cmd.Start()
 	}
 	if err != nil {
+		runtime.UnlockOSThread()
 		r.Close()
 		return nil, fmt.Errorf("start a child for %s: %w", task, err)
 	}
@@ -134,6 +137,7 @@ func (c *child) end() syscall.WaitStatus {
 	c.stdin.Close()
 	c.said.Close()
 	c.cmd.Wait() // the state says it all
+	runtime.UnlockOSThread()
 	status, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return status
 }
