@@ -155,7 +155,11 @@ func (l *loot) searchFile(ctx context.Context, fd int, size int64) error {
 		if err != nil {
 			return fmt.Errorf("mmap: %w", err)
 		}
-		err = eachResident(mem, resident, func(p []byte) error { return l.look(p) })
+		if isHuge(fd) { // set aside for the guest, whether it has touched them or not
+			err = l.look(mem)
+		} else {
+			err = eachResident(mem, resident, l.look)
+		}
 		unix.Munmap(mem)
 		if err != nil {
 			return err

@@ -2,6 +2,7 @@ package exposure
 
 import (
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -41,10 +42,11 @@ func testFindsAll(t *testing.T, a Avenue, want expect) map[memory.Backend]Findin
 	return found
 }
 
-// TestFDTheft: there is a file behind memfd and secret memory, and none behind
-// anonymous memory.
+// TestFDTheft: there is a file behind all memory but anonymous memory.
 func TestFDTheft(t *testing.T) {
-	testFindsAll(t, fdTheft, expect{memory.Anon: false, memory.Memfd: true, memory.Secret: true})
+	want := maps.Clone(toOwner)
+	want[memory.Anon] = false
+	testFindsAll(t, fdTheft, want)
 }
 
 // attackVictim makes an attack that this host can make, and says what it took.
@@ -64,4 +66,13 @@ func attackVictim(t *testing.T, a Avenue, v Target) Finding {
 }
 
 // asExposed is what is expected of an attack that goes by the direct map.
-var asExposed = expect{memory.Anon: true, memory.Memfd: true, memory.Secret: false}
+var asExposed = expect{
+	memory.Anon: true, memory.Memfd: true, memory.Hugetlb: true,
+	memory.Reserved: false, memory.Secret: false,
+}
+
+// toOwner is what is expected of an attack that comes in the owner's place.
+var toOwner = expect{
+	memory.Anon: true, memory.Memfd: true, memory.Hugetlb: true,
+	memory.Reserved: true, memory.Secret: true,
+}

@@ -32,12 +32,12 @@ func attackKernelRead(ctx context.Context, t Target) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
-	frames, err := t.frames(ctx)
+	frames, err := t.physical(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
 	var f Finding
-	for _, frame := range distinct(frames) {
+	for _, frame := range frames {
 		if err := ctx.Err(); err != nil {
 			return f, err
 		}

@@ -57,31 +57,22 @@ func attackMigration(ctx context.Context, t Target) (Finding, error) {
 	return f, nil
 }
 
-// marked lists the pages of the target with the canary, and their frames: files
-// in memory as they show them to whom takes them, secret ones too, the rest as
-// process_vm_readv(2) reads it. It is to know which pages to watch.
+// marked lists the pages of the target with the canary, each once, and their
+// frames: files in memory as they show them to whom takes them, secret ones
+// too, the rest as process_vm_readv(2) reads it. It is to know what to watch.
 func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
 	frames, err := t.frames(ctx)
 	if err != nil {
 		return nil, err
 	}
-	marked := map[place]uint64{}
+	marked, seen := map[place]uint64{}, map[uint64]bool{}
 	mark := func(p place, page []byte) {
-		if frame, ok := frames[p]; ok && t.Canary.find(page, nil) != nil {
-			marked[p] = frame
+		frame, ok := frames[p]
+		if ok && !seen[frame] && t.Canary.find(page, nil) != nil {
+			marked[p], seen[frame] = frame, true
 		}
 	}
-	_, err = t.sweep(ctx, pageSize, func(p []byte, addr uint64) (int, error) {
-		n, err := readProcess(t.PID, p, addr)
-		if n == pageSize {
-			mark(place{at: addr}, p)
-		}
-		return n, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return marked, t.eachMemory(func(file uint64, mem []byte) error {
+	err = t.eachMemory(func(file uint64, mem []byte) error {
 		return eachResident(mem, make([]byte, len(mem)/pageSize), func(run []byte) error {
 			return guarded(func() {
 				for ; len(run) > 0; run = run[pageSize:] {
@@ -90,6 +81,17 @@ func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
 			})
 		})
 	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = t.sweep(ctx, pageSize, func(p []byte, addr uint64) (int, error) {
+		n, err := readProcess(t.PID, p, addr)
+		if n == pageSize {
+			mark(place{at: addr}, p)
+		}
+		return n, err
+	})
+	return marked, err
 }
 
 // moveNodes moves memory to every other NUMA node in turn, where there is one.

@@ -35,6 +35,7 @@ type place struct {
 // target don't show all of its files in memory: what the VMM itself hasn't
 // touched isn't there, and /proc/PID/pagemap doesn't show a module's view of
 // it. So the files are taken, mapped here, and touched where they have a page.
+// A page of theirs may then be in two places.
 func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 	m, err := openPagemap(t.PID)
 	if err != nil {
@@ -47,9 +48,6 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 	}
 	frames := map[place]uint64{}
 	for _, a := range areas {
-		if isMemory(a.Path) {
-			continue
-		}
 		err := m.each(ctx, a, func(addr uint64, e pagemapEntry) {
 			if e.present() {
 				frames[place{at: addr}] = e.frame()
@@ -76,17 +74,26 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 // secretName is how /proc shows memory of memfd_secret(2).
 const secretName = "/secretmem (deleted)"
 
-// isMemory tells the files that are nothing but memory by what /proc shows.
+// isMemory tells the files that are nothing but memory by what /proc shows:
+// memfds, guest_memfds and secret memory.
 func isMemory(name string) bool {
-	return name == secretName || strings.HasPrefix(name, "/memfd:")
+	return name == secretName || strings.HasPrefix(name, "/memfd:") || strings.Contains(name, "[kvm-gmem]")
+}
+
+// isHuge tells files of huge pages. mincore(2) doesn't say of those what is in
+// memory, but their owner's page tables do.
+func isHuge(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Type == unix.HUGETLBFS_MAGIC
 }
 
 // eachMemory takes the target's files in memory, and hands each to use,
-// mapped, with its inode's number. A file that is open twice comes twice.
+// mapped, with its inode's number: all but those of huge pages. A file that is
+// open twice comes twice.
 func (t Target) eachMemory(use func(file uint64, mem []byte) error) error {
 	return t.stealAll(func(name string, fd int) error {
 		var st unix.Stat_t
-		if !isMemory(name) {
+		if !isMemory(name) || isHuge(fd) {
 			return nil
 		}
 		if err := unix.Fstat(fd, &st); err != nil || st.Size == 0 {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/memory"
 )
 
 // TestSwap swaps to a zram device of its own where the host has no swap.
@@ -21,7 +23,10 @@ func TestSwap(t *testing.T) {
 	if len(devices) == 0 {
 		zramSwap(t, 64<<20)
 	}
-	testFinds(t, swap, asExposed)
+	testFinds(t, swap, expect{
+		memory.Anon: true, memory.Memfd: true,
+		memory.Hugetlb: false, memory.Reserved: false, memory.Secret: false,
+	})
 }
 
 // zramSwap adds swap to the host for the time of the test. zram compresses

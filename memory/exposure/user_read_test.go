@@ -1,11 +1,7 @@
 package exposure
 
-import (
-	"testing"
-
-	"offmap/memory"
-)
+import "testing"
 
 func TestUserRead(t *testing.T) {
-	testFindsAll(t, userRead, expect{memory.Anon: true, memory.Memfd: true, memory.Secret: true})
+	testFindsAll(t, userRead, toOwner)
 }

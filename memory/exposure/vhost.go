@@ -89,8 +89,8 @@ func openVhost() (int, error) {
 }
 
 // populated lists the pages of the target's that there are, in ascending
-// order: what is in its page tables, and what is in the files in memory that
-// it has mapped.
+// order: what is in its page tables, what is in the files in memory that it
+// has mapped, and what it has from /dev/mem.
 func (t Target) populated(ctx context.Context) ([]uint64, error) {
 	frames, err := t.frames(ctx)
 	if err != nil {
@@ -120,6 +120,15 @@ func (t Target) populated(ctx context.Context) ([]uint64, error) {
 					pages = append(pages, addr)
 				}
 			}
+		}
+	}
+	views, err := t.viewsOf(devMemPath)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range views {
+		for addr := v.start; addr < v.end; addr += pageSize {
+			pages = append(pages, addr)
 		}
 	}
 	slices.Sort(pages)

@@ -3,12 +3,10 @@ package exposure
 import (
 	"slices"
 	"testing"
-
-	"offmap/memory"
 )
 
 func TestVhost(t *testing.T) {
-	testFindsAll(t, vhost, expect{memory.Anon: true, memory.Memfd: true, memory.Secret: true})
+	testFindsAll(t, vhost, toOwner)
 }
 
 func TestRuns(t *testing.T) {
