@@ -80,6 +80,9 @@ func checkCorePattern() error {
 func (t Target) expose(th *inject.Thread, dir string) error {
 	for _, limit := range []int{unix.RLIMIT_CORE, unix.RLIMIT_FSIZE} {
 		if err := unix.Prlimit(t.PID, limit, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil); err != nil {
+			if errors.Is(err, unix.EPERM) {
+				return unavailable("the VMM allows itself no core, and raising its limits takes CAP_SYS_RESOURCE")
+			}
 			return fmt.Errorf("prlimit of process %d: %w", t.PID, err)
 		}
 	}

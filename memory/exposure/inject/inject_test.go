@@ -135,7 +135,7 @@ func startBusy(t *testing.T) busy {
 	// Its parent is this thread, which must not become a tracer that ends.
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), busyVariable+"=1")
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Stderr = os.Stderr
