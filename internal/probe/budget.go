@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -28,30 +29,33 @@ type budget struct {
 
 const budgetPages = 64 // more than the steps of a search
 
-func openBudget() (b *budget, err error) {
-	b = &budget{fd: -1, zero: -1}
-	defer func() {
-		if err != nil {
-			b.close()
-		}
-	}()
+func openBudget() (*budget, error) {
+	b := &budget{fd: -1, zero: -1}
+	if err := b.open(); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *budget) open() (err error) {
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &b.lim); err != nil {
-		return nil, fmt.Errorf("getrlimit RLIMIT_MEMLOCK: %w", err)
+		return fmt.Errorf("getrlimit RLIMIT_MEMLOCK: %w", err)
 	}
 	if b.fd, err = unix.MemfdSecret(unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("memfd_secret: %w", err)
+		return fmt.Errorf("memfd_secret: %w", err)
 	}
 	const size = budgetPages * memory.PageSize
 	if err := unix.Ftruncate(b.fd, size); err != nil {
-		return nil, fmt.Errorf("ftruncate of secret memory: %w", err)
+		return fmt.Errorf("ftruncate of secret memory: %w", err)
 	}
 	if b.mem, err = unix.Mmap(b.fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return nil, fmt.Errorf("mmap of secret memory: %w", err)
+		return fmt.Errorf("mmap of secret memory: %w", err)
 	}
 	if b.zero, err = unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
-		return nil, &os.PathError{Op: "open", Path: "/dev/zero", Err: err}
+		return &os.PathError{Op: "open", Path: "/dev/zero", Err: err}
 	}
-	return b, nil
+	return nil
 }
 
 func (b *budget) close() {
@@ -89,6 +93,9 @@ func (b *budget) touch(limit uint64) (bool, error) {
 // stands for that much or more.
 func charged(most uint64) (bytes uint64, atTouch bool, err error) {
 	b, err := openBudget()
+	if errors.Is(err, unix.EAGAIN) { // mmap's word for past the limit
+		return 0, false, nil
+	}
 	if err != nil {
 		return 0, false, err
 	}

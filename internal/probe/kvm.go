@@ -94,7 +94,7 @@ func judgeRates(kernel, user float64) string {
 // rate is the best of a few runs in loop turns a second: what else the machine
 // does can only make it less.
 func (h *host) rate(ctx context.Context, ring uint8) (best float64, err error) {
-	for range 5 {
+	for range 3 {
 		took, err := spin(ctx, h.cfg.KVM, memory.Anon, attach.Direct, ring)
 		if err != nil {
 			return 0, err

@@ -35,7 +35,8 @@ func Pairs() []Pair {
 
 // Trial is what came of running a small guest with a pair. Errno is the name
 // of the kernel's error, such as EFAULT, if it was one. Needs is what is
-// missing, in a few words: a boot parameter, a module, a sysctl, a kernel.
+// missing, in a few words: a boot parameter, a module, a sysctl, a kernel; empty
+// where that isn't known.
 type Trial struct {
 	Pair
 	Works  bool   `json:"works"`
@@ -88,10 +89,13 @@ func (p Pair) needs(err error) string {
 		return "boot parameter secretmem.enable=1"
 	case errors.Is(err, memory.ErrSecretAbsent):
 		return "Linux 5.14 with CONFIG_SECRETMEM"
-	case errors.Is(err, memory.ErrMemlock):
+	case overLimit(err):
 		return "a higher RLIMIT_MEMLOCK"
 	case errors.Is(err, memory.ErrTooLarge):
 		return "more free memory"
+	}
+	if !errors.Is(err, memory.ErrUnavailable) && !errors.Is(err, attach.ErrUnavailable) {
+		return "" // something went wrong, rather than is missing
 	}
 	switch p.Backend {
 	case memory.GuestMemfd:

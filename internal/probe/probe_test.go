@@ -154,13 +154,15 @@ func TestRunUnprivileged(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, program, 0o755), os.Chmod(dir, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	const nobody = 65534
-	cmd := exec.Command(path, "-test.run", "^TestRun(Bare)?$", "-test.v")
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestRun ") {
-		t.Errorf("as nobody: %v\n%s", err, out)
+	for _, locked := range []string{"64", "0"} { // KiB; the first was the kernel's default for long
+		const nobody = 65534
+		cmd := exec.Command("/bin/sh", "-c", `ulimit -l "$1" && exec "$2" -test.run '^TestRun(Bare)?$' -test.v`, "sh", locked, path)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: TestRun ") {
+			t.Errorf("as nobody, with %s KiB of locked memory: %v\n%s", locked, err, out)
+		}
 	}
 }
 

@@ -25,10 +25,16 @@ func trySecret(size uint64) error {
 	return ram.Close()
 }
 
+// overLimit reports whether RLIMIT_MEMLOCK is in the way: EAGAIN is mmap's word
+// for it, where the limit is too low to find out anything.
+func overLimit(err error) bool {
+	return errors.Is(err, memory.ErrMemlock) || errors.Is(err, unix.EAGAIN)
+}
+
 func checkSecret() Check {
 	c := Check{Name: "memfd-secret", Status: OK, Detail: "memfd_secret works"}
 	err := trySecret(memory.PageSize)
-	if err == nil {
+	if err == nil || overLimit(err) { // the limit has a check of its own
 		return c
 	}
 	c.Status, c.Detail = Fail, err.Error()
@@ -64,7 +70,7 @@ func (h *host) memory() Check {
 	}
 	c.Status, c.Detail = Fail, err.Error()
 	switch {
-	case errors.Is(err, memory.ErrMemlock):
+	case overLimit(err):
 		c.Detail = "not with this RLIMIT_MEMLOCK: see memlock"
 	case errors.Is(err, memory.ErrSecretDisabled), errors.Is(err, memory.ErrSecretAbsent):
 		c.Detail = "not without memfd_secret: see memfd-secret"
@@ -84,7 +90,7 @@ func (h *host) memlock(secret bool) Check {
 	}
 	var now unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &now); err != nil {
-		c.Status, c.Detail = Warn, "getrlimit RLIMIT_MEMLOCK: "+err.Error()
+		c.Status, c.Detail = Skip, "getrlimit RLIMIT_MEMLOCK: "+err.Error()
 		return c
 	}
 	most := now.Max
@@ -93,11 +99,11 @@ func (h *host) memlock(secret bool) Check {
 	}
 	used, atTouch, err := charged(min(most, math.MaxInt64))
 	if err != nil {
-		c.Status, c.Detail = Warn, "can't find out what this user has used of it: "+err.Error()
+		c.Status, c.Detail = Skip, "can't find out what this user has used of it: "+err.Error()
 		return c
 	}
 	c.Detail = fmt.Sprintf("%s; %s", limitText(h.limit, now), usedText(used, atTouch))
-	if !fits(h.cfg.Memory, used, now.Max) && (atTouch || trySecret(h.cfg.Memory) != nil) {
+	if !fits(h.cfg.Memory, used, now.Max) && (atTouch || overLimit(trySecret(h.cfg.Memory))) {
 		c.Status = Warn
 		if h.cfg.Backend == memory.Secret {
 			c.Status = Fail
