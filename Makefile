@@ -24,6 +24,10 @@ kmod-install: ## install the bridge module, so that modprobe finds it (as root)
 generate: ## assemble the embedded payloads again
 	$(GO) generate ./...
 
+docs: bin/offmap ## make the generated pages of docs/ again, in the lab on every kernel
+	$(GO) run ./internal/docgen kernels
+	$(GO) run ./internal/docgen limits
+
 clean: ## remove what was built
 	rm -rf bin
 	-$(MAKE) -C $(KMOD) clean
@@ -31,4 +35,4 @@ clean: ## remove what was built
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build test demo kmod kmod-install generate clean help
+.PHONY: build test demo kmod kmod-install generate docs clean help

@@ -14,13 +14,14 @@ const program = "bin/offmap"
 
 var pages = map[string]func(ctx context.Context, args []string) error{
 	"kernels": kernels,
+	"limits":  limitsOf,
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if len(os.Args) < 2 || pages[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run ./internal/docgen kernels [DOCUMENT.json]...")
+		fmt.Fprintln(os.Stderr, "usage: go run ./internal/docgen kernels|limits [DOCUMENT.json]...")
 		os.Exit(2)
 	}
 	if err := pages[os.Args[1]](ctx, os.Args[2:]); err != nil {
