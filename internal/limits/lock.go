@@ -49,7 +49,9 @@ func lockLimits(b memory.Backend) []Limit {
 			How:      "The flags of each page's frame in /proc/kpageflags, for a secret mapping and a memfd's.",
 			Expected: "Every secret page is on the unevictable list (KPF_UNEVICTABLE), no page of the memfd is",
 			Means:    "Guest RAM counts in full against the host's memory, whatever the pressure: no overcommit. It shows in Unevictable of /proc/meminfo, but in no mlocked figure.",
-			check:    func(context.Context) (Observation, error) { return checkUnevictable(b) },
+			check: func(context.Context) (Observation, error) {
+				return onOneCPU(func() (Observation, error) { return checkUnevictable(b) })
+			},
 		},
 		{
 			ID:       "no-swap",
@@ -65,7 +67,7 @@ func lockLimits(b memory.Backend) []Limit {
 					return Observation{}, err
 				}
 				defer a.Close()
-				return checkPageout(a)
+				return onOneCPU(func() (Observation, error) { return checkPageout(a) })
 			},
 		},
 		{
@@ -157,9 +159,10 @@ func mlockallTask(say func(any) error, args []string) error {
 	return say(s)
 }
 
-func checkUnevictable(b memory.Backend) (o Observation, err error) {
-	// A new page waits in a list of its CPU's before it gets to the list it
-	// belongs on. MADV_COLD drains that of the CPU that it is called on.
+// onOneCPU calls check on one CPU. A new page waits in a list of the CPU that it
+// was made on before it gets to the list that it belongs on, where it can be
+// found and reclaimed; MADV_COLD and MADV_PAGEOUT drain that of their own CPU.
+func onOneCPU(check func() (Observation, error)) (o Observation, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var old, one unix.CPUSet
@@ -176,7 +179,10 @@ func checkUnevictable(b memory.Backend) (o Observation, err error) {
 		return o, fmt.Errorf("sched_setaffinity: %w", err)
 	}
 	defer unix.SchedSetaffinity(0, &old)
+	return check()
+}
 
+func checkUnevictable(b memory.Backend) (o Observation, err error) {
 	var found [2]int
 	for i, b := range []memory.Backend{b, memory.Memfd} {
 		a, err := newPopulated(b, attemptSize)

@@ -75,7 +75,7 @@ func placeLimits(b memory.Backend) []Limit {
 			Title:    "Secret pages come from a pool of 2 MiB pages, to keep the direct map whole",
 			Source:   sourcePool,
 			Link:     linkPool,
-			How:      "256 secret pages are populated, and for the blocks of 2 MiB that they lie in /proc/kpageflags tells what else is in them.",
+			How:      "256 secret pages are populated, and for the blocks of 2 MiB that they lie in, /proc/kpageflags tells what else is there.",
 			Expected: "Their blocks hold no other page that is in use",
 			Means:    "The pool was dropped before the merge. Secret pages are taken one by one, wherever one is free, and each block of 2 MiB that one is in loses its large mapping for everything else that lies there, the kernel's own data included.",
 			check:    func(context.Context) (Observation, error) { return checkPool(b) },

@@ -15,7 +15,7 @@ const (
 	linkHibernate   = "https://git.kernel.org/linus/9a436f8ff631"
 
 	// The proposal that memfd_secret grew from, and the answers to it.
-	sourceExclusive  = "[PATCH RFC] mm: add MAP_EXCLUSIVE (Mike Rapoport, 2019)"
+	sourceExclusive  = "the patch that proposed MAP_EXCLUSIVE (Mike Rapoport, RFC, 2019)"
 	linkExclusive    = "https://lore.kernel.org/lkml/1572171452-7958-2-git-send-email-rppt@kernel.org/"
 	sourceReshetova  = "Elena Reshetova's answer to MAP_EXCLUSIVE, with MADV_SECRET (2019)"
 	linkReshetova    = "https://lore.kernel.org/lkml/2236FBA76BA1254E88B949DDB74E612BA4EEC0CE@IRSMSX102.ger.corp.intel.com/"
@@ -23,7 +23,7 @@ const (
 	linkLutomirski   = "https://lore.kernel.org/lkml/CALCETrUuuc4DS0cdMBtS550Wkp0x9ND3M3SgtaMgyRROnDR5Kg@mail.gmail.com/"
 
 	// The patch that would have taken secret pages from a pool of 2 MiB ones.
-	sourcePool = "[PATCH v8 5/9] secretmem: use PMD-size pages (Mike Rapoport, 2020), not merged"
+	sourcePool = "\"secretmem: use PMD-size pages\", a patch that was not merged (Mike Rapoport, v8 5/9, 2020)"
 	linkPool   = "https://lore.kernel.org/linux-mm/20201110151444.20662-6-rppt@kernel.org/"
 
 	sourceManual = "memfd_secret(2)"
