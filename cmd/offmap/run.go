@@ -42,7 +42,8 @@ Ctrl-a Ctrl-a sends a Ctrl-a.
 
 The guest is a Linux kernel (--kernel), or without one an embedded payload that
 needs no kernel (--payload). Its RAM is ordinary memory unless --backend says
-otherwise; with --backend secret, offmap refuses rather than use anything else.`,
+otherwise; secret and reserved hide it from the host kernel, and where they can't
+be had, offmap refuses rather than use anything else.`,
 		Example: `  offmap run
   offmap run -k debian:6.1 --backend secret
   offmap run -k debian:6.1 --backend secret --exec 'cat /proc/meminfo'
