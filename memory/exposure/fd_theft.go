@@ -139,7 +139,7 @@ func (l *loot) search(ctx context.Context, name string, fd int) error {
 // holdsMemory says that a file without a size may have guest RAM, or data of
 // the guest's, to map.
 func holdsMemory(name string) bool {
-	return name == "/dev/offmap" || name == "/dev/mem" || strings.HasPrefix(name, "anon_inode:kvm-")
+	return name == "/dev/offmap" || name == "/dev/mem" || strings.HasPrefix(name, "anon_inode:kvm-vcpu:")
 }
 
 // mapAtOnce is how much of a file is mapped at a time, in bytes.

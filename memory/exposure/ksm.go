@@ -49,12 +49,12 @@ func attackKSM(ctx context.Context, t Target) (f Finding, err error) {
 	if err != nil {
 		return f, err
 	}
-	if err := t.adviseInside(ctx, areas, unix.MADV_MERGEABLE, &f); err != nil {
-		return f, err
-	}
 	defer func() {
 		err = errors.Join(err, t.adviseInside(context.WithoutCancel(ctx), areas, unix.MADV_UNMERGEABLE, &f))
 	}()
+	if err := t.adviseInside(ctx, areas, unix.MADV_MERGEABLE, &f); err != nil {
+		return f, err
+	}
 	if err := merge(ctx); err != nil {
 		return f, err
 	}

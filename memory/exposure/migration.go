@@ -19,12 +19,19 @@ var migration = Avenue{
 }
 
 func attackMigration(ctx context.Context, t Target) (Finding, error) {
-	before, err := t.marked(ctx)
+	pages, err := t.marked(ctx)
 	if err != nil {
 		return Finding{}, err
 	}
-	var f Finding
-	f.Bytes = int64(len(before)) * pageSize
+	f := Finding{Bytes: int64(len(pages)) * pageSize}
+	// What the VMM moves itself, as a window's pager does, is left out.
+	restless, err := t.changed(ctx, pages)
+	if err != nil {
+		return f, err
+	}
+	for _, p := range restless {
+		delete(pages, p)
+	}
 	moved := map[place]bool{}
 	var by []string
 	for _, way := range []struct {
@@ -38,23 +45,34 @@ func attackMigration(ctx context.Context, t Target) (Finding, error) {
 		if err := way.move(ctx, t, &f); err != nil {
 			return f, fmt.Errorf("%s: %w", way.name, err)
 		}
-		after, err := t.frames(ctx)
+		changed, err := t.changed(ctx, pages)
 		if err != nil {
 			return f, err
 		}
-		n := 0
-		for p, frame := range before {
-			if now := after[p]; now != 0 && now != frame {
-				moved[p] = true
-				before[p] = now
-				n++
-			}
+		for _, p := range changed {
+			moved[p] = true
 		}
-		by = append(by, fmt.Sprintf("%s: %d", way.name, n))
+		by = append(by, fmt.Sprintf("%s %d", way.name, len(changed)))
 	}
 	f.Pages = len(moved)
-	f.Detail = fmt.Sprintf("of %d pages with the canary, moved by %s", len(before), strings.Join(by, ", "))
+	f.Detail = fmt.Sprintf("of %d pages with the canary, moved by %s", len(pages), strings.Join(by, ", "))
 	return f, nil
+}
+
+// changed lists those of the pages that have another frame now, and updates it.
+func (t Target) changed(ctx context.Context, pages map[place]uint64) ([]place, error) {
+	now, err := t.frames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var changed []place
+	for p, frame := range pages {
+		if f := now[p]; f != 0 && f != frame {
+			changed = append(changed, p)
+			pages[p] = f
+		}
+	}
+	return changed, nil
 }
 
 // marked lists the pages of the target with the canary, each once, and their

@@ -39,16 +39,16 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	refused, err := t.advise(ctx, areas, unix.MADV_PAGEOUT)
-	if err != nil {
-		return f, err
-	}
-	f.refused(refused)
 	// What the guest doesn't touch again would stay on the devices.
 	defer func() {
 		_, e := t.advise(context.WithoutCancel(ctx), areas, unix.MADV_WILLNEED)
 		err = errors.Join(err, e)
 	}()
+	refused, err := t.advise(ctx, areas, unix.MADV_PAGEOUT)
+	f.refused(refused)
+	if err != nil {
+		return f, err
+	}
 	out, err := t.swapped()
 	if err != nil {
 		return f, err

@@ -44,7 +44,8 @@ func attackVhost(ctx context.Context, t Target) (f Finding, err error) {
 		return f, err
 	}
 	defer unix.Close(listener)
-	err = inject.Run(ctx, t.PID, func(th *inject.Thread) (err error) {
+	// The clean-up takes calls as well: ctx is looked at in between.
+	err = inject.Run(context.WithoutCancel(ctx), t.PID, func(th *inject.Thread) (err error) {
 		d := vsockDriver{thread: th, pid: t.PID, port: port}
 		if err := d.start(device); err != nil {
 			return err
