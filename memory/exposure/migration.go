@@ -54,9 +54,29 @@ func attackMigration(ctx context.Context, t Target) (Finding, error) {
 		}
 		by = append(by, fmt.Sprintf("%s %d", way.name, len(changed)))
 	}
+	if len(moved) == 0 {
+		if err := t.huge(); err != nil {
+			return f, err
+		}
+	}
 	f.Pages = len(moved)
 	f.Detail = fmt.Sprintf("of %d pages with the canary, moved by %s", len(pages), strings.Join(by, ", "))
 	return f, nil
+}
+
+// huge is an error where the target has memory that moves, but by none of our
+// ways.
+func (t Target) huge() error {
+	nodes, err := memoryNodes()
+	if err != nil || len(nodes) > 1 {
+		return err
+	}
+	return t.stealAll(func(name string, fd int) error {
+		if isHuge(fd) {
+			return unavailable("huge pages move between NUMA nodes only, of which there is one")
+		}
+		return nil
+	})
 }
 
 // changed lists those of the pages that have another frame now, and updates it.

@@ -9,7 +9,7 @@ import (
 
 func TestMigration(t *testing.T) {
 	testFinds(t, migration, expect{
-		memory.Anon: true, memory.Memfd: true,
+		memory.Anon: true, memory.Memfd: true, memory.Hugetlb: true, // if at all
 		memory.Reserved: false, memory.Secret: false,
 	})
 }
