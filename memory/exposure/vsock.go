@@ -60,6 +60,22 @@ const (
 	vsockRW      = 5
 )
 
+// vsockMessage is what a message begins with, struct virtio_vsock_hdr of
+// linux/virtio_vsock.h.
+type vsockMessage struct {
+	SrcCID, DstCID         uint64
+	SrcPort, DstPort, Size uint32
+	Type, Op               uint16
+	Flags, BufAlloc, Read  uint32
+}
+
+// virtqDesc is an entry of a queue's descriptor table, virtio 1.2 §2.7.5.
+type virtqDesc struct {
+	Addr        uint64
+	Size        uint32
+	Flags, Next uint16
+}
+
 // start sets the device up in the process. stop is for after a success.
 func (d *vsockDriver) start(device int) (err error) {
 	if d.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
@@ -197,17 +213,8 @@ func (d *vsockDriver) fetch(conn int, addr uint64, p []byte) error {
 func (d *vsockDriver) send(op uint16, addr uint64, size int) error {
 	const next = 1 // VIRTQ_DESC_F_NEXT
 	const stream, guestPort, credit = 1, 1024, 1 << 16
-	header := struct {
-		SrcCID, DstCID         uint64
-		SrcPort, DstPort, Size uint32
-		Type, Op               uint16
-		Flags, BufAlloc, Read  uint32
-	}{d.cid, unix.VMADDR_CID_HOST, guestPort, d.port, uint32(size), stream, op, 0, credit, 0}
-	chain := []struct {
-		Addr        uint64
-		Size        uint32
-		Flags, Next uint16
-	}{
+	header := vsockMessage{d.cid, unix.VMADDR_CID_HOST, guestPort, d.port, uint32(size), stream, op, 0, credit, 0}
+	chain := []virtqDesc{
 		{d.rings + vsockHeader, uint32(binary.Size(header)), 0, 0},
 		{addr, uint32(size), 0, 0},
 	}
