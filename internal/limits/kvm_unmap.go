@@ -25,7 +25,7 @@ func unmapLimits() []Limit {
 		Expected: "KVM follows the process's mappings. Without rights to ordinary RAM every access is EFAULT until they are back; of the bridge's view KVM takes what the page table entry says, so reads go on and writes come out as MMIO exits. " +
 			"Without the secret mapping the bridge goes on with the pages that exist and makes no new ones, and the VMM reads guest RAM through the view",
 		Means: "The VMM can't give up its own access: the view must stay mapped for writing, so a VMM that is taken over reads its guest. The secret mapping can go once every page exists. " +
-			"RAM that the VMM doesn't map takes guest_memfd and a protected VM type, whose pages are in the direct map unless the CPU encrypts them.",
+			"RAM that the VMM doesn't map takes guest_memfd and a protected VM type, whose pages stay in the direct map, readable unless the CPU encrypts them.",
 		check: checkUnmap,
 	}}
 }
@@ -193,9 +193,9 @@ const (
 	capVMTypes    kvm.Cap = 235
 )
 
-// protectedTypes are the VM types whose guest RAM no host mapping needs to
-// show (arch/x86/include/uapi/asm/kvm.h, KVM_X86_*_VM).
-var protectedTypes = []string{1: "SW_PROTECTED_VM", 2: "SEV_VM", 3: "SEV_ES_VM", 4: "SNP_VM", 5: "TDX_VM"}
+// protectedTypes are the VM types with private memory, which no mapping shows
+// (arch/x86/include/uapi/asm/kvm.h, KVM_X86_*_VM).
+var protectedTypes = []string{1: "SW_PROTECTED_VM", 4: "SNP_VM", 5: "TDX_VM"}
 
 // vmTypes says what this KVM has for guest RAM without a host mapping.
 func vmTypes() (string, error) {
