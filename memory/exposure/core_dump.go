@@ -164,9 +164,6 @@ func (t Target) searchCore(ctx context.Context, core *os.File) (f Finding, err e
 	buf := make([]byte, chunk)
 	defer clear(buf)
 	for _, p := range e.Progs {
-		if p.Off+p.Filesz > uint64(info.Size()) {
-			return f, fmt.Errorf("the VMM's core is cut off at %d bytes: its memory from %#x on isn't there", info.Size(), p.Vaddr)
-		}
 		if p.Type != elf.PT_LOAD {
 			continue
 		}
@@ -176,7 +173,7 @@ func (t Target) searchCore(ctx context.Context, core *os.File) (f Finding, err e
 			}
 			b := buf[:min(chunk, p.Filesz-off)]
 			if _, err := core.ReadAt(b, int64(p.Off+off)); err != nil {
-				return f, fmt.Errorf("read of the VMM's core: %w", err)
+				return f, fmt.Errorf("the VMM's core, of %d bytes, isn't whole: memory at %#x: %w", info.Size(), p.Vaddr+off, err)
 			}
 			f.look(&t.Canary, b)
 		}

@@ -82,9 +82,12 @@ func directIn(dir string) (_ *directFile, err error) {
 		return nil, err
 	}
 	defer named.Close()
-	fd, err := unix.Open(named.Name(), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
-	if err := errors.Join(err, os.Remove(named.Name())); err != nil {
-		return nil, fmt.Errorf("open with O_DIRECT: %w", err)
+	if err := os.Remove(named.Name()); err != nil {
+		return nil, err
+	}
+	fd, err := unix.FcntlInt(named.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("fcntl F_DUPFD_CLOEXEC: %w", err)
 	}
 	d := &directFile{dir: dir, fd: fd}
 	defer func() {
@@ -92,6 +95,11 @@ func directIn(dir string) (_ *directFile, err error) {
 			d.close()
 		}
 	}()
+	// Not when it is opened: FUSE would have its server open it so, too, which
+	// needn't have aligned buffers.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_DIRECT); err != nil {
+		return nil, fmt.Errorf("fcntl F_SETFL to O_DIRECT: %w", err)
+	}
 	d.buf, err = unix.Mmap(-1, 0, directSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("mmap of a buffer: %w", err)

@@ -43,12 +43,18 @@ func attackIOUring(ctx context.Context, t Target) (Finding, error) {
 			return Finding{}, err
 		}
 		defer r.close()
-		return t.sweep(ctx, ringChunk, func(p []byte, addr uint64) (n int, err error) {
+		var files error
+		f, err := t.sweep(ctx, ringChunk, func(p []byte, addr uint64) (n int, err error) {
 			iov, err := th.Put(remoteIovec(addr, len(p)))
 			if err != nil {
 				return 0, err
 			}
-			if _, err := th.Call(unix.SYS_IO_URING_REGISTER, r.theirs, registerBuffers, iov, 1); err != nil {
+			_, err = th.Call(unix.SYS_IO_URING_REGISTER, r.theirs, registerBuffers, iov, 1)
+			if errors.Is(err, unix.EOPNOTSUPP) {
+				files = err // old kernels take no mapped files, such as the VMM's own data
+				return 0, nil
+			}
+			if err != nil {
 				return 0, err
 			}
 			defer func() {
@@ -60,6 +66,8 @@ func attackIOUring(ctx context.Context, t Target) (Finding, error) {
 			}
 			return unix.Pread(file, p[:n], 0)
 		})
+		f.refused(files) // if nothing else was
+		return f, err
 	})
 }
 

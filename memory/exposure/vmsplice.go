@@ -18,6 +18,10 @@ var vmsplice = Avenue{
 	About: "has the VMM vmsplice(2) its pages into a pipe that the attacker reads",
 }
 
+// vmspliceSize is how much is spliced at a time, in bytes: the most that
+// fs.pipe-max-size allows everybody if nobody has changed it.
+const vmspliceSize = 1 << 20
+
 func attackVmsplice(ctx context.Context, t Target) (Finding, error) {
 	return t.inject(ctx, func(th *inject.Thread) (Finding, error) {
 		r, w, err := os.Pipe()
@@ -27,9 +31,9 @@ func attackVmsplice(ctx context.Context, t Target) (Finding, error) {
 		defer r.Close()
 		defer w.Close()
 		// As many pages fit as the pipe has room for of its own.
-		size, err := unix.FcntlInt(w.Fd(), unix.F_GETPIPE_SZ, 0)
+		size, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, vmspliceSize)
 		if err != nil {
-			return Finding{}, fmt.Errorf("fcntl F_GETPIPE_SZ: %w", err)
+			return Finding{}, fmt.Errorf("fcntl F_SETPIPE_SZ to %d bytes: %w", vmspliceSize, err)
 		}
 		theirs, err := th.Give(int(w.Fd()))
 		if err != nil {

@@ -20,8 +20,12 @@ var zerocopy = Avenue{
 }
 
 // zerocopySize is how much is sent at a time, in bytes: little, since the
-// pages count against RLIMIT_MEMLOCK and net.core.optmem_max.
-const zerocopySize = 64 << 10
+// pages count against RLIMIT_MEMLOCK. The sockets' buffers have room for it,
+// because nobody reads before it is sent.
+const (
+	zerocopySize   = 256 << 10
+	zerocopyBuffer = 4 * zerocopySize
+)
 
 func attackZerocopy(ctx context.Context, t Target) (Finding, error) {
 	near, far, err := loopback()
@@ -129,6 +133,11 @@ func connected() (near, far int, err error) {
 	}
 	if far, err = socket(); err != nil {
 		return -1, -1, err
+	}
+	for fd, option := range map[int]int{listener: unix.SO_RCVBUFFORCE, far: unix.SO_SNDBUFFORCE} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, zerocopyBuffer); err != nil {
+			return -1, -1, fmt.Errorf("setsockopt of a socket's buffer to %d bytes: %w", zerocopyBuffer, err)
+		}
 	}
 	if err := unix.SetsockoptInt(far, unix.SOL_SOCKET, unix.SO_ZEROCOPY, 1); err != nil {
 		return -1, -1, unavailable("setsockopt SO_ZEROCOPY: %v", err)

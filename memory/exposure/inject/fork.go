@@ -18,11 +18,11 @@ func (t *Thread) Fork(f func(*Thread) error) (err error) {
 		return fmt.Errorf("fork: %w", err)
 	}
 	defer func() { err = errors.Join(err, t.bury(pid, theirs)) }()
-	child, err := adopt(t.ctx, pid, t.page, t.foreign)
+	child, err := adopt(context.WithoutCancel(t.ctx), pid, t.page, t.foreign)
 	if err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}
-	child.pid = int(pid)
+	child.pid, child.ctx = int(pid), t.ctx
 	return f(child)
 }
 

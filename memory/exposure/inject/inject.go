@@ -141,6 +141,9 @@ func (t *Thread) leave() error {
 	if t.connected {
 		unix.Close(t.channel)
 	}
+	if errors.Is(t.lost, errEnded) {
+		return nil
+	}
 	if t.lost != nil {
 		return fmt.Errorf("a thread of ours stays in process %d until its call ends: %w", t.pid, t.lost)
 	}

@@ -53,7 +53,6 @@ func (t tracee) call(ctx context.Context, regs *unix.PtraceRegs, at uint64, numb
 	}
 	r := *regs
 	r.Rip, r.Rax = at, uint64(number)
-	r.Orig_rax = ^uint64(0) // no call is under way that a signal could restart
 	for i, to := range []*uint64{&r.Rdi, &r.Rsi, &r.Rdx, &r.R10, &r.R8, &r.R9}[:len(args)] {
 		*to = args[i]
 	}
@@ -90,6 +89,9 @@ func (t tracee) call(ctx context.Context, regs *unix.PtraceRegs, at uint64, numb
 				return 0, 0, t.lost("PTRACE_GETREGS", err)
 			}
 			if e := -int64(r.Rax); e <= 0 || e >= 4096 {
+				if number == unix.SYS_CLONE && child == 0 { // which kill(2) takes for a process group
+					return 0, 0, fmt.Errorf("%w: what was cloned isn't traced", errLost)
+				}
 				return r.Rax, child, nil
 			} else if interrupted == nil {
 				return r.Rax, 0, unix.Errno(e)
