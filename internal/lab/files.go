@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -9,10 +10,9 @@ import (
 	"strconv"
 	"sync"
 
-	"context"
-
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // maxWrite is the most data in one FUSE request or reply.
@@ -39,6 +39,20 @@ func (r *shareRoot) OnAdd(ctx context.Context) {
 	}
 }
 
+// buffered opens files without O_DIRECT, which is between a program inside and
+// its kernel: it would bind this server, too, to aligned buffers.
+type buffered struct{ fuse.RawFileSystem }
+
+func (b buffered) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	in.Flags &^= unix.O_DIRECT
+	return b.RawFileSystem.Open(cancel, in, out)
+}
+
+func (b buffered) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
+	in.Flags &^= unix.O_DIRECT
+	return b.RawFileSystem.Create(cancel, in, name, out)
+}
+
 // serveFiles answers FUSE requests for dirs on conn until it is closed. It
 // works with the rights of this process, whoever asks inside.
 func serveFiles(conn net.Conn, dirs []string) error {
@@ -48,7 +62,7 @@ func serveFiles(conn net.Conn, dirs []string) error {
 		MountOptions: fuse.MountOptions{MaxWrite: maxWrite, Logger: quiet},
 		Logger:       quiet,
 	}
-	raw := fs.NewNodeFS(root, opts)
+	raw := buffered{fs.NewNodeFS(root, opts)}
 	server := fuse.NewProtocolServer(raw, &opts.MountOptions)
 
 	var (
