@@ -31,13 +31,10 @@ func enter(ctx context.Context, pid int) (*Thread, error) {
 			return nil, err
 		}
 		for _, tid := range threads {
-			t, err := clone(ctx, tid)
+			t, err := clone(limit, tid)
 			if err == nil {
 				t.pid, t.ctx = pid, ctx
 				return t, nil
-			}
-			if errors.Is(err, unix.EPERM) {
-				return nil, fmt.Errorf("%w (is another tracer there? kernel.yama.ptrace_scope?): %w", ErrRefused, err)
 			}
 			if !errors.Is(err, errBusy) && !errors.Is(err, errEnded) {
 				return nil, err
@@ -117,14 +114,19 @@ func clone(ctx context.Context, b tracee) (_ *Thread, err error) {
 		if errors.Is(err, unix.ESRCH) {
 			return nil, errEnded
 		}
+		if errors.Is(err, unix.EPERM) {
+			return nil, fmt.Errorf("%w (is another tracer there? kernel.yama.ptrace_scope?): PTRACE_SEIZE of thread %d: %w", ErrRefused, b, err)
+		}
 		return nil, fmt.Errorf("PTRACE_SEIZE of thread %d: %w", b, err)
+	}
+	// One that waits for what no signal interrupts may not stop; it isn't hurt
+	// when its tracer ends.
+	if err := errors.Join(b.interrupt(), b.stopped(ctx)); err != nil {
+		return nil, err
 	}
 	// From here on what is begun is finished, however long it takes: half-way
 	// the thread isn't itself.
 	ctx = context.WithoutCancel(ctx)
-	if err := errors.Join(b.interrupt(), b.stopped(ctx)); err != nil {
-		return nil, err
-	}
 	var saved unix.PtraceRegs
 	err = unix.PtraceGetRegs(int(b), &saved)
 	mask, maskErr := b.blocked()
