@@ -133,10 +133,14 @@ func interfaceLimits(b memory.Backend) []Limit {
 // judgeDefault judges memfd_secret's answer: err, whether the kernel has
 // the module parameter, and its command line.
 func judgeDefault(err error, parameter bool, cmdline string) (Observation, error) {
+	set := ""
 	for _, word := range strings.Fields(cmdline) {
 		if strings.HasPrefix(word, "secretmem.enable") {
-			return Observation{}, skipped("booted with %s, so the default doesn't show", word)
+			set = word // the last one counts
 		}
+	}
+	if set != "" {
+		return Observation{}, skipped("booted with %s, so the default doesn't show", set)
 	}
 	const text = ", with no secretmem.enable on the command line"
 	switch {
