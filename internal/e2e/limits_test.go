@@ -58,7 +58,8 @@ func TestLimits(t *testing.T) {
 // checked says so, and nothing fails.
 func TestLimitsOfUser(t *testing.T) {
 	needInside(t)
-	cmd := asUserWith(t, 8<<20, nil, "limits", "--json", "-q")
+	const memlock = 64 << 20 // some checks hold 16 MiB at a time
+	cmd := asUserWith(t, memlock, nil, "limits", "--json", "-q")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
