@@ -137,7 +137,7 @@ func clone(ctx context.Context, b tracee) (_ *Thread, err error) {
 	at := saved.Rip - 2
 	text := make([]byte, 2)
 	_, err = unix.PtracePeekText(int(b), uintptr(at), text)
-	if err != nil || int64(saved.Orig_rax) < 0 || !bytes.Equal(text, code[:2]) {
+	if err != nil || !bytes.Equal(text, code[:2]) {
 		return nil, errors.Join(errBusy, unix.PtraceDetach(int(b)))
 	}
 	if err := errors.Join(unix.PtraceSetOptions(int(b), options), b.block(everything)); err != nil {
