@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,7 @@ var ptracePeek = Avenue{
 // A page takes 512 system calls. So pages are tried in random order, and a few
 // are enough.
 const (
+	peekBlind  = 64   // pages of a mapping that nothing is shown of
 	peekEnough = 4    // pages with the canary
 	peekRead   = 512  // pages read
 	peekTried  = 8192 // pages of which the first word was asked for
@@ -30,7 +32,6 @@ func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
 	if err != nil {
 		return f, orDenied(err)
 	}
-	rand.Shuffle(len(pages), func(i, j int) { pages[i], pages[j] = pages[j], pages[i] })
 	pages = pages[:min(len(pages), peekTried)]
 	// A tracer is a thread.
 	runtime.LockOSThread()
@@ -69,8 +70,10 @@ func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
 	return f, nil
 }
 
-// candidates lists the pages of the target's that are in its page tables, and
-// the first page of each mapping: of some, the kernel doesn't show the rest.
+// candidates lists pages of the target's to try. First one of each mapping, so
+// that all are tried, and more of a file's or driver's of which the page tables
+// show nothing, as of a module's view of secret memory; then what is in the
+// page tables. Both are in random order.
 func (t Target) candidates(ctx context.Context) ([]uint64, error) {
 	areas, err := t.Areas()
 	if err != nil {
@@ -81,18 +84,28 @@ func (t Target) candidates(ctx context.Context) ([]uint64, error) {
 		return nil, err
 	}
 	defer m.Close()
-	var pages []uint64
+	var blind, shown []uint64
 	for _, a := range areas {
+		before := len(shown)
 		err := m.each(ctx, a, func(addr uint64, e pagemapEntry) {
-			if e.present() || addr == a.Start {
-				pages = append(pages, addr)
+			if e.present() {
+				shown = append(shown, addr)
 			}
 		})
 		if err != nil {
 			return nil, err
 		}
+		blind = append(blind, a.Start)
+		if len(shown) == before && strings.HasPrefix(a.Path, "/") {
+			for range peekBlind {
+				blind = append(blind, a.Start+rand.Uint64N(a.Size()/pageSize)*pageSize)
+			}
+		}
 	}
-	return pages, nil
+	for _, list := range [][]uint64{blind, shown} {
+		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
+	return append(blind, shown...), nil
 }
 
 // stop stops a thread that this thread traces, and waits until it has stopped.
