@@ -125,12 +125,15 @@ func TestReserved(t *testing.T) {
 	if n := inRAM(t, canary); n != 2*planted {
 		t.Errorf("after a SIGKILL the canary is in %d pages: who cleared them?", n)
 	}
-	if d, _ := report(t, 0, "--backend", "reserved", "--payload", "hello", "-m", "32"); d.Exposed != 0 {
-		t.Errorf("%+v", d)
-	}
+	otherArgs, _ := planter(t, planted, true)
+	heir := startRun(t, append([]string{"--backend", "reserved"}, otherArgs...)...)
+	heir.await(t, plantedLine)
 	if n := inRAM(t, canary); n != planted {
-		t.Errorf("a guest that planted nothing in its place has left %d pages of the canary, want %d", n, planted)
+		t.Errorf("with a guest in its place the canary is in %d pages, want the second guest's %d", n, planted)
 	}
+	heir.Process.Kill()
+	heir.ended()
+
 	// One that can, does.
 	second.Process.Signal(syscall.SIGTERM)
 	if code := second.ended(); code != 128+15 {
