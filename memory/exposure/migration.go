@@ -24,7 +24,11 @@ func attackMigration(ctx context.Context, t Target) (Finding, error) {
 		return Finding{}, err
 	}
 	f := Finding{Bytes: int64(len(pages)) * pageSize}
-	// What the VMM moves itself, as a window's pager does, is left out.
+	// To mark pages is to read them all, for which a window's pager gives them
+	// other frames. What still changes after that, by itself, is left out.
+	if _, err := t.changed(ctx, pages); err != nil {
+		return f, err
+	}
 	restless, err := t.changed(ctx, pages)
 	if err != nil {
 		return f, err
