@@ -30,7 +30,7 @@ func TestLimits(t *testing.T) {
 		"no-opt-in": true, "cloexec": false, "size-once": true, "no-file-io": true, "no-giving-back": true,
 		"not-turned": true, "direct-map": true, "gup-refused": true, "kvm-refused": true,
 		"accidental-transmission": false, "no-userfaultfd": true, "mlock": false, "mlockall": true,
-		"unevictable": true, "no-populating": true, "unmovable": true, "small-pages": true, "own-pages": true,
+		"unevictable": true, "no-populating": true, "small-pages": true, "own-pages": true,
 		"pool": false, "shared-by-fd": true, "sealing": false, "shared-only": true, "fork": true,
 		"core-dump": true, "no-hibernation": true,
 	}
@@ -43,6 +43,10 @@ func TestLimits(t *testing.T) {
 	// These have had commit 97d34aa65c29 for as long as the lab has them.
 	if release := kernelRelease(t); (strings.HasPrefix(release, "6.1.") || strings.HasPrefix(release, "7.")) && !*touch {
 		t.Errorf("memlock-touch on %s: %s", release, got["memlock-touch"].Observed)
+	}
+	// Whether compaction moves the control is the kernel's choice.
+	if h := got["unmovable"].Holds; h != nil && !*h {
+		t.Errorf("unmovable: %s", got["unmovable"].Observed)
 	}
 	for id, want := range want {
 		switch h := got[id].Holds; {
@@ -58,7 +62,7 @@ func TestLimits(t *testing.T) {
 // checked says so, and nothing fails.
 func TestLimitsOfUser(t *testing.T) {
 	needInside(t)
-	const memlock = 64 << 20 // some checks hold 16 MiB at a time
+	const memlock = 1 << 30 // some checks hold a lot at a time
 	cmd := asUserWith(t, memlock, nil, "limits", "--json", "-q")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

@@ -13,7 +13,7 @@ import (
 
 // moveSizes is how much ordinary memory is tried in turn, in bytes: among
 // more, some lies low enough for compaction to move it up.
-var moveSizes = []int{32 << 20, 128 << 20, 512 << 20}
+var moveSizes = []int{32 << 20, 128 << 20, 384 << 20}
 
 func checkUnmovable(ctx context.Context, b memory.Backend) (o Observation, err error) {
 	a, err := newPopulated(b, 4<<20)

@@ -21,7 +21,7 @@ func placeLimits(b memory.Backend) []Limit {
 			Title:    "The pages can't be moved",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "Compaction of all memory is asked for (/proc/sys/vm/compact_memory), and the frames of 4 MiB of secret memory and of ordinary memory are compared before and after. The ordinary memory is up to 512 MiB, of which all but the quarter that lies lowest was given back, so that there is somewhere to move to.",
+			How:      "Compaction of all memory is asked for (/proc/sys/vm/compact_memory), and the frames of 4 MiB of secret memory and of ordinary memory are compared before and after. The ordinary memory is up to 384 MiB, of which all but the quarter that lies lowest was given back, so that there is somewhere to move to.",
 			Expected: "Ordinary pages move, secret ones stay",
 			Means:    "Compaction, memory hot-unplug, CMA and NUMA balancing have to work around guest RAM. A guest's RAM stays on the node that its pages were first touched from: pin the VMM before.",
 			check:    func(ctx context.Context) (Observation, error) { return checkUnmovable(ctx, b) },
