@@ -33,6 +33,7 @@ type labFlags struct {
 	append   string
 	modules  []string
 	noModule bool
+	plain    bool
 	timeout  time.Duration
 }
 
@@ -82,6 +83,7 @@ func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
 	fl.StringArrayVar(&f.modules, "module", nil, "load module `NAME` of the lab's kernel too, and what it depends on (repeatable)")
 	fl.BoolVar(&f.noModule, "no-module", false, "don't build and load offmap.ko")
+	fl.BoolVar(&f.plain, "plain", false, "don't add secretmem.enable=1 to the lab kernel's command line")
 	fl.DurationVar(&f.timeout, "timeout", 0, "give up on a machine after this long, such as 10m (0: never)")
 }
 
@@ -150,7 +152,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		Program: f.program, Args: args, Dir: dir,
 		Shares: append([]string{cache}, lab.NeededDirs(dir, args)...),
 		Env:    lab.Environment(os.Environ(), cache),
-		Memory: int64(f.memory), CPUs: f.cpus, Append: f.append, Modules: f.modules,
+		Memory: int64(f.memory), CPUs: f.cpus, Append: f.append, Plain: f.plain, Modules: f.modules,
 	}
 	if err := base.Complete(); err != nil {
 		return nil, exitWith(exitUsage, err)

@@ -191,8 +191,8 @@ func (a *run) keep(g *guest, column int) error {
 		kept = g.kept
 	} else {
 		for i, av := range a.Avenues {
-			if av.Owner {
-				kept = max(kept, a.trials[column][i].Pages)
+			if n := a.trials[column][i].Pages; av.Owner && n > 0 && (kept == 0 || n < kept) {
+				kept = n // some find it through several mappings
 			}
 		}
 		planted = max(1, kept)

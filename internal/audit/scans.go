@@ -50,7 +50,7 @@ func (a *run) scanAll(ctx context.Context) error {
 			case s.column != column:
 			case av.Scan == exposure.Alive:
 				return s.alive
-			case av.Scan == s.end:
+			case av.Scan == s.end && a.Columns[column].Running == nil:
 				return s.after
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"offmap/internal/limits"
+	"offmap/internal/probe"
 )
 
 // checkLimitsPage holds a page to the limits that the code knows: their texts,
@@ -51,6 +52,25 @@ func TestLimitsPage(t *testing.T) {
 	}
 	if err := checkLimitsPage(string(page), limits.All()); err != nil {
 		t.Errorf("%s: %v: run `make docs`", limitsPage, err)
+	}
+}
+
+// TestAddTo merges surveys of one kernel.
+func TestAddTo(t *testing.T) {
+	yes, no := true, false
+	of := func(kernel string, holds map[string]*bool) survey {
+		s := survey{host: probe.Host{Kernel: kernel}, states: map[string]limits.Result{}}
+		for id, h := range holds {
+			s.states[id] = limits.Result{ID: id, Holds: h}
+		}
+		return s
+	}
+	var list []survey
+	list = of("a", map[string]*bool{"x": nil, "y": &yes}).addTo(list)
+	list = of("b", map[string]*bool{"x": &no}).addTo(list)
+	list = of("a", map[string]*bool{"x": &yes, "y": &no}).addTo(list)
+	if len(list) != 2 || list[0].states["x"].Holds != &yes || list[0].states["y"].Holds != &yes || list[1].states["x"].Holds != &no {
+		t.Errorf("%+v", list)
 	}
 }
 

@@ -74,7 +74,8 @@ func TestLab(t *testing.T) {
 	for _, series := range series() {
 		t.Run(series, func(t *testing.T) {
 			args := []string{
-				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord + " " + *words, "--timeout", "3h", "-v", "--program", self, "--",
+				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord + " " + *words, "--timeout", "3h", "-v",
+				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--program", self, "--",
 				"-test.v", "-test.timeout=3h", "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
 				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least),
 			}

@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,25 @@ func TestLimitsOfUser(t *testing.T) {
 	for _, id := range []string{"gup-refused", "size-once", "fork", "core-dump"} {
 		if h := got[id].Holds; h == nil || !*h {
 			t.Errorf("%s: %q; want it to hold", id, got[id].Observed)
+		}
+	}
+}
+
+// TestLimitsPlain boots kernels that are told nothing of secret memory: 6.5 made
+// on the default.
+func TestLimitsPlain(t *testing.T) {
+	if !*inLab {
+		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
+	}
+	for _, series := range series() {
+		cmd := exec.Command(program, "lab", "--kernel", series, "--plain", "--no-module", "--", "limits", "--json", "--only", "off-by-default")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", series, err)
+		}
+		r := surveyOf(t, string(out))["off-by-default"]
+		if want := series == "6.1"; r.Holds == nil || *r.Holds != want {
+			t.Errorf("%s: %q, want holds: %v", series, r.Observed, want)
 		}
 	}
 }

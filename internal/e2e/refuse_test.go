@@ -32,7 +32,7 @@ func TestLabLacks(t *testing.T) {
 	}{
 		{"no module, so the window", []string{"--no-module"}, nil, 0, "attach window: at most 16M"},
 		{"no module for the bridge", []string{"--no-module"}, []string{"--attach", "bridge"}, 4, "modprobe offmap"},
-		{"memfd_secret switched off", []string{"--append", "secretmem.enable=0"}, nil, 4, "secretmem.enable=1"},
+		{"memfd_secret off by default", []string{"--plain"}, nil, 4, "secretmem.enable=1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args := append(append([]string{"lab", "--kernel", "6.1"}, c.lab...), "--", "run", "--backend", "secret", "-m", "64")

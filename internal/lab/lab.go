@@ -56,6 +56,9 @@ type Config struct {
 	Memory int64 // bytes; 0: DefaultMemory
 	CPUs   int   // 0: DefaultCPUs
 	Append string
+	// Plain leaves the kernel its own defaults: memfd_secret is off before
+	// 6.5.
+	Plain bool
 
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer

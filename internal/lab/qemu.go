@@ -137,9 +137,11 @@ func commandLine(cfg *Config) string {
 	words := []string{
 		"console=ttyS0", "rdinit=/init",
 		"panic=-1", "oops=panic", // a machine that oopsed proves nothing any more
-		"secretmem.enable=1", // off by default before 6.5
-		"log_buf_len=4M",     // all of the log is checked at the end
+		"log_buf_len=4M", // all of the log is checked at the end
 		"random.trust_cpu=on",
+	}
+	if !cfg.Plain {
+		words = append(words, "secretmem.enable=1") // off by default before 6.5
 	}
 	if cfg.Append != "" {
 		words = append(words, cfg.Append)

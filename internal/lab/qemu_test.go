@@ -51,4 +51,7 @@ func TestCommandLine(t *testing.T) {
 			t.Errorf("command line %q is without %s", got, word)
 		}
 	}
+	if got := commandLine(&Config{Plain: true}); strings.Contains(got, "secretmem") {
+		t.Errorf("a plain command line %q", got)
+	}
 }

@@ -74,7 +74,11 @@ func plantAll(ram *memory.RAM, c Canary) error {
 // It skips where the backend isn't there.
 func startVictim(t *testing.T, b memory.Backend) Target {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), victimVariable+"="+string(b))
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	in, err := cmd.StdinPipe()
