@@ -52,8 +52,8 @@ func (h HugePages) Fix(size uint64) string {
 	n := used + (size+hugePage-1)/hugePage
 	// The sysctl is for the kernel's default size alone, which the command
 	// line can set.
-	info, err := os.ReadFile("/proc/meminfo")
-	if def, ok := meminfo(string(info), "Hugepagesize:"); err == nil && ok && def != hugePage {
+	info, _ := ReadMeminfo()
+	if def, ok := info["Hugepagesize"]; ok && def != hugePage {
 		return fmt.Sprintf("echo %d | sudo tee %s/nr_hugepages", n, hugePagesDir)
 	}
 	return fmt.Sprintf("sudo sysctl vm.nr_hugepages=%d", n)

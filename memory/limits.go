@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -108,8 +106,8 @@ var ErrTooLarge = errors.New("more memory than this host has")
 // What a size can be held against: all RAM, or for memory that can't be
 // swapped what is available now (Documentation/filesystems/proc.rst).
 const (
-	memTotal     = "MemTotal:"
-	memAvailable = "MemAvailable:"
+	memTotal     = "MemTotal"
+	memAvailable = "MemAvailable"
 )
 
 // checkHost refuses a size that the host can't hold. It is a check for a clear
@@ -118,7 +116,7 @@ func checkHost(size uint64, b backend) error {
 	if b.room == "" {
 		return nil
 	}
-	info, err := os.ReadFile("/proc/meminfo")
+	info, err := ReadMeminfo()
 	if err != nil {
 		return nil // without /proc the kernel's own refusal has to do
 	}
@@ -126,21 +124,9 @@ func checkHost(size uint64, b backend) error {
 	if b.room == memAvailable {
 		what = fmt.Sprintf("RAM available, and %s memory can't be swapped", b.name)
 	}
-	have, ok := meminfo(string(info), b.room)
+	have, ok := info[b.room]
 	if ok && size > have {
 		return fmt.Errorf("%w: %d MiB wanted, %d MiB of %s", ErrTooLarge, size>>20, have>>20, what)
 	}
 	return nil
-}
-
-// meminfo returns a figure of /proc/meminfo in bytes.
-func meminfo(info, key string) (uint64, bool) {
-	for line := range strings.Lines(info) {
-		f := strings.Fields(line)
-		if len(f) == 3 && f[0] == key && f[2] == "kB" {
-			n, err := strconv.ParseUint(f[1], 10, 54)
-			return n << 10, err == nil
-		}
-	}
-	return 0, false
 }

@@ -116,24 +116,6 @@ func TestFaultIsAnError(t *testing.T) {
 	}
 }
 
-func TestMeminfo(t *testing.T) {
-	info := "MemTotal:       24688816 kB\nMemAvailable:   1024 kB\nHugePages_Total:       0\n"
-	for _, c := range []struct {
-		key  string
-		want uint64
-		ok   bool
-	}{
-		{"MemTotal:", 24688816 << 10, true},
-		{"MemAvailable:", 1 << 20, true},
-		{"HugePages_Total:", 0, false},
-		{"Nothing:", 0, false},
-	} {
-		if got, ok := meminfo(info, c.key); got != c.want || ok != c.ok {
-			t.Errorf("%s %d, %v; want %d, %v", c.key, got, ok, c.want, c.ok)
-		}
-	}
-}
-
 func ExampleNew() {
 	layout, _ := NewLayout(64 << 20)
 	ram, err := New(Memfd, layout)

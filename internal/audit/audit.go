@@ -12,8 +12,6 @@ package audit
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"offmap/memory"
@@ -211,35 +209,12 @@ func (a *run) say(format string, args ...any) {
 	}
 }
 
-// memAvailable is what memory the host could give now, in bytes; 0 if it
-// doesn't say.
-func memAvailable() uint64 {
-	info, _ := os.ReadFile("/proc/meminfo")
-	for line := range strings.Lines(string(info)) {
-		var kib uint64
-		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
-			return kib << 10
-		}
-	}
-	return 0
-}
-
 // DirectMap is how the kernel maps its RAM, in bytes by page size.
 type DirectMap map[string]uint64
 
-// ReadDirectMap reads the figures of /proc/meminfo: DirectMap4k, 2M and 1G.
+// ReadDirectMap reads the figures of /proc/meminfo.
 func ReadDirectMap() (DirectMap, error) {
-	info, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return nil, err
-	}
-	m := DirectMap{}
-	for line := range strings.Lines(string(info)) {
-		var name string
-		var kib uint64
-		if n, _ := fmt.Sscanf(line, "DirectMap%s %d kB", &name, &kib); n == 2 {
-			m[strings.ToLower(strings.TrimSuffix(name, ":"))] = kib << 10
-		}
-	}
-	return m, nil
+	info, err := memory.ReadMeminfo()
+	small, large, giant := info.DirectMap()
+	return DirectMap{"4k": small, "2m": large, "1g": giant}, err
 }

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
+
+	"offmap/memory"
 )
 
 // qemuName is the emulator; only its TCG is used, never a KVM of the host.
@@ -26,30 +27,15 @@ func Check(ctx context.Context) error {
 	return err
 }
 
-// Room is how many machines with memory bytes of RAM each the free memory is
+// Room is how many machines with size bytes of RAM each the free memory is
 // enough for.
-func Room(memory int64) int {
-	free, err := availableMemory()
+func Room(size int64) int {
+	info, err := memory.ReadMeminfo()
 	if err != nil {
 		return 1
 	}
 	const emulator = 768 << 20 // QEMU's translated code, and its own
-	return int(free / (memory + emulator))
-}
-
-// availableMemory reads MemAvailable from /proc/meminfo, in bytes.
-func availableMemory() (int64, error) {
-	text, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "MemAvailable:"); ok {
-			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
-			return kib << 10, err
-		}
-	}
-	return 0, errors.New("no MemAvailable in /proc/meminfo")
+	return int(info["MemAvailable"] / (uint64(size) + emulator))
 }
 
 // findQEMU returns the emulator's path and version.

@@ -3,8 +3,6 @@ package limits
 import (
 	"context"
 	"fmt"
-	"os"
-	"strings"
 	"time"
 
 	"offmap/memory"
@@ -31,17 +29,13 @@ func directMapLimits() []Limit {
 type directMap struct{ small, large, giant uint64 }
 
 func readDirectMap() (d directMap, err error) {
-	info, err := os.ReadFile("/proc/meminfo")
+	info, err := memory.ReadMeminfo()
 	if err != nil {
 		return d, err
 	}
-	for line := range strings.Lines(string(info)) {
-		var kib uint64
-		for name, mib := range map[string]*uint64{"4k": &d.small, "2M": &d.large, "1G": &d.giant} {
-			if n, _ := fmt.Sscanf(line, "DirectMap"+name+": %d kB", &kib); n == 1 {
-				*mib = kib >> 10
-			}
-		}
+	d.small, d.large, d.giant = info.DirectMap()
+	for _, n := range []*uint64{&d.small, &d.large, &d.giant} {
+		*n >>= 20
 	}
 	if d == (directMap{}) {
 		return d, skipped("/proc/meminfo has no DirectMap lines")

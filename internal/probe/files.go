@@ -4,6 +4,8 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+
+	"offmap/memory"
 )
 
 // files is the file system that checks read, from its root.
@@ -35,21 +37,8 @@ func (f files) chosen(path string) string {
 	return word
 }
 
-// meminfo returns a figure of /proc/meminfo, in bytes where the file has kB.
-func (f files) meminfo(key string) (uint64, bool) {
-	for line := range strings.Lines(f.line("proc/meminfo")) {
-		w := strings.Fields(line)
-		if len(w) < 2 || w[0] != key+":" {
-			continue
-		}
-		n, err := strconv.ParseUint(w[1], 10, 54)
-		if len(w) > 2 && w[2] == "kB" {
-			n <<= 10
-		}
-		return n, err == nil
-	}
-	return 0, false
-}
+// meminfo is what the host says of its memory.
+func (f files) meminfo() memory.Meminfo { return memory.ParseMeminfo(f.line("proc/meminfo")) }
 
 // bootParam returns the last value of a word of the kernel's command line.
 // What follows "--" is for process 1.

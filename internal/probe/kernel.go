@@ -16,21 +16,17 @@ import (
 // page of secret memory is a hole in that, and splits what it is in.
 func (h *host) directMap() Check {
 	c := Check{Name: "direct-map", Status: OK}
-	sizes := []struct {
-		name  string
-		bytes uint64
-	}{{"4k", 0}, {"2M", 0}, {"1G", 0}}
-	var total uint64
-	for i := range sizes {
-		sizes[i].bytes, _ = h.meminfo("DirectMap" + sizes[i].name)
-		total += sizes[i].bytes
-	}
+	small, large, giant := h.meminfo().DirectMap()
+	total := small + large + giant
 	if total == 0 {
 		c.Status, c.Detail = Skip, "this kernel doesn't say how it maps RAM (no DirectMap in /proc/meminfo)"
 		return c
 	}
 	var parts []string
-	for _, s := range sizes {
+	for _, s := range []struct {
+		name  string
+		bytes uint64
+	}{{"4k", small}, {"2M", large}, {"1G", giant}} {
 		parts = append(parts, fmt.Sprintf("%d %% %s", (s.bytes*100+total/2)/total, s.name))
 	}
 	c.Detail = strings.Join(parts, ", ") + ": secret pages split the large ones, for good; the kernel reaches what is in 4k with more TLB misses"

@@ -94,7 +94,7 @@ func (h *host) memlock(secret bool) Check {
 		return c
 	}
 	most := now.Max
-	if total, ok := h.meminfo("MemTotal"); ok {
+	if total, ok := h.meminfo()["MemTotal"]; ok {
 		most = min(most, total)
 	}
 	used, atTouch, err := charged(min(most, math.MaxInt64))
