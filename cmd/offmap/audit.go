@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -144,11 +146,14 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 	if c.Avenues, err = chooseAvenues(f.only, f.skip); err != nil {
 		return err
 	}
-	chief, err := f.columns(&c)
+	chief, err := f.columns(cmd.Context(), &c)
 	if err != nil {
 		return err
 	}
 	r, err := audit.Run(cmd.Context(), c)
+	if guest, ok := errors.AsType[*exec.ExitError](err); ok && guest.ExitCode() == exitCannot {
+		err = exitWith(exitCannot, err) // as the guest's own run would
+	}
 	if err != nil {
 		return err
 	}
@@ -188,7 +193,7 @@ func chooseAvenues(only, skip []string) ([]exposure.Avenue, error) {
 
 // columns fills in c.Columns, controls first, and returns which of them is the
 // guest that was asked for.
-func (f auditFlags) columns(c *audit.Config) (chief int, err error) {
+func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, err error) {
 	backend, err1 := memory.ParseBackend(f.backend)
 	method, err2 := attach.ParseMethod(f.attach)
 	if err := errors.Join(err1, err2); err != nil {
@@ -221,7 +226,7 @@ func (f auditFlags) columns(c *audit.Config) (chief int, err error) {
 		if !wanted && !f.all {
 			continue
 		}
-		if t := p.Try(); !t.Works {
+		if t := p.Try(ctx, ""); !t.Works {
 			slog.Info(fmt.Sprintf("not %s: %s", col, t.Reason))
 			if wanted {
 				refused = append(refused, attach.Rejection{Attach: p.Attach, Reason: t.Reason})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -59,7 +60,7 @@ func TestScripts(t *testing.T) {
 			case "bridge":
 				return attach.CheckBridge() == nil, nil
 			case "window":
-				return probe.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}.Try().Works, nil
+				return probe.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}.Try(context.Background(), "").Works, nil
 			}
 			return false, nil
 		},

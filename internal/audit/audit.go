@@ -52,8 +52,10 @@ type Avenue struct {
 	Verdict  Verdict `json:"verdict"`
 	Evidence string  `json:"evidence"`
 	Errno    string  `json:"errno"`
-	// Pages is in how many pages of the guest's RAM the canary was found.
+	// Pages is in how many pages the attack found the canary, and Outside in
+	// how many a search of the host's RAM from outside did, at that moment.
 	Pages   int     `json:"pages"`
+	Outside *int    `json:"outside_pages,omitempty"`
 	Owner   bool    `json:"owner"`
 	Control Control `json:"control"`
 }

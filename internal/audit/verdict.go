@@ -48,7 +48,7 @@ func (a *run) judge() []Audited {
 			t := a.trials[c][i]
 			columns[c].Planted = max(columns[c].Planted, t.planted)
 			control, name := a.control(i)
-			r := Avenue{Name: av.Name, Owner: av.Owner, Pages: t.Pages}
+			r := Avenue{Name: av.Name, Owner: av.Owner, Pages: t.Pages, Outside: t.outside}
 			r.Verdict, r.Evidence = judge(t, control)
 			if t.Errno != 0 {
 				r.Errno = unix.ErrnoName(t.Errno)

@@ -45,10 +45,10 @@ type Trial struct {
 	Needs  string `json:"needs"`
 }
 
-// try runs a small guest with the pair, on the KVM at device, "" for
+// Try runs a small guest with the pair, on the KVM at device, "" for
 // kvm.DefaultPath. It runs code at CPL 3: KVM has to map its pages for it on
 // every flavour, which a KVM that interprets ring 0 does not have to do there.
-func (p Pair) try(ctx context.Context, device string) Trial {
+func (p Pair) Try(ctx context.Context, device string) Trial {
 	t := Trial{Pair: p}
 	_, err := spin(ctx, device, p.Backend, p.Attach, 3)
 	if err == nil {
@@ -62,19 +62,13 @@ func (p Pair) try(ctx context.Context, device string) Trial {
 	return t
 }
 
-// errnoOf names the kernel's error in err. A refused attach has it in its
-// reason, as text.
+// errnoOf names the kernel's error in err.
 func errnoOf(err error) string {
 	if errors.Is(err, memory.ErrSecretDisabled) || errors.Is(err, memory.ErrSecretAbsent) {
 		return "ENOSYS" // to both
 	}
 	if e, ok := errors.AsType[syscall.Errno](err); ok {
 		return unix.ErrnoName(e)
-	}
-	for _, e := range []syscall.Errno{unix.EFAULT, unix.ENOENT, unix.EACCES, unix.EPERM, unix.ENODEV, unix.ENOSYS, unix.ENOMEM, unix.EINVAL, unix.EAGAIN, unix.EBUSY} {
-		if strings.Contains(err.Error(), e.Error()) {
-			return unix.ErrnoName(e)
-		}
 	}
 	return ""
 }

@@ -123,7 +123,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	add(h.ptrace())
 
 	for _, p := range Pairs() {
-		t := p.try(ctx, cfg.KVM)
+		t := p.Try(ctx, cfg.KVM)
 		r.Backends = append(r.Backends, t)
 		if p.Backend == memory.Secret {
 			r.Attach[p.Attach] = Works{t.Works, t.Reason}

@@ -60,6 +60,7 @@ func ParseMethod(name string) (Method, error) {
 type Rejection struct {
 	Attach Method `json:"attach"`
 	Reason string `json:"reason"`
+	Err    error  `json:"-"` // what Reason is made of, if it was an error
 }
 
 // ErrUnavailable is what Open wraps where this host can't attach the backend
@@ -67,7 +68,7 @@ type Rejection struct {
 var ErrUnavailable = errors.New("this host can't run a guest this way")
 
 // RefusedError is Open's answer where no attach that may be used works. It
-// wraps ErrUnavailable.
+// wraps ErrUnavailable and the errors of all rejections.
 type RefusedError struct {
 	Backend  memory.Backend
 	Rejected []Rejection
@@ -81,8 +82,16 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("backend %s: %v:%s", e.Backend, ErrUnavailable, why.String())
 }
 
-// Unwrap makes errors.Is(err, ErrUnavailable) true.
-func (e *RefusedError) Unwrap() error { return ErrUnavailable }
+// Unwrap is for errors.Is and errors.As.
+func (e *RefusedError) Unwrap() []error {
+	errs := []error{ErrUnavailable}
+	for _, r := range e.Rejected {
+		if r.Err != nil {
+			errs = append(errs, r.Err)
+		}
+	}
+	return errs
+}
 
 // Options are for attaches that can be set up.
 type Options struct {
@@ -128,15 +137,19 @@ func Open(sys *kvm.System, ram *memory.RAM, want Method, opts Options) (*Attachm
 		if !errors.As(err, &no) {
 			return nil, err
 		}
-		a.Rejected = append(a.Rejected, Rejection{Attach: m, Reason: no.Error()})
+		a.Rejected = append(a.Rejected, Rejection{Attach: m, Reason: no.reason, Err: no.err})
 	}
 	return nil, &RefusedError{ram.Backend(), a.Rejected}
 }
 
 // refusal is an attach that can't work here, as against a try that failed.
-type refusal struct{ reason string }
+type refusal struct {
+	reason string
+	err    error // behind it, or nil
+}
 
 func (r *refusal) Error() string { return r.reason }
+func (r *refusal) Unwrap() error { return r.err }
 
 func (a *Attachment) try(sys *kvm.System, m Method, opts Options) error {
 	secret := a.ram.Backend() == memory.Secret
@@ -148,14 +161,14 @@ func (a *Attachment) try(sys *kvm.System, m Method, opts Options) error {
 	case m == ViaBridge && secret:
 		view, err := openView(a.ram)
 		if err != nil {
-			return &refusal{err.Error()}
+			return &refusal{err.Error(), err}
 		}
 		a.view = view
 		return nil
 	case m == ViaWindow && secret:
 		return a.openWindow(opts)
 	case m == ViaBridge, m == ViaWindow:
-		return &refusal{fmt.Sprintf("the %s is for secret memory; %s memory needs none: use direct", m, a.ram.Backend())}
+		return &refusal{fmt.Sprintf("the %s is for secret memory; %s memory needs none: use direct", m, a.ram.Backend()), nil}
 	}
 	return fmt.Errorf("unknown attach %q", m)
 }

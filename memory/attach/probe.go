@@ -60,7 +60,7 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 	err = runProbe(sys, vm, slots(ram, ram.Pointer()))
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {
-		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT)}
+		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT), err}
 	}
 	return err
 }

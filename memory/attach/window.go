@@ -33,7 +33,7 @@ func (a *Attachment) openWindow(opts Options) error {
 		err = fmt.Errorf("%w: %s", err, uffd.FixDenied)
 	}
 	if err != nil {
-		return &refusal{err.Error()}
+		return &refusal{err.Error(), err}
 	}
 	a.window = w
 	return nil

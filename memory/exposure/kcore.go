@@ -24,7 +24,7 @@ const kernelMap = 0xffffffff80000000
 var (
 	directMap = Avenue{
 		Name: "direct-map", Scan: Alive,
-		About: "searches the kernel's direct map, all of it, through /proc/kcore, while the guest runs",
+		About: "searches the kernel's direct map through /proc/kcore while the guest runs: all RAM, and so copies too that the VMM or the kernel has",
 	}
 	residueExit = Avenue{
 		Name: "residue-exit", Scan: AfterExit,
