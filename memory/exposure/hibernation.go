@@ -27,7 +27,7 @@ func attackHibernation(context.Context, Target) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
-	return Finding{}, unavailable("no image of RAM is made in an audit; %s: see offmap limits, hibernation", state)
+	return Finding{}, unavailable("no image of RAM is made in an audit; %s: see offmap limits --only no-hibernation", state)
 }
 
 // hibernationState says what the kernel would do.
