@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+
+	"offmap/memory"
 )
 
 // Area is a mapping of a process, proc_pid_maps(5).
@@ -20,14 +23,20 @@ type Area struct {
 func (a Area) Size() uint64 { return a.End - a.Start }
 
 // Areas lists the mappings of the target that can hold guest RAM or a copy of
-// it: what it can read and write.
+// it: what it can read and write. A mapping larger than all of the host's RAM
+// is address space that was set aside, such as a sanitizer's.
 func (t Target) Areas() ([]Area, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", t.PID))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return parseAreas(f)
+	areas, err := parseAreas(f)
+	if err != nil {
+		return nil, err
+	}
+	info, err := memory.ReadMeminfo()
+	return slices.DeleteFunc(areas, func(a Area) bool { return a.Size() > info["MemTotal"] }), err
 }
 
 func parseAreas(r io.Reader) ([]Area, error) {

@@ -52,7 +52,7 @@ func FuzzParseAreas(f *testing.F) {
 // others may be missed, but for what lies in the shadow of a long refusal.
 func TestSweep(t *testing.T) {
 	const pages, chunk = 64, 8
-	mem, err := unix.Mmap(-1, 0, pages*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	mem, err := unix.Mmap(-1, 0, pages*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS) // a file, which has no neighbours
 	if err != nil {
 		t.Fatal(err)
 	}

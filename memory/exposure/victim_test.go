@@ -79,7 +79,8 @@ func startVictim(t *testing.T, b memory.Backend) Target {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), victimVariable+"="+string(b))
+	// The race detector makes a program that ends sleep for a second.
+	cmd.Env = append(os.Environ(), victimVariable+"="+string(b), "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	in, err := cmd.StdinPipe()
 	if err != nil {

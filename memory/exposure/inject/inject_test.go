@@ -106,17 +106,15 @@ func beBusy() {
 		}
 	})
 	time.Sleep(10 * time.Millisecond) // the runtime has what descriptors it needs
-	var garbage []byte
 	all.Go(func() {
 		for !stop.Load() {
-			garbage = make([]byte, 1<<20)
+			runtime.KeepAlive(make([]byte, 1<<20))
 			runtime.GC()
 			time.Sleep(time.Millisecond)
 		}
 	})
 	fmt.Println("busy")
 	io.ReadAll(os.Stdin)
-	_ = garbage
 	stop.Store(true)
 	all.Wait()
 	wrong.Range(func(k, _ any) bool { fmt.Println(k); return true })
@@ -136,7 +134,7 @@ func startBusy(t *testing.T) busy {
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), busyVariable+"=1")
+	cmd.Env = append(os.Environ(), busyVariable+"=1", "GORACE=atexit_sleep_ms=0") // else a second
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
