@@ -120,6 +120,10 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 
 // attack makes the attacks on a column's process.
 func (a *run) attack(ctx context.Context, column int) error {
+	if !a.wants(func(av exposure.Avenue) bool { return av.Attack != nil }) {
+		return nil
+	}
+	a.say("%s: attacking the process that runs a guest", a.Columns[column])
 	var ending []int
 	var g *guest
 	for i, av := range a.Avenues {
@@ -167,7 +171,6 @@ func (a *run) attack(ctx context.Context, column int) error {
 }
 
 func (a *run) attackOnce(ctx context.Context, g *guest, av exposure.Avenue) trial {
-	a.say("%s: %s", a.Columns[g.column], av.Name)
 	ctx, cancel := context.WithTimeoutCause(ctx, attackTime, fmt.Errorf("not done after %v", attackTime))
 	defer cancel()
 	// What the guest said it planted holds until it says otherwise.

@@ -73,7 +73,6 @@ func (a *run) start(ctx context.Context, column int) (*guest, error) {
 	if c.Running != nil {
 		return &guest{column: column, pid: c.Running.PID, canary: c.Running.Canary, done: true}, nil
 	}
-	a.say("%s: booting a guest that plants a canary", c)
 	args := []string{
 		"run", "--quiet", "--memory", strconv.FormatUint(a.Memory, 10) + "B",
 		"--backend", string(c.Backend), "--attach", string(c.Attach),

@@ -25,7 +25,7 @@ type scanned struct {
 // scanAll makes the avenues that are searches of all RAM, with as many guests
 // at a time as there is room for.
 func (a *run) scanAll(ctx context.Context) error {
-	if !a.wants(func(exposure.Moment) bool { return true }) {
+	if !a.wants(func(av exposure.Avenue) bool { return av.Scan != exposure.Never }) {
 		return nil
 	}
 	if err := exposure.CheckKcore(); err != nil {
@@ -106,6 +106,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 			s.kill()
 		}
 	}()
+	a.say("booting %d guests that plant canaries", len(batch))
 	for i := range batch {
 		s := &batch[i]
 		var err error
@@ -117,7 +118,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 			break
 		}
 	}
-	if a.wants(func(m exposure.Moment) bool { return m == exposure.Alive }) {
+	if a.wants(func(av exposure.Avenue) bool { return av.Scan == exposure.Alive }) {
 		if err := a.search(ctx, "while they run", batch, func(s *scanned) *trial { return &s.alive }); err != nil {
 			return 0, err
 		}
@@ -127,7 +128,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 			return 0, fmt.Errorf("%s: %w", a.Columns[s.column], err)
 		}
 	}
-	if a.wants(func(m exposure.Moment) bool { return m > exposure.Alive }) {
+	if a.wants(func(av exposure.Avenue) bool { return av.Scan > exposure.Alive }) {
 		if err := a.search(ctx, "now that they are gone", batch, func(s *scanned) *trial { return &s.after }); err != nil {
 			return 0, err
 		}
@@ -175,7 +176,5 @@ func (a *run) search(ctx context.Context, when string, batch []scanned, of func(
 	return nil
 }
 
-// wants reports whether any avenue is a search at such a moment.
-func (a *run) wants(is func(exposure.Moment) bool) bool {
-	return slices.ContainsFunc(a.Avenues, func(av exposure.Avenue) bool { return av.Scan != exposure.Never && is(av.Scan) })
-}
+// wants reports whether there is such an avenue to try.
+func (a *run) wants(is func(exposure.Avenue) bool) bool { return slices.ContainsFunc(a.Avenues, is) }
