@@ -212,23 +212,20 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 	case f.pid != 0:
 		return f.running(c)
 	}
+	wanted := func(b memory.Backend, m attach.Method) bool {
+		return b == backend && (method == attach.Auto || m == method)
+	}
+	chief = slices.IndexFunc(c.Columns, func(col audit.Column) bool { return wanted(col.Backend, col.Attach) })
 	var refused []attach.Rejection
 	for _, p := range probe.Pairs() {
-		wanted := p.Backend == backend && (method == attach.Auto || p.Attach == method)
 		col := audit.Column{Backend: p.Backend, Attach: p.Attach}
-		if slices.Contains(c.Columns, col) {
-			if wanted {
-				chief = slices.Index(c.Columns, col)
-				backend = "" // found
-			}
-			continue
-		}
-		if !wanted && !f.all {
+		candidate := wanted(p.Backend, p.Attach)
+		if slices.Contains(c.Columns, col) || !f.all && (!candidate || chief >= 0) {
 			continue
 		}
 		if t := p.Try(ctx, ""); !t.Works {
 			slog.Info(fmt.Sprintf("not %s: %s", col, t.Reason))
-			if wanted {
+			if candidate {
 				refused = append(refused, attach.Rejection{Attach: p.Attach, Reason: t.Reason})
 			}
 			continue
@@ -237,18 +234,17 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 			col.Window = opts.Window
 		}
 		c.Columns = append(c.Columns, col)
-		if wanted {
+		if candidate && chief < 0 { // the strongest comes first
 			chief = len(c.Columns) - 1
-			backend = ""
 		}
 	}
-	if backend != "" {
-		if len(refused) == 0 {
-			return 0, usage("attach %s is not for %s memory", method, backend)
-		}
-		return 0, &attach.RefusedError{Backend: backend, Rejected: refused}
+	switch {
+	case chief >= 0:
+		return chief, nil
+	case len(refused) == 0:
+		return 0, usage("attach %s is not for %s memory", method, backend)
 	}
-	return chief, nil
+	return 0, &attach.RefusedError{Backend: backend, Rejected: refused}
 }
 
 // running adds a guest that runs already.
