@@ -17,6 +17,7 @@ import (
 
 	"offmap/internal/audit"
 	"offmap/internal/probe"
+	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/memory/exposure"
@@ -79,9 +80,9 @@ memfd). A guest's RAM is called blocked only where the same attack read the
 control's canary, in the same run, and the guest still had its own; otherwise the
 attack is inconclusive, or skipped where this host lacks what it takes.
 
-It needs root. In the lab the machine's RAM is searched from outside as well,
-which shows that the canary is there. Exit code 3 if the guest's RAM was exposed,
-other than to its owner, or if an attack was inconclusive (--fail-on).`,
+Most attacks need root. In the lab the machine's RAM is searched from outside as
+well, which shows that the canary is there. Exit code 3 if the guest's RAM was
+exposed, other than to its owner, or if an attack was inconclusive (--fail-on).`,
 		Example: `  offmap audit
   offmap audit --all
   offmap audit -k debian:6.1 --only direct-map,residue-exit
@@ -215,9 +216,18 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 	wanted := func(b memory.Backend, m attach.Method) bool {
 		return b == backend && (method == attach.Auto || m == method)
 	}
+	pairs := probe.Pairs()
+	if !slices.ContainsFunc(pairs, func(p probe.Pair) bool { return wanted(p.Backend, p.Attach) }) {
+		return 0, usage("attach %s is not for %s memory", method, backend)
+	}
+	sys, err := kvm.Open("")
+	if err != nil {
+		return 0, err
+	}
+	defer sys.Close()
 	chief = slices.IndexFunc(c.Columns, func(col audit.Column) bool { return wanted(col.Backend, col.Attach) })
 	var refused []attach.Rejection
-	for _, p := range probe.Pairs() {
+	for _, p := range pairs {
 		col := audit.Column{Backend: p.Backend, Attach: p.Attach}
 		candidate := wanted(p.Backend, p.Attach)
 		if slices.Contains(c.Columns, col) || !f.all && (!candidate || chief >= 0) {
@@ -238,13 +248,10 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 			chief = len(c.Columns) - 1
 		}
 	}
-	switch {
-	case chief >= 0:
-		return chief, nil
-	case len(refused) == 0:
-		return 0, usage("attach %s is not for %s memory", method, backend)
+	if chief < 0 {
+		return 0, &attach.RefusedError{Backend: backend, Rejected: refused}
 	}
-	return 0, &attach.RefusedError{Backend: backend, Rejected: refused}
+	return chief, nil
 }
 
 // running adds a guest that runs already.
