@@ -57,6 +57,7 @@ func beBusy() {
 			}
 		})
 	}
+	var pipes []int
 	for range 2 {
 		// Restarted by the kernel through a restart block: never cut short.
 		run(0, func() error {
@@ -71,21 +72,19 @@ func beBusy() {
 		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 			panic(err)
 		}
+		pipes = append(pipes, p[1])
 		var in, out byte
 		run(1, func() error {
 			b := []byte{in}
 			in++
 			time.Sleep(100 * time.Microsecond)
 			_, err := unix.Write(p[1], b)
-			if stop.Load() {
-				unix.Close(p[1]) // the reader, if it waits, waits no more
-			}
 			return err
 		})
 		run(2, func() error {
 			b := make([]byte, 1)
 			n, err := unix.Read(p[0], b)
-			if n == 1 && b[0] != out {
+			if n == 1 && b[0] != out && !stop.Load() {
 				err = fmt.Errorf("read %d, want %d", b[0], out)
 			}
 			out++
@@ -116,6 +115,9 @@ func beBusy() {
 	fmt.Println("busy")
 	io.ReadAll(os.Stdin)
 	stop.Store(true)
+	for _, p := range pipes {
+		unix.Write(p, []byte{0}) // for a reader that waits
+	}
 	all.Wait()
 	wrong.Range(func(k, _ any) bool { fmt.Println(k); return true })
 	fmt.Println("turns:", turns[0].Load(), turns[1].Load(), turns[2].Load(), turns[3].Load())
