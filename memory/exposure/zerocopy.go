@@ -66,6 +66,7 @@ func loopback() (near, far int, err error) {
 		runtime.LockOSThread()
 		back, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
+			runtime.UnlockOSThread()
 			done <- fmt.Errorf("open /proc/thread-self/ns/net: %w", err)
 			return
 		}

@@ -85,8 +85,7 @@ var code = []byte{
 // Errors wrap ErrRefused if this process may not trace the other.
 func Run(ctx context.Context, pid int, f func(*Thread) error) error {
 	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
+	aside(func() {
 		err := run(ctx, pid, f)
 		// If a call of ours still hangs, the lock stays. Our thread then ends
 		// with this goroutine, whereby the kernel lets go of all that it traces.
@@ -94,8 +93,30 @@ func Run(ctx context.Context, pid int, f func(*Thread) error) error {
 			runtime.UnlockOSThread()
 		}
 		done <- err
-	}()
+	})
 	return <-done
+}
+
+// aside calls f in a goroutine of its own, locked to a thread that ends with it
+// unless f unlocks it. The process's first thread is no such thread: Go parks
+// it for good (runtime.mexit), and it would hold what it traces for ever, dead
+// or alive.
+func aside(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return
+		}
+		// While this goroutine has the first thread, the next one gets another.
+		begun := make(chan struct{})
+		aside(func() {
+			close(begun)
+			f()
+		})
+		<-begun
+		runtime.UnlockOSThread()
+	}()
 }
 
 func run(ctx context.Context, pid int, f func(*Thread) error) (err error) {

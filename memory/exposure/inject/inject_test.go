@@ -405,15 +405,14 @@ func TestTracerGone(t *testing.T) {
 	before[1]++ // the page stays
 	done := make(chan error)
 	var task string
-	go func() {
-		runtime.LockOSThread() // never unlocked
+	aside(func() { // never unlocked
 		th, err := enter(t.Context(), b.pid)
 		if err == nil {
 			task = fmt.Sprintf("/proc/%d/task/%d", b.pid, th.tracee)
 			_, err = th.Call(unix.SYS_GETPID)
 		}
 		done <- err
-	}()
+	})
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -425,6 +424,21 @@ func TestTracerGone(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("%s is still there", task)
+}
+
+// TestAside holds that a tracer is never the thread that doesn't end. The
+// first thread is free to be taken while the test waits.
+func TestAside(t *testing.T) {
+	for range 1000 {
+		tid := make(chan int)
+		aside(func() {
+			tid <- unix.Gettid()
+			runtime.UnlockOSThread()
+		})
+		if n := <-tid; n == unix.Getpid() {
+			t.Fatal("on the process's first thread")
+		}
+	}
 }
 
 func TestEnds(t *testing.T) {
