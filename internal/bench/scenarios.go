@@ -1,0 +1,15 @@
+package bench
+
+import "slices"
+
+// groups make the scenarios, in the order in which they are listed and run.
+var groups = []func() []Scenario{}
+
+// Scenarios returns all that there are.
+func Scenarios() []Scenario {
+	var all []Scenario
+	for _, g := range groups {
+		all = slices.Concat(all, g())
+	}
+	return all
+}
