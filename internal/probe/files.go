@@ -2,7 +2,6 @@ package probe
 
 import (
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"offmap/memory"
@@ -19,12 +18,6 @@ func (f files) line(path string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
-}
-
-// number returns a file's decimal number.
-func (f files) number(path string) (uint64, bool) {
-	n, err := strconv.ParseUint(f.line(path), 10, 64)
-	return n, err == nil
 }
 
 // chosen returns the word in brackets of a file such as "always [never]".
