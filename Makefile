@@ -9,6 +9,12 @@ bin/offmap: $(GOFILES) ## build the program, static, into bin/
 
 build: bin/offmap
 
+FLOOR := $(wildcard internal/bench/floor/src/*)
+
+bin/offmap-floor: $(FLOOR) ## build the C floor of the benchmarks, for where there is no compiler
+	@mkdir -p bin
+	$(CC) -O2 -static -pthread -o $@ $(filter %.c,$^)
+
 test: ## run every test (scripts/test installs what is missing first)
 	scripts/test
 

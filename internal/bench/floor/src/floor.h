@@ -1,0 +1,44 @@
+/*
+ * What the commands share. Each lies in a file of its own, prints its figures
+ * on stdout with printf, and ends the program with die or usage where it can't.
+ */
+#ifndef FLOOR_H
+#define FLOOR_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+#define PAGE 4096UL
+
+struct command {
+	const char *name;
+	const char *args;	/* for people */
+	void (*run)(int argc, char **argv);	/* arguments only */
+	int argc;	/* how many it takes */
+};
+
+/* now is CLOCK_MONOTONIC in nanoseconds. */
+int64_t now(void);
+
+/* number reads a positive decimal number, of bytes with a suffix K, M or G. */
+uint64_t number(const char *text);
+
+/* die prints the message and what errno says, and exits with 1. */
+_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* must returns what a system call does, or dies of -1. */
+#define must(call) ({ long r_ = (long)(call); if (r_ == -1) die("%s", #call); r_; })
+
+/*
+ * area is fresh memory of a backend: "anon", "memfd" or "secret". It is mapped
+ * and not populated. The file, or -1, goes to *fd.
+ */
+char *area(const char *backend, size_t size, int *fd);
+
+/* parallel runs body(arg) for 0 to n-1 in n threads, and returns when all ended. */
+void parallel(int n, void (*body)(int i, void *arg), void *arg);
+
+void touch(int argc, char **argv);
+void fault(int argc, char **argv);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * floor: what the kernel and the processor cost by themselves, without a VMM
+ * or Go around them. offmap's figures are held against these.
+ *
+ *	floor COMMAND ARGS...
+ *
+ * Figures go to stdout, separated by white space; what goes wrong goes to
+ * stderr, with exit status 1.
+ */
+#define _GNU_SOURCE
+#include "floor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct command commands[] = {
+	{ "touch", "anon|memfd|secret BYTES THREADS", touch, 3 },
+	{ "fault", "copy|continue FAULTS", fault, 2 },
+};
+
+int main(int argc, char **argv)
+{
+	size_t n = sizeof commands / sizeof *commands;
+
+	for (size_t i = 0; argc > 1 && i < n; i++) {
+		const struct command *c = &commands[i];
+
+		if (strcmp(argv[1], c->name))
+			continue;
+		if (argc - 2 != c->argc) {
+			fprintf(stderr, "floor: usage: floor %s %s\n", c->name, c->args);
+			return 1;
+		}
+		c->run(argc - 2, argv + 2);
+		if (fflush(stdout) || ferror(stdout))
+			die("write");
+		return 0;
+	}
+	fprintf(stderr, "floor: usage:\n");
+	for (size_t i = 0; i < n; i++)
+		fprintf(stderr, "  floor %s %s\n", commands[i].name, commands[i].args);
+	return 1;
+}
