@@ -54,6 +54,8 @@ const (
 	CapBinaryStatsFD      Cap = 203
 	CapUserMemory2        Cap = 231
 	CapMemoryFaultInfo    Cap = 232
+	CapGuestMemfd         Cap = 234
+	CapVMTypes            Cap = 235 // a bit for each type that KVM_CREATE_VM takes
 	CapGuestMemfdFlags    Cap = 244
 )
 

@@ -84,6 +84,8 @@ func TestABI(t *testing.T) {
 		{c: "KVM_CAP_BINARY_STATS_FD", want: uint64(CapBinaryStatsFD)},
 		{c: "KVM_CAP_USER_MEMORY2", want: uint64(CapUserMemory2), macro: "KVM_CAP_USER_MEMORY2"},
 		{c: "KVM_CAP_MEMORY_FAULT_INFO", want: uint64(CapMemoryFaultInfo), macro: "KVM_CAP_MEMORY_FAULT_INFO"},
+		{c: "KVM_CAP_GUEST_MEMFD", want: uint64(CapGuestMemfd), macro: "KVM_CAP_GUEST_MEMFD"},
+		{c: "KVM_CAP_VM_TYPES", want: uint64(CapVMTypes), macro: "KVM_CAP_VM_TYPES"},
 		{c: "KVM_CAP_GUEST_MEMFD_FLAGS", want: uint64(CapGuestMemfdFlags), macro: "KVM_CAP_GUEST_MEMFD_FLAGS"},
 		{c: "KVM_MEM_READONLY", want: uint64(MemReadonly)},
 		{c: "KVM_MEM_GUEST_MEMFD", want: uint64(MemGuestMemfd), macro: "KVM_MEM_GUEST_MEMFD"},

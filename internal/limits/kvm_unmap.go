@@ -187,12 +187,6 @@ func vacateTrial() (v vacated, err error) {
 	return v, err
 }
 
-// Capabilities of guest_memfd and of VM types (api.rst 8.41 and 4.2).
-const (
-	capGuestMemfd kvm.Cap = 234
-	capVMTypes    kvm.Cap = 235
-)
-
 // protectedTypes are the VM types with private memory, which no mapping shows
 // (arch/x86/include/uapi/asm/kvm.h, KVM_X86_*_VM).
 var protectedTypes = []string{1: "SW_PROTECTED_VM", 4: "SNP_VM", 5: "TDX_VM"}
@@ -204,11 +198,11 @@ func vmTypes() (string, error) {
 		return "", lacking(err)
 	}
 	defer sys.Close()
-	memfd, err := sys.Check(capGuestMemfd)
+	memfd, err := sys.Check(kvm.CapGuestMemfd)
 	if err != nil {
 		return "", err
 	}
-	types, err := sys.Check(capVMTypes)
+	types, err := sys.Check(kvm.CapVMTypes)
 	if err != nil {
 		return "", err
 	}
