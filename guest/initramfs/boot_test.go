@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"offmap/guest/initramfs/userland"
 	"offmap/internal/debian"
 )
 
@@ -264,6 +265,17 @@ func TestBootEnds(t *testing.T) {
 				t.Errorf("exit code %d from nowhere; last on the console: %q", code, rest)
 			}
 		})
+	}
+}
+
+// TestBootExits has the guest time exits.
+func TestBootExits(t *testing.T) {
+	m := start(t, "6.1", portWord+execWord("exits -n 1000"))
+	m.expect(userland.ExitsStart(1000) + "\r\n")
+	rest, code := m.end()
+	line, _, _ := strings.Cut(rest, "\r\n")
+	if n, took, ok := userland.ParseExits(line); code != 0 || !ok || n != 1000 || took <= 0 {
+		t.Errorf("exit code %d; last on the console: %q", code, rest)
 	}
 }
 

@@ -15,13 +15,24 @@ func outb(port uint16, b byte)
 // writePort gets the permission and writes b to an I/O port. Not through
 // /dev/port: Debian's cloud kernels are built without CONFIG_DEVPORT.
 func writePort(port uint16, b byte) error {
-	// The permission is one thread's, ioperm(2).
-	runtime.LockOSThread()
+	runtime.LockOSThread() // the permission is one thread's
 	defer runtime.UnlockOSThread()
-	if _, _, errno := unix.RawSyscall(unix.SYS_IOPERM, uintptr(port), 1, 1); errno != 0 {
-		return fmt.Errorf("ioperm of port %#x: %w", port, errno)
+	if err := ioperm(port, true); err != nil {
+		return err
 	}
 	outb(port, b)
-	unix.RawSyscall(unix.SYS_IOPERM, uintptr(port), 1, 0)
+	return ioperm(port, false)
+}
+
+// ioperm gives this thread the permission to use an I/O port, or takes it
+// back, ioperm(2).
+func ioperm(port uint16, on bool) error {
+	turn := uintptr(0)
+	if on {
+		turn = 1
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_IOPERM, uintptr(port), 1, turn); errno != 0 {
+		return fmt.Errorf("ioperm of port %#x: %w", port, errno)
+	}
 	return nil
 }

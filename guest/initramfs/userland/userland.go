@@ -40,6 +40,7 @@ var applets = []applet{
 	{"date", date},
 	{"dd", dd},
 	{"dmesg", dmesg},
+	{"exits", exits},
 	{"find", uroot(find.New)},
 	{"free", free},
 	{"grep", grep},

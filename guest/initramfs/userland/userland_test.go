@@ -3,12 +3,14 @@ package userland
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestMain lets the tests start this binary as any of the commands.
@@ -193,5 +195,51 @@ func TestCanary(t *testing.T) {
 	}
 	if _, code := run(t, t.TempDir(), "canary -pages -1", ""); code == 0 {
 		t.Error("-1 pages, and yet it ended with 0")
+	}
+}
+
+func TestParseExits(t *testing.T) {
+	for _, tt := range []struct {
+		line string
+		n    int
+		took time.Duration
+		ok   bool
+	}{
+		{"offmap: 1 exits in 1 ns", 1, 1, true},
+		{"offmap: 100000000 exits in 999999999999999 ns", maxExits, 999999999999999, true},
+		{"offmap: 100000001 exits in 1 ns", 0, 0, false},
+		{"offmap: 0 exits in 1 ns", 0, 0, false},
+		{"offmap: 1 exits in 0 ns", 0, 0, false},
+		{"offmap: 01 exits in 1 ns", 0, 0, false},
+		{"offmap: 1 exits in 1000000000000000 ns", 0, 0, false},
+		{"offmap: -1 exits in 1 ns", 0, 0, false},
+		{"offmap: 1 exits in -1 ns", 0, 0, false},
+		{"offmap: 1 exits in 1 ns\n", 0, 0, false},
+		{" offmap: 1 exits in 1 ns", 0, 0, false},
+		{ExitsStart(1), 0, 0, false},
+		{"", 0, 0, false},
+	} {
+		n, took, ok := ParseExits(tt.line)
+		if ok != tt.ok || ok && (n != tt.n || took != tt.took) {
+			t.Errorf("%q: %d, %v, %v; want %d, %v, %v", tt.line, n, took, ok, tt.n, tt.took, tt.ok)
+		}
+	}
+}
+
+func FuzzParseExits(f *testing.F) {
+	f.Add("offmap: 20000 exits in 611838000 ns")
+	f.Fuzz(func(t *testing.T, line string) {
+		n, took, ok := ParseExits(line)
+		if ok && (n < 1 || n > maxExits || took <= 0 || line != fmt.Sprintf("offmap: %d exits in %d ns", n, took)) {
+			t.Errorf("%q: %d, %v", line, n, took)
+		}
+	})
+}
+
+func TestExitsUsage(t *testing.T) {
+	for _, command := range []string{"exits -n 0", "exits -n 100000001", "exits 5"} {
+		if stdout, code := run(t, t.TempDir(), command, ""); code != 2 || stdout != "" {
+			t.Errorf("%s: printed %q and ended with %d, want usage", command, stdout, code)
+		}
 	}
 }
