@@ -31,6 +31,8 @@ const EventUserland = 1
 // are the guest's TSC's.
 const (
 	ChurnReport = "churn: %d rounds over %d pages, %d cycles\n"
+	// Exits of each kind, by what caused them.
+	ExitsReport = "exits: %d of each, %d cycles of port writes, %d of port reads, %d of memory reads\n"
 	ZipfReport  = "zipf: %d accesses to %d pages, %d cycles\n" // accesses of all vCPUs
 	// Reads and writes in sequence, then at random, of each buffer.
 	UncachedReport = "uncached: %d accesses, first buffer %d %d %d %d, second %d %d %d %d cycles\n"
@@ -52,6 +54,7 @@ var images embed.FS
 var payloads = []Payload{
 	{"canary", "plants a canary for the host to look for, and waits for a byte of input", 0},
 	{"churn", "measures how fast a working set is touched; ChurnReport", 3},
+	{"exits", "measures exits that no device answers; ExitsReport", 3},
 	{"hello", "every vCPU says a line", 3},
 	{"kvmclock", "writes the MSRs that make a host write to guest RAM; exits with the number accepted", 0},
 	{"shuffle", "all vCPUs update all pages in random order and check that nothing is lost or torn", 3},
