@@ -2,7 +2,6 @@ package memory
 
 import (
 	"fmt"
-	"math/bits"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,18 +20,30 @@ func (r *RAM) Populated() (uint64, error) {
 		return uint64(len(mem)), nil
 	}
 	const window = 1 << 30 / PageSize // pages a call, so that the vector stays small
-	vec := make([]byte, min(len(mem)/PageSize, window))
+	vec := make([]PageState, min(len(mem)/PageSize, window))
 	var pages int
 	for off := 0; off < len(mem); off += window * PageSize {
-		n := min(len(mem)-off, window*PageSize)
-		_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mem[off])),
-			uintptr(n), uintptr(unsafe.Pointer(&vec[0])))
-		if errno != 0 {
-			return 0, fmt.Errorf("mincore of guest memory: %w", errno)
+		n := min(len(mem)-off, window*PageSize) / PageSize
+		if err := mincore(mem[off:], vec[:n]); err != nil {
+			return 0, err
 		}
-		for _, v := range vec[:n/PageSize] {
-			pages += bits.OnesCount8(v & 1)
+		for _, v := range vec[:n] {
+			pages += int(v & 1)
 		}
 	}
 	return uint64(pages) * PageSize, nil
+}
+
+// resident is mincore of all RAM.
+func (r *RAM) resident(vec []PageState) error { return mincore(r.mem, vec) }
+
+// mincore calls mincore(2) for the pages from the start of mem on: the lowest
+// bit of each byte of vec says whether the page is there.
+func mincore(mem []byte, vec []PageState) error {
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(unsafe.SliceData(mem))),
+		uintptr(len(vec)*PageSize), uintptr(unsafe.Pointer(unsafe.SliceData(vec))))
+	if errno != 0 {
+		return fmt.Errorf("mincore of guest memory: %w", errno)
+	}
+	return nil
 }
