@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -334,7 +335,7 @@ func align(rows [][]string) string {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], len(text))
+			widths[i] = max(widths[i], utf8.RuneCountInString(text))
 		}
 	}
 	var b strings.Builder

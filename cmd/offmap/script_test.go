@@ -18,7 +18,8 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"offmap": func() { os.Exit(Main(os.Args[1:])) },
+		"offmap":     func() { os.Exit(Main(os.Args[1:])) },
+		"offmapfake": fakeBench,
 	})
 }
 

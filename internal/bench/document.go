@@ -16,6 +16,8 @@ type Host struct {
 	Governor string `json:"governor,omitempty"`
 	// THP is transparent_hugepage/enabled, which decides the page size of anon.
 	THP string `json:"transparent_hugepage,omitempty"`
+	// ShmemTHP is transparent_hugepage/shmem_enabled, which does for memfd.
+	ShmemTHP string `json:"shmem_enabled,omitempty"`
 }
 
 // Document is what a run of offmap bench came to.
@@ -26,6 +28,8 @@ type Document struct {
 	Started string   `json:"started"`
 	Seconds float64  `json:"seconds"`
 	Args    []string `json:"args"` // of the command, to run it again
+	// Quick says that everything was small, and that time was short.
+	Quick bool `json:"quick"`
 	// Partial says that the run was stopped before its end.
 	Partial bool     `json:"partial"`
 	Results []Result `json:"results"`
@@ -81,15 +85,23 @@ type Result struct {
 	Low        float64 `json:"low"`
 	High       float64 `json:"high"`
 	Confidence float64 `json:"confidence"`
-	// Against compares with ordinary memory, nil for that itself.
-	Against *Comparison `json:"against,omitempty"`
+	// Against compares with ordinary memory, nil for that itself and for the
+	// floors, AgainstFloor with plain C in memory of the same backend, or
+	// where no memory matters. Both are nil where there is nothing to compare
+	// with.
+	Against      *Comparison `json:"against,omitempty"`
+	AgainstFloor *Comparison `json:"against_floor,omitempty"`
 }
+
+// Subject is what the result is of.
+func (r Result) Subject() Subject { return Subject{r.Backend, r.Attach, r.Peer} }
 
 // Comparison is a result beside the same metric of another subject.
 type Comparison struct {
-	Subject string  `json:"subject"`
-	Ratio   float64 `json:"ratio"` // of the medians
-	P       float64 `json:"p"`     // Mann-Whitney
+	Subject string `json:"subject"` // the other one
+	// Ratio is that of the medians, 0 where the other one's is 0.
+	Ratio float64 `json:"ratio"`
+	P     float64 `json:"p"` // Mann-Whitney
 	// Verdict is "better", "worse" or "no difference seen".
 	Verdict string `json:"verdict"`
 }

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"offmap/internal/bench"
+	"offmap/internal/probe"
+	"offmap/kvm"
+	"offmap/memory"
+)
+
+// benchFlags are the flags of offmap bench.
+type benchFlags struct {
+	only, skip []string
+	backends   []string
+	count      int
+	duration   time.Duration
+	quick      bool
+	floor      string
+	peers      []string
+	kernel     string
+	initrd     string
+	format     string
+	json       bool
+	report     string
+	list       bool
+}
+
+// Values of --format.
+const (
+	formatTable    = "table"
+	formatJSON     = "json"
+	formatCSV      = "csv"
+	formatBenchfmt = "benchfmt"
+)
+
+var formats = []string{formatTable, formatJSON, formatCSV, formatBenchfmt}
+
+const (
+	defaultRounds = 10
+	// quickTime leaves a minute enough to try the pairs and to build the floors.
+	quickTime = 50 * time.Second
+)
+
+func newBenchCmd() *cobra.Command {
+	var f benchFlags
+	cmd := &cobra.Command{
+		Use:   "bench [flags]",
+		Short: "Measure what guest memory costs, in every backend that works here",
+		Long: `bench measures guest memory in every backend and attach that works here, beside
+other VMMs and beside plain C that does the same (the floor).
+
+In each round of a scenario every subject has its turn, each time from nothing,
+and whose turn is first changes from round to round: what drifts on a machine
+drifts for all of them. A round to warm up comes first and isn't counted. Figures
+are medians with a 95 % interval, for which it takes at least 6 rounds; all
+values are in the JSON document. A subject is called better or worse than memfd
+only where a Mann-Whitney test gives p < 0.05 and the difference is wider than
+either interval; otherwise no difference was seen.
+
+Where the guest's instructions are emulated, scenarios of bandwidth and latency
+are refused.
+
+Ctrl-C ends the run, and what was measured is still printed, marked as partial.
+Exit code 1 if a measurement failed, 3 if a backend that was asked for doesn't
+work here, 4 if none does.`,
+		Example: `  offmap bench --quick
+  offmap bench --backend memfd,secret --report secret.json
+  offmap bench --only exits,populate --duration 10m --format csv > values.csv
+  offmap bench --format benchfmt > a.txt; benchstat -table .config -ignore kernel a.txt b.txt`,
+		Args: cobra.NoArgs,
+		RunE: run(func(cmd *cobra.Command, _ []string) error {
+			if f.list {
+				return listScenarios(os.Stdout)
+			}
+			if f.quick && !cmd.Flags().Changed("count") {
+				f.count = bench.MinRounds
+			}
+			if f.json {
+				if cmd.Flags().Changed("format") && f.format != formatJSON {
+					return usage("--json and --format %s exclude each other", f.format)
+				}
+				f.format = formatJSON
+			}
+			return runBench(cmd.Context(), f)
+		}),
+	}
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.only, "only", nil, "measure only these `SCENARIOS`, separated by commas (see --list)")
+	fl.StringSliceVar(&f.skip, "skip", nil, "leave these `SCENARIOS` out")
+	fl.StringSliceVar(&f.backends, "backend", nil, "measure only these `BACKENDS` ("+names(memory.Backends())+"),\nor pairs such as secret+window")
+	fl.IntVar(&f.count, "count", defaultRounds, fmt.Sprintf("rounds; fewer than %d give no 95 %% interval (%[1]d with --quick)", bench.MinRounds))
+	fl.DurationVar(&f.duration, "duration", 0, "take more rounds than --count until the run has lasted this long, such as 10m;\nthe scenarios have equal shares of it")
+	fl.BoolVar(&f.quick, "quick", false, "less than a minute: no slow scenarios, small sizes, and fewer rounds where time is short")
+	fl.StringVar(&f.floor, "floor", "", "`FILE` of the program that is the floor (default: built with cc, if there is one)")
+	fl.StringSliceVar(&f.peers, "peer", nil, "another VMM's program as `NAME=FILE`, with NAME gokvm or qemu (default: those on\nthe PATH)")
+	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` for scenarios that boot Linux, as for offmap run")
+	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` for it")
+	fl.StringVar(&f.format, "format", formatTable, "what to print: "+strings.Join(formats, ", "))
+	fl.BoolVar(&f.json, "json", false, "print JSON")
+	fl.StringVar(&f.report, "report", "", "write the JSON document to `FILE` as well")
+	fl.BoolVar(&f.list, "list", false, "list the scenarios and do nothing")
+	return cmd
+}
+
+// benchScenarios are those that there are; a test has others.
+var benchScenarios = bench.Scenarios
+
+func listScenarios(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range benchScenarios() {
+		about := s.About
+		if s.Slow {
+			about += " (slow)"
+		}
+		fmt.Fprintf(tw, "%s\t%s\n", s.Name, about)
+	}
+	return tw.Flush()
+}
+
+func runBench(ctx context.Context, f benchFlags) (err error) {
+	plan, wanted, err := f.check()
+	if err != nil {
+		return err
+	}
+	report, err := openReport(runFlags{report: f.report})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, report.close()) }()
+	env := &bench.Env{Host: bench.ThisHost(os.DirFS("/")), Quick: f.quick, Kernel: f.kernel, Initrd: f.initrd}
+	plan.Env = env
+	unavailable := []bench.Unavailable{}
+	missing, err := f.tryPairs(ctx, wanted, &plan, &unavailable)
+	if err != nil {
+		return err
+	}
+	remove, err := f.others(ctx, env, &unavailable)
+	if err != nil {
+		return err
+	}
+	defer remove()
+
+	var doc *bench.Document
+	withBenchProgress(func(progress func(bench.Progress)) {
+		plan.Progress = progress
+		doc = plan.Run(ctx)
+	})
+	doc.Args, doc.Unavailable = os.Args[1:], unavailable
+	err = errors.Join(printBench(os.Stdout, f.format, doc), report.write(doc))
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case doc.Failed():
+		return exitWith(exitError, errors.New("some measurements failed"))
+	case missing:
+		return exitWith(exitCheck, nil)
+	}
+	return nil
+}
+
+// check is for wrong usage, before anything is done. It returns the plan as
+// far as the flags say, and the pairs that are wanted.
+func (f benchFlags) check() (plan bench.Plan, wanted []probe.Pair, err error) {
+	switch {
+	case !slices.Contains(formats, f.format):
+		return plan, nil, usage("unknown format %q: have %s", f.format, strings.Join(formats, ", "))
+	case f.count < 1:
+		return plan, nil, usage("--count %d: at least 1, and %d for an interval", f.count, bench.MinRounds)
+	case f.duration < 0:
+		return plan, nil, usage("--duration %v is negative", f.duration)
+	case f.quick && f.duration > 0:
+		return plan, nil, usage("--quick and --duration exclude each other")
+	}
+	plan = bench.Plan{Rounds: f.count, Duration: f.duration}
+	if f.quick {
+		plan.Duration = quickTime
+	}
+	if plan.Scenarios, err = chooseScenarios(f.only, f.skip, f.quick); err != nil {
+		return plan, nil, err
+	}
+	wanted, err = choosePairs(f.backends)
+	return plan, wanted, err
+}
+
+func chooseScenarios(only, skip []string, quick bool) ([]bench.Scenario, error) {
+	all := benchScenarios()
+	var have []string
+	for _, s := range all {
+		have = append(have, s.Name)
+	}
+	for _, name := range slices.Concat(only, skip) {
+		if !slices.Contains(have, name) {
+			return nil, usage("unknown scenario %q: have %s", name, strings.Join(have, ", "))
+		}
+	}
+	chosen := slices.DeleteFunc(all, func(s bench.Scenario) bool {
+		return len(only) > 0 && !slices.Contains(only, s.Name) || slices.Contains(skip, s.Name) || quick && s.Slow
+	})
+	if len(chosen) == 0 {
+		return nil, usage("--only, --skip and --quick leave no scenario to measure")
+	}
+	return chosen, nil
+}
+
+// choosePairs finds the pairs that are asked for by name, or all.
+func choosePairs(asked []string) (list []probe.Pair, err error) {
+	all := probe.Pairs()
+	if len(asked) == 0 {
+		return all, nil
+	}
+	for _, name := range asked {
+		b, m, pair := strings.Cut(name, "+")
+		if _, err := memory.ParseBackend(b); err != nil {
+			return nil, exitWith(exitUsage, err)
+		}
+		n := len(list)
+		for _, p := range all {
+			if string(p.Backend) == b && (!pair || string(p.Attach) == m) {
+				list = append(list, p)
+			}
+		}
+		if len(list) == n {
+			return nil, usage("no pair %q: attach %q is not for %s memory", name, m, b)
+		}
+	}
+	return list, nil
+}
+
+// tryPairs runs a small guest with each pair, and puts those that work into
+// the plan. What doesn't is in unavailable, and missing says that it was asked
+// for: secret memory is, once any of its attaches works.
+func (f benchFlags) tryPairs(ctx context.Context, wanted []probe.Pair, plan *bench.Plan, unavailable *[]bench.Unavailable) (missing bool, err error) {
+	sys, err := kvm.Open("")
+	if err != nil {
+		return false, err
+	}
+	sys.Close()
+	for _, p := range probe.Pairs() {
+		if !slices.Contains(wanted, p) {
+			continue
+		}
+		t := p.Try(ctx, "")
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		if t.Works {
+			plan.Working = append(plan.Working, bench.Subject{Backend: p.Backend, Attach: p.Attach})
+			continue
+		}
+		*unavailable = append(*unavailable, bench.Unavailable{
+			Backend: p.Backend, Attach: p.Attach, Reason: t.Reason,
+			Asked: slices.Contains(f.backends, string(p.Backend)+"+"+string(p.Attach)),
+		})
+	}
+	for i := range *unavailable {
+		u := &(*unavailable)[i]
+		if slices.Contains(f.backends, string(u.Backend)) {
+			u.Asked = !slices.ContainsFunc(plan.Working, func(s bench.Subject) bool { return s.Backend == u.Backend })
+		}
+		say := fmt.Sprintf("not %s+%s: %s", u.Backend, u.Attach, oneLine(u.Reason))
+		if u.Asked {
+			missing = true
+			slog.Warn(say)
+		} else {
+			slog.Info(say)
+		}
+	}
+	if len(plan.Working) == 0 {
+		return true, exitWith(exitCannot, fmt.Errorf("nothing to measure: no guest runs here%s", asAsked(f.backends)))
+	}
+	return missing, nil
+}
+
+func asAsked(backends []string) string {
+	if len(backends) == 0 {
+		return ""
+	}
+	return " in " + strings.Join(backends, ", ")
+}
+
+// printBench prints the document in a format.
+func printBench(w io.Writer, format string, doc *bench.Document) error {
+	switch format {
+	case formatJSON:
+		return printJSON(w, doc)
+	}
+	return printBenchTable(w, doc, terminalWidth())
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"golang.org/x/perf/benchunit"
+
+	"offmap/internal/bench"
+)
+
+// printBenchTable prints results for people: a block a scenario, metrics down
+// and subjects across, as many beside each other as there is room for.
+func printBenchTable(w io.Writer, doc *bench.Document, width int) error {
+	if width == 0 {
+		width = 100
+	}
+	var b strings.Builder
+	h := doc.Host
+	fmt.Fprintf(&b, "Linux %s, %d CPUs, KVM %s (%s)", h.Kernel, h.CPUs, h.KVM, h.Accel)
+	for _, more := range []struct{ name, value string }{{"", h.Model}, {"governor ", h.Governor}, {"transparent huge pages ", h.THP}} {
+		if more.value != "" {
+			b.WriteString(", " + more.name + more.value)
+		}
+	}
+	b.WriteString("\n")
+	if doc.Partial {
+		b.WriteString("PARTIAL: the run was stopped before its end\n")
+	}
+	for results := range groupBy(doc.Results, scenarioOf) {
+		printScenario(&b, results, width, h.Accel)
+	}
+	b.WriteString("\n" + benchLegend(doc, width))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// groupBy yields runs of elements that have the same key.
+func groupBy[T any, K comparable](list []T, key func(T) K) func(func([]T) bool) {
+	return func(yield func([]T) bool) {
+		for len(list) > 0 {
+			n := 1
+			for n < len(list) && key(list[n]) == key(list[0]) {
+				n++
+			}
+			if !yield(list[:n]) {
+				return
+			}
+			list = list[n:]
+		}
+	}
+}
+
+func scenarioOf(r bench.Result) string {
+	name, _, _ := strings.Cut(r.Name, "/")
+	return name
+}
+
+// aboutScenario is what the scenario measures, if this program has it.
+func aboutScenario(name string) string {
+	for _, s := range benchScenarios() {
+		if s.Name == name {
+			return s.About
+		}
+	}
+	return ""
+}
+
+func printScenario(b *strings.Builder, results []bench.Result, width int, accel string) {
+	name := scenarioOf(results[0])
+	heading := name
+	if about := aboutScenario(name); about != "" {
+		heading += ": " + about
+	}
+	switch accel {
+	case "tcg":
+		heading = "under TCG: " + heading
+	case "pvm":
+		heading = "under PVM: " + heading
+	}
+	fmt.Fprintf(b, "\n%s\n", beside(heading, 0, width))
+	var subjects []bench.Subject // of which there is a figure
+	for _, r := range results {
+		if len(r.Values) > 0 && !slices.Contains(subjects, r.Subject()) {
+			subjects = append(subjects, r.Subject())
+		}
+	}
+	rows := benchRows(results, subjects)
+	for first := 0; first < len(subjects); {
+		n := fitColumns(rows, first, width)
+		var block [][]string
+		for _, row := range rows {
+			block = append(block, slices.Concat(row[:1], row[1+first:1+first+n]))
+		}
+		b.WriteString(align(block))
+		first += n
+	}
+	notMeasured(b, results, width)
+}
+
+// benchRows are the table's lines: names of the subjects, and for each metric a
+// line of medians and, where there are floors, one of ratios to them.
+func benchRows(results []bench.Result, subjects []bench.Subject) [][]string {
+	names := []string{""}
+	for _, s := range subjects {
+		names = append(names, "  "+s.String())
+	}
+	rows := [][]string{names}
+	for metric := range groupBy(results, func(r bench.Result) string { return r.Name }) {
+		scale := scaleOf(metric)
+		_, short, _ := strings.Cut(metric[0].Name, "/")
+		row, floor := []string{"  " + short + ", " + scale.unit}, []string{"    of the floor"}
+		measured, floored := false, false
+		for _, s := range subjects {
+			cell, ratio := "", ""
+			if i := slices.IndexFunc(metric, func(r bench.Result) bool { return r.Subject() == s && len(r.Values) > 0 }); i >= 0 {
+				measured = true
+				cell = scale.cell(metric[i])
+				if c := metric[i].AgainstFloor; c != nil {
+					floored = true
+					ratio = comparison(c)
+				}
+			}
+			row, floor = append(row, "  "+cell), append(floor, "  "+ratio)
+		}
+		if measured {
+			rows = append(rows, row)
+		}
+		if floored {
+			rows = append(rows, floor)
+		}
+	}
+	return rows
+}
+
+// fitColumns is how many columns of rows, from first on, fit into width beside
+// the names; at least one.
+func fitColumns(rows [][]string, first, width int) int {
+	widest := func(column int) (most int) {
+		for _, row := range rows {
+			most = max(most, len([]rune(row[column]))+2)
+		}
+		return most
+	}
+	left, n := width-widest(0), 0
+	for 1+first+n < len(rows[0]) {
+		left -= widest(1 + first + n)
+		if left < -2 && n > 0 { // the last one's padding isn't there
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// scale is how the figures of a metric are written.
+type scale struct {
+	factor float64 // of the metric's unit to unit
+	prec   int
+	unit   string
+}
+
+// scaleOf finds a scale for all figures of a metric, with a prefix that suits
+// the smallest.
+func scaleOf(metric []bench.Result) scale {
+	factor, unit := benchunit.Tidy(1, metric[0].Unit)
+	var medians []float64
+	for _, r := range metric {
+		if len(r.Values) > 0 {
+			medians = append(medians, r.Median*factor)
+		}
+	}
+	common := benchunit.CommonScale(medians, benchunit.ClassOf(unit))
+	if rest, ok := strings.CutPrefix(unit, "sec"); ok {
+		unit = "s" + rest
+	}
+	return scale{factor / common.Factor, common.Prec, common.Prefix + unit}
+}
+
+// cell writes a result: median, the wider side of its interval, and how it
+// compares.
+func (s scale) cell(r bench.Result) string {
+	text := fmt.Sprintf("%.*f", s.prec, r.Median*s.factor)
+	switch spread := max(r.High-r.Median, r.Median-r.Low); {
+	case r.Confidence < bench.Confidence:
+		text += fmt.Sprintf(" (n=%d)", len(r.Values))
+	case r.Median != 0:
+		text += fmt.Sprintf(" ±%.0f%%", math.Abs(100*spread/r.Median))
+	}
+	if r.Against != nil {
+		text += " " + comparison(r.Against)
+	}
+	return text
+}
+
+// comparison writes a ratio, or ~ where no difference was seen.
+func comparison(c *bench.Comparison) string {
+	switch {
+	case c.Verdict == bench.NoDifference:
+		return "~"
+	case c.Ratio == 0:
+		return c.Verdict
+	}
+	return fmt.Sprintf("%.2f×", c.Ratio)
+}
+
+// notMeasured says which subjects have no figures, or too few, and why.
+func notMeasured(b *strings.Builder, results []bench.Result, width int) {
+	var order []string // reasons
+	who := map[string][]string{}
+	for _, r := range results {
+		if r.Status == bench.Measured {
+			continue
+		}
+		why := fmt.Sprintf("%s: %s", r.Status, oneLine(r.Reason))
+		if who[why] == nil {
+			order = append(order, why)
+		}
+		if s := r.Subject().String(); !slices.Contains(who[why], s) {
+			who[why] = append(who[why], s)
+		}
+	}
+	for _, why := range order {
+		fmt.Fprintf(b, "  %s\n", beside(strings.Join(who[why], ", ")+": "+why, 4, width))
+	}
+}
+
+// benchLegend explains the signs that were used.
+func benchLegend(doc *bench.Document, width int) string {
+	signs := "Medians, ± the wider side of their 95 % interval."
+	for _, r := range doc.Results {
+		if r.Against != nil {
+			signs += fmt.Sprintf(" × is the ratio to %s; ~: no difference seen (p ≥ 0.05, or an interval is wider than the difference).", r.Against.Subject)
+			break
+		}
+	}
+	return beside(signs, 0, width) + "\n"
+}
