@@ -5,23 +5,20 @@ import (
 	"time"
 
 	"offmap/memory"
+	"offmap/memory/attach/window/policy"
 )
-
-// maxBatch is how many pages are evicted at once, at most. A fault that finds
-// no room waits for one batch.
-const maxBatch = 32
 
 // batch is the evictor's work space, so that it doesn't allocate.
 type batch struct {
 	pages  []uint32
-	stored [maxBatch]bool
+	stored [policy.MaxBatch]bool
 	wake   []uint32
 }
 
 // reserve is how many frames are kept free, so that a fault finds one and a
 // walk a few fills' worth.
 func (w *Window) reserve() int {
-	return max(1, min(2*int(w.walks.most), w.frames.limit()/8))
+	return max(1, min(2*int(w.walks.Most), w.frames.Limit()/8))
 }
 
 // evictOld evicts, every now and then, what hasn't been used for Age.
@@ -37,7 +34,7 @@ func (w *Window) evictOld() {
 		case <-t.C:
 		}
 		w.mu.Lock()
-		w.frames.tick()
+		w.frames.Tick()
 		w.mu.Unlock()
 		for n := 1; n > 0; {
 			var err error
@@ -55,7 +52,7 @@ func (w *Window) evictOld() {
 //
 // No page is unmapped before its turn, to see whether the guest still wants
 // it: such a fault costs the guest two thirds of one that brings the page back
-// (BenchmarkPolicies).
+// (BenchmarkPolicies of package policy).
 func (w *Window) evict(old bool) (n int, err error) {
 	w.evicting.Lock()
 	defer w.evicting.Unlock()
@@ -75,10 +72,10 @@ func (w *Window) evictAhead() (n int, err error) {
 // evictBatch is evict with evicting held.
 func (w *Window) evictBatch(old bool) (n int, err error) {
 	w.mu.Lock()
-	want := min(w.reserve()-w.frames.room(), maxBatch)
-	unmap := want - w.frames.count[cool]
+	want := min(w.reserve()-w.frames.Room(), policy.MaxBatch)
+	unmap := want - w.frames.Count(policy.Cool)
 	if old {
-		want, unmap = maxBatch, maxBatch
+		want, unmap = policy.MaxBatch, policy.MaxBatch
 	}
 	err = w.err
 	w.mu.Unlock()
@@ -96,7 +93,7 @@ func (w *Window) evictBatch(old bool) (n int, err error) {
 func (w *Window) unmap(n int, old bool) (int, error) {
 	b := &w.batch
 	w.mu.Lock()
-	b.collect(n, w.frames.chill, old)
+	b.collect(n, w.frames.Chill, old)
 	w.mu.Unlock()
 	for lo, hi := range b.runs() {
 		if err := w.view.unmap(lo, hi); err != nil {
@@ -110,7 +107,7 @@ func (w *Window) unmap(n int, old bool) (int, error) {
 func (w *Window) giveBack(want int, old bool) (n int, err error) {
 	b := &w.batch
 	w.mu.Lock()
-	b.collect(want, w.frames.victim, old)
+	b.collect(want, w.frames.Victim, old)
 	for i, page := range b.pages {
 		b.stored[i] = w.stored.has(page)
 	}
@@ -136,7 +133,7 @@ func (w *Window) evicted() error {
 		if b.stored[i] {
 			w.stored.add(page)
 		}
-		if w.frames.drop(page) {
+		if w.frames.Drop(page) {
 			b.wake = append(b.wake, page)
 		}
 	}

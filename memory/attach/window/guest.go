@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"offmap/memory"
+	"offmap/memory/attach/window/policy"
 )
 
 // Layout is the list of RAM regions.
@@ -46,7 +47,7 @@ func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 	switch {
 	case err != nil:
 		return err
-	case s != absent:
+	case s != policy.Absent:
 		return w.view.read(p, at)
 	case w.stored.has(page):
 		_, err = w.ram.ReadAt(p, int64(gpa))
@@ -65,7 +66,7 @@ func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 	switch {
 	case err != nil:
 		return err
-	case s != absent:
+	case s != policy.Absent:
 		return w.view.write(p, at)
 	}
 	w.stored.add(page)
@@ -74,12 +75,12 @@ func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 }
 
 // await returns the state of a page once it isn't busy. mu is held.
-func (w *Window) await(page uint32) (state, error) {
+func (w *Window) await(page uint32) (policy.State, error) {
 	for {
 		if w.err != nil {
-			return absent, w.err
+			return policy.Absent, w.err
 		}
-		if s := w.frames.state(page); s != busy {
+		if s := w.frames.State(page); s != policy.Busy {
 			return s, nil
 		}
 		w.settled.Wait()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"offmap/memory"
+	"offmap/memory/attach/window/policy"
 	"offmap/memory/uffd"
 )
 
@@ -75,11 +76,11 @@ func (w *Window) answer(page uint32) error {
 		case w.err != nil:
 			w.mu.Unlock()
 			return w.err
-		case w.frames.state(page) == busy:
-			w.frames.want(page)
+		case w.frames.State(page) == policy.Busy:
+			w.frames.Want(page)
 			w.mu.Unlock()
 			return nil
-		case w.frames.state(page) != absent:
+		case w.frames.State(page) != policy.Absent:
 			w.counts.Rescues++
 			lo, hi := w.rescue(page)
 			w.mu.Unlock()
@@ -87,7 +88,7 @@ func (w *Window) answer(page uint32) error {
 				return err
 			}
 			return w.settleMapped(lo, hi)
-		case w.frames.room() > 0:
+		case w.frames.Room() > 0:
 			r := w.plan(page)
 			w.mu.Unlock()
 			return w.fill(r)
@@ -99,7 +100,7 @@ func (w *Window) answer(page uint32) error {
 		}
 		w.mu.Lock()
 		// All frames are busy: one of them will settle.
-		for n == 0 && w.err == nil && w.frames.room() == 0 && w.frames.count[busy] == w.frames.limit() {
+		for n == 0 && w.err == nil && w.frames.Room() == 0 && w.frames.Count(policy.Busy) == w.frames.Limit() {
 			w.settled.Wait()
 		}
 	}
@@ -114,27 +115,23 @@ const rescueBlock = 16
 // block. mu is held.
 func (w *Window) rescue(page uint32) (lo, hi uint32) {
 	lo, hi = page, page+1
-	w.frames.hold(page)
+	w.frames.Hold(page)
 	if w.trace != nil {
 		return lo, hi // one use is one fault
 	}
 	first := page &^ (rescueBlock - 1)
 	last := min(first+rescueBlock, uint32(w.view.size/memory.PageSize))
-	for ; lo > first && w.frames.state(lo-1) == cool; lo-- {
-		w.frames.hold(lo - 1)
+	for ; lo > first && w.frames.State(lo-1) == policy.Cool; lo-- {
+		w.frames.Hold(lo - 1)
 	}
-	for ; hi < last && w.frames.state(hi) == cool; hi++ {
-		w.frames.hold(hi)
+	for ; hi < last && w.frames.State(hi) == policy.Cool; hi++ {
+		w.frames.Hold(hi)
 	}
 	return lo, hi
 }
 
-// maxFill is how many pages are filled at once, at most. It is also the most
-// that a run can tell of.
-const maxFill = 64
-
-// run is pages [lo, hi), at most maxFill of them; stored has a bit for each that
-// the store has.
+// run is pages [lo, hi), at most policy.MaxFill of them; stored has a bit for
+// each that the store has.
 type run struct {
 	lo, hi uint32
 	stored uint64
@@ -145,17 +142,17 @@ func (r run) has(page uint32) bool { return r.stored>>(page-r.lo)&1 != 0 }
 // plan takes frames for a page that has faulted and for its neighbours, as
 // far as the guest walks there, they are absent, and there is room. mu is held.
 func (w *Window) plan(page uint32) run {
-	lo, hi := w.walks.next(page)
+	lo, hi := w.walks.Next(page)
 	hi = min(hi, uint32(w.view.size/memory.PageSize))
 	r := run{lo: page, hi: page}
-	free := func(p uint32) bool { return w.frames.room() > 0 && w.frames.state(p) == absent }
+	free := func(p uint32) bool { return w.frames.Room() > 0 && w.frames.State(p) == policy.Absent }
 	for r.hi < hi && free(r.hi) {
-		w.frames.take(r.hi)
+		w.frames.Take(r.hi)
 		r.hi++
 	}
 	for r.lo > lo && free(r.lo-1) {
 		r.lo--
-		w.frames.take(r.lo)
+		w.frames.Take(r.lo)
 	}
 	for p := r.lo; p < r.hi; p++ {
 		if w.stored.has(p) {
@@ -202,7 +199,7 @@ func (w *Window) load(lo, hi uint32, stored bool) error {
 func (w *Window) settleMapped(lo, hi uint32) error {
 	w.mu.Lock()
 	for p := lo; p < hi; p++ {
-		w.frames.settle(p, mapped)
+		w.frames.Settle(p, policy.Mapped)
 	}
 	w.settled.Broadcast()
 	w.mu.Unlock()
@@ -219,17 +216,17 @@ func (w *Window) displace(by uint32) error {
 	defer w.evicting.Unlock()
 	page := w.trace.displace(by)
 	w.mu.Lock()
-	if w.frames.state(page) != mapped {
+	if w.frames.State(page) != policy.Mapped {
 		w.mu.Unlock()
 		return nil
 	}
-	w.frames.hold(page)
+	w.frames.Hold(page)
 	w.mu.Unlock()
 	if err := w.view.unmap(page, page+1); err != nil {
 		return err
 	}
 	w.mu.Lock()
-	wanted := w.frames.settle(page, cool)
+	wanted := w.frames.Settle(page, policy.Cool)
 	w.settled.Broadcast()
 	w.mu.Unlock()
 	if wanted {

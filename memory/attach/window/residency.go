@@ -15,20 +15,18 @@ import (
 // Under the pager's lock it does little: a pass over the frames and a copy of
 // the store's bitmap, of 4 KiB for each 128 MiB of RAM.
 func (w *Window) Residency(pages []memory.PageState) (peak uint64, err error) {
-	if len(pages) != len(w.frames.slotOf) {
-		return 0, fmt.Errorf("residency of %d pages: guest RAM has %d", len(pages), len(w.frames.slotOf))
+	if have := w.view.size / memory.PageSize; uint64(len(pages)) != have {
+		return 0, fmt.Errorf("residency of %d pages: guest RAM has %d", len(pages), have)
 	}
 	stored := make(bitmap, len(w.stored))
 	clear(pages)
 
 	w.mu.Lock()
 	copy(stored, w.stored)
-	for i := range w.frames.slots[firstSlot:] {
-		if s := &w.frames.slots[firstSlot+i]; s.state != absent {
-			pages[s.page] = memory.InWindow
-		}
+	for p := range w.frames.Resident() {
+		pages[p] = memory.InWindow
 	}
-	peak = uint64(w.frames.peak) * memory.PageSize
+	peak = uint64(w.frames.Peak()) * memory.PageSize
 	w.mu.Unlock()
 
 	for p := range pages {

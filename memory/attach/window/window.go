@@ -30,6 +30,7 @@ import (
 
 	"offmap/memory"
 	"offmap/memory/attach/guardian"
+	"offmap/memory/attach/window/policy"
 	"offmap/memory/uffd"
 )
 
@@ -76,8 +77,8 @@ type Window struct {
 
 	mu      sync.Mutex
 	settled sync.Cond // a page has stopped being busy
-	frames  *frames
-	walks   streams
+	frames  *policy.Frames
+	walks   policy.Streams
 	stored  bitmap // pages that the store has been written
 	trace   *trace // nil without one
 	err     error  // why the window failed
@@ -103,15 +104,15 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 	limit := min(cfg.Size, size) / memory.PageSize
 	w := &Window{
 		ram: ram, cfg: cfg, stop: -1, done: make(chan struct{}), failed: make(chan struct{}),
-		frames: newFrames(int(size/memory.PageSize), int(limit)),
+		frames: policy.NewFrames(int(size/memory.PageSize), int(limit)),
 		stored: newBitmap(size / memory.PageSize),
 	}
-	w.walks.most = uint32(max(1, min(maxFill, limit/16)))
+	w.walks.Most = uint32(max(1, min(policy.MaxFill, limit/16)))
 	if cfg.Trace != nil {
-		w.trace, w.walks.most = newTrace(int(size/memory.PageSize)), 1
+		w.trace, w.walks.Most = newTrace(int(size/memory.PageSize)), 1
 	}
 	w.settled.L = &w.mu
-	w.batch.pages, w.batch.wake = make([]uint32, 0, maxBatch), make([]uint32, 0, maxBatch)
+	w.batch.pages, w.batch.wake = make([]uint32, 0, policy.MaxBatch), make([]uint32, 0, policy.MaxBatch)
 	if err := w.open(); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -173,7 +174,7 @@ func (w *Window) Close() error {
 			errs = append(errs, w.view.scrub())
 		}
 		if w.trace != nil {
-			errs = append(errs, w.trace.write(w.cfg.Trace))
+			errs = append(errs, w.trace.Write(w.cfg.Trace))
 		}
 		if w.guard != nil {
 			errs = append(errs, w.guard.Close())
@@ -223,7 +224,7 @@ func (w *Window) Err() error {
 func (w *Window) Held() (now, peak uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return uint64(w.frames.used) * memory.PageSize, uint64(w.frames.peak) * memory.PageSize
+	return uint64(w.frames.Used()) * memory.PageSize, uint64(w.frames.Peak()) * memory.PageSize
 }
 
 // Populated returns how much guest RAM has memory behind it, in the store or
@@ -233,7 +234,7 @@ func (w *Window) Populated() uint64 {
 	defer w.mu.Unlock()
 	var n uint64
 	for p := range uint32(w.view.size / memory.PageSize) {
-		if w.stored.has(p) || w.frames.state(p) != absent {
+		if w.stored.has(p) || w.frames.State(p) != policy.Absent {
 			n++
 		}
 	}

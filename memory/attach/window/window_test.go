@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/memory/attach/window/policy"
 	"offmap/memory/memtest"
 	"offmap/memory/uffd"
 )
@@ -238,7 +239,7 @@ func TestEvictedIsWiped(t *testing.T) {
 	if n, err := unix.Splice(w.view.fd, &off, held[1], nil, memory.PageSize, 0); err != nil || n != memory.PageSize {
 		t.Fatalf("splice: %d, %v", n, err)
 	}
-	for page := uint64(1); w.Counts().Evicted == 0 || w.stateOf(0) != absent; page++ {
+	for page := uint64(1); w.Counts().Evicted == 0 || w.stateOf(0) != policy.Absent; page++ {
 		if page == 256 {
 			t.Fatal("page 0 was never evicted")
 		}
@@ -260,10 +261,10 @@ func TestEvictedIsWiped(t *testing.T) {
 	}
 }
 
-func (w *Window) stateOf(page uint32) state {
+func (w *Window) stateOf(page uint32) policy.State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.frames.state(page)
+	return w.frames.State(page)
 }
 
 // TestZerosStayOut: pages that the guest only looked at, or wrote zeros to,

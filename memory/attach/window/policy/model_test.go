@@ -1,4 +1,4 @@
-package window
+package policy
 
 import (
 	"math/rand/v2"
@@ -13,14 +13,14 @@ type model struct {
 }
 
 type modelPage struct {
-	state  state
+	state  State
 	wanted bool
 	since  int
 }
 
-func (m *model) used() (n int) { return len(m.pages) - m.count(absent) }
+func (m *model) used() (n int) { return len(m.pages) - m.count(Absent) }
 
-func (m *model) count(s state) (n int) {
+func (m *model) count(s State) (n int) {
 	for _, p := range m.pages {
 		if p.state == s {
 			n++
@@ -30,7 +30,7 @@ func (m *model) count(s state) (n int) {
 }
 
 // old says whether a page has been in state s for two ticks.
-func (m *model) old(s state) bool {
+func (m *model) old(s State) bool {
 	for _, p := range m.pages {
 		if p.state == s && p.since+2 <= m.clock {
 			return true
@@ -39,7 +39,7 @@ func (m *model) old(s state) bool {
 	return false
 }
 
-func (m *model) set(page uint32, s state) {
+func (m *model) set(page uint32, s State) {
 	m.pages[page] = modelPage{state: s, since: m.clock}
 	m.peak = max(m.peak, m.used())
 }
@@ -48,38 +48,38 @@ func (m *model) set(page uint32, s state) {
 // nothing where the caller of frames may not do them.
 type bench struct {
 	t testing.TB
-	f *frames
+	f *Frames
 	m model
 }
 
 func newBench(t testing.TB, pages, limit int) *bench {
-	return &bench{t, newFrames(pages, limit), model{limit: limit, pages: make([]modelPage, pages)}}
+	return &bench{t, NewFrames(pages, limit), model{limit: limit, pages: make([]modelPage, pages)}}
 }
 
 func (b *bench) take(page uint32) {
-	if b.m.pages[page].state == absent && b.m.used() < b.m.limit {
-		b.f.take(page)
-		b.m.set(page, busy)
+	if b.m.pages[page].state == Absent && b.m.used() < b.m.limit {
+		b.f.Take(page)
+		b.m.set(page, Busy)
 	}
 }
 
 func (b *bench) hold(page uint32) {
-	if s := b.m.pages[page].state; s == mapped || s == cool {
-		b.f.hold(page)
-		b.m.set(page, busy)
+	if s := b.m.pages[page].state; s == Mapped || s == Cool {
+		b.f.Hold(page)
+		b.m.set(page, Busy)
 	}
 }
 
 func (b *bench) want(page uint32) {
-	if b.m.pages[page].state == busy {
-		b.f.want(page)
+	if b.m.pages[page].state == Busy {
+		b.f.Want(page)
 		b.m.pages[page].wanted = true
 	}
 }
 
-func (b *bench) settle(page uint32, to state) {
-	if p := b.m.pages[page]; p.state == busy {
-		if got := b.f.settle(page, to); got != p.wanted {
+func (b *bench) settle(page uint32, to State) {
+	if p := b.m.pages[page]; p.state == Busy {
+		if got := b.f.Settle(page, to); got != p.wanted {
 			b.t.Fatalf("settle(%d): wanted %v, want %v", page, got, p.wanted)
 		}
 		b.m.set(page, to)
@@ -87,40 +87,40 @@ func (b *bench) settle(page uint32, to state) {
 }
 
 func (b *bench) drop(page uint32) {
-	if p := b.m.pages[page]; p.state == busy {
-		if got := b.f.drop(page); got != p.wanted {
+	if p := b.m.pages[page]; p.state == Busy {
+		if got := b.f.Drop(page); got != p.wanted {
 			b.t.Fatalf("drop(%d): wanted %v, want %v", page, got, p.wanted)
 		}
-		b.m.set(page, absent)
+		b.m.set(page, Absent)
 	}
 }
 
 // moves checks one step of chill or victim: there is one exactly if a page is
 // in the state from (for two ticks, if old), and it is such a page.
-func (b *bench) moves(step func(bool) (uint32, bool), old bool, from, to state) (page uint32, ok bool) {
+func (b *bench) moves(step func(bool) (uint32, bool), old bool, from, to State) (page uint32, ok bool) {
 	want := b.m.count(from) > 0
 	if old {
 		want = b.m.old(from)
 	}
 	page, ok = step(old)
 	if ok != want {
-		b.t.Fatalf("from state %d, old %v: ok is %v, want %v", from, old, ok, want)
+		b.t.Fatalf("from State %d, old %v: ok is %v, want %v", from, old, ok, want)
 	}
 	if !ok {
 		return 0, false
 	}
 	if p := b.m.pages[page]; p.state != from || old && p.since+2 > b.m.clock {
-		b.t.Fatalf("page %d was taken from state %d, old %v; it is %+v at %d", page, from, old, p, b.m.clock)
+		b.t.Fatalf("page %d was taken from State %d, old %v; it is %+v at %d", page, from, old, p, b.m.clock)
 	}
 	b.m.set(page, to)
 	return page, true
 }
 
-func (b *bench) chill(old bool) (uint32, bool)  { return b.moves(b.f.chill, old, mapped, cool) }
-func (b *bench) victim(old bool) (uint32, bool) { return b.moves(b.f.victim, old, cool, busy) }
+func (b *bench) chill(old bool) (uint32, bool)  { return b.moves(b.f.Chill, old, Mapped, Cool) }
+func (b *bench) victim(old bool) (uint32, bool) { return b.moves(b.f.Victim, old, Cool, Busy) }
 
 func (b *bench) tick() {
-	b.f.tick()
+	b.f.Tick()
 	b.m.clock++
 }
 
@@ -129,29 +129,39 @@ func (b *bench) tick() {
 func (b *bench) check() {
 	b.t.Helper()
 	f, m := b.f, &b.m
-	if f.limit() != m.limit || f.used != m.used() || f.room() != m.limit-m.used() || f.peak != m.peak {
+	if f.Limit() != m.limit || f.used != m.used() || f.Room() != m.limit-m.used() || f.peak != m.peak {
 		b.t.Fatalf("limit %d, used %d, room %d, peak %d; want %d, %d, %d, %d",
-			f.limit(), f.used, f.room(), f.peak, m.limit, m.used(), m.limit-m.used(), m.peak)
+			f.Limit(), f.used, f.Room(), f.peak, m.limit, m.used(), m.limit-m.used(), m.peak)
 	}
-	if f.peak > f.limit() {
-		b.t.Fatalf("peak %d is above the limit %d", f.peak, f.limit())
+	if f.peak > f.Limit() {
+		b.t.Fatalf("peak %d is above the limit %d", f.peak, f.Limit())
 	}
-	for s := busy; s < numStates; s++ {
+	for s := Busy; s < numStates; s++ {
 		if f.count[s] != m.count(s) {
 			b.t.Fatalf("count[%d] = %d, want %d", s, f.count[s], m.count(s))
 		}
 	}
 	for p := range m.pages {
-		if got, want := f.state(uint32(p)), m.pages[p].state; got != want {
+		if got, want := f.State(uint32(p)), m.pages[p].state; got != want {
 			b.t.Fatalf("page %d is in state %d, want %d", p, got, want)
 		}
+	}
+	resident := 0
+	for p := range f.Resident() {
+		if m.pages[p].state == Absent {
+			b.t.Fatalf("page %d is absent and said to be resident", p)
+		}
+		resident++
+	}
+	if resident != m.used() {
+		b.t.Fatalf("%d pages are resident, want %d", resident, m.used())
 	}
 	checkSlots(b.t, f)
 }
 
 // checkSlots holds that every slot is in exactly one place: a list, the free
 // list, or with the one who moves its page.
-func checkSlots(t testing.TB, f *frames) {
+func checkSlots(t testing.TB, f *Frames) {
 	t.Helper()
 	seen := make([]bool, len(f.slots))
 	visit := func(i uint32) {
@@ -175,7 +185,7 @@ func checkSlots(t testing.TB, f *frames) {
 			visit(i)
 			own(i)
 			s := &f.slots[i]
-			if (s.state == cool) != (list == coolList) || s.state == busy || s.proved != (list == provedList) && list != coolList {
+			if (s.state == Cool) != (list == coolList) || s.state == Busy || s.proved != (list == provedList) && list != coolList {
 				t.Fatalf("list %d has slot %d: %+v", list, i, *s)
 			}
 			if s.prev != prev || s.since > before {
@@ -188,23 +198,23 @@ func checkSlots(t testing.TB, f *frames) {
 			t.Fatalf("list %d ends in %d, want %d", list, f.slots[list].prev, prev)
 		}
 	}
-	if n := length; n[youngList] != f.young || n[youngList]+n[provedList] != f.count[mapped] || n[coolList] != f.count[cool] {
-		t.Fatalf("the lists have %v, counted %d young, %d mapped, %d cool", n, f.young, f.count[mapped], f.count[cool])
+	if n := length; n[youngList] != f.young || n[youngList]+n[provedList] != f.count[Mapped] || n[coolList] != f.count[Cool] {
+		t.Fatalf("the lists have %v, counted %d young, %d mapped, %d cool", n, f.young, f.count[Mapped], f.count[Cool])
 	}
 	free := 0
 	for i := f.free; i != 0; i = f.slots[i].next {
 		visit(i)
-		if f.slots[i].state != absent {
+		if f.slots[i].state != Absent {
 			t.Fatalf("free slot %d is in state %d", i, f.slots[i].state)
 		}
 		free++
 	}
-	if free != f.room() {
-		t.Fatalf("%d slots are free, but there is room for %d", free, f.room())
+	if free != f.Room() {
+		t.Fatalf("%d slots are free, but there is room for %d", free, f.Room())
 	}
 	for i := uint32(firstSlot); int(i) < len(f.slots); i++ {
 		if !seen[i] {
-			if f.slots[i].state != busy {
+			if f.slots[i].state != Busy {
 				t.Fatalf("slot %d is lost: %+v", i, f.slots[i])
 			}
 			own(i)
@@ -223,7 +233,7 @@ func checkSlots(t testing.TB, f *frames) {
 // empty settles what is busy and evicts everything, as the end of a run does.
 func (b *bench) empty() {
 	for p := range b.m.pages {
-		b.settle(uint32(p), mapped)
+		b.settle(uint32(p), Mapped)
 	}
 	for ok := true; ok; {
 		_, ok = b.chill(false)
@@ -236,7 +246,7 @@ func (b *bench) empty() {
 		b.drop(p)
 	}
 	b.check()
-	if b.f.used != 0 || b.f.room() != b.f.limit() {
+	if b.f.used != 0 || b.f.Room() != b.f.Limit() {
 		b.t.Fatalf("%d frames are still used after all was evicted", b.f.used)
 	}
 }
@@ -251,13 +261,13 @@ func (b *bench) run(script []byte) {
 		case 1, 2: // a fill, and a rescue
 			b.take(page)
 			b.hold(page)
-			b.settle(page, mapped)
+			b.settle(page, Mapped)
 		case 3:
 			b.hold(page)
 		case 4:
-			b.settle(page, mapped)
+			b.settle(page, Mapped)
 		case 5:
-			b.settle(page, cool)
+			b.settle(page, Cool)
 		case 6:
 			b.drop(page)
 		case 7:

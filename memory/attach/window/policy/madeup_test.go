@@ -1,9 +1,8 @@
-package window
+package policy
 
 import (
 	"math"
 	"math/rand/v2"
-	"os"
 	"sync"
 )
 
@@ -17,45 +16,52 @@ const (
 type workload struct {
 	name    string
 	windows []int
-	trace   func() *trace
+	trace   func() *Trace
 }
 
 var workloads = []workload{
 	{"sweep", []int{simWindow}, sync.OnceValue(sweep)},
-	{"zipf", []int{simWindow}, sync.OnceValue(func() *trace { return zipf(0.99) })},
-	{"loop", []int{simWindow}, sync.OnceValue(func() *trace { return loop(false) })},
-	{"loop-shuffled", []int{simWindow}, sync.OnceValue(func() *trace { return loop(true) })},
+	{"zipf", []int{simWindow}, sync.OnceValue(func() *Trace { return zipf(0.99) })},
+	{"loop", []int{simWindow}, sync.OnceValue(func() *Trace { return loop(false) })},
+	{"loop-shuffled", []int{simWindow}, sync.OnceValue(func() *Trace { return loop(true) })},
 	{"random", []int{simWindow}, sync.OnceValue(random)},
 	{"scan+hot", []int{simWindow}, sync.OnceValue(scanAndHot)},
 	{"walks", []int{simWindow}, sync.OnceValue(walks)},
 	{"phases", []int{simWindow}, sync.OnceValue(phases)},
-	{"boot", []int{8192, 16384}, sync.OnceValue(boot)},
+	{"boot", []int{8192, 16384}, Boot},
 }
+
+// madeUp is a trace in the making.
+type madeUp struct{ Trace }
+
+func newMadeUp() *madeUp { return &madeUp{Trace{Pages: simRAM}} }
+
+func (t *madeUp) add(page uint32) { t.Refs = append(t.Refs, page) }
 
 func seeded() *rand.Rand { return rand.New(rand.NewPCG(7, 11)) }
 
 // sweep goes through RAM from the first page to the last, several times.
-func sweep() *trace {
-	t := newTrace(simRAM)
+func sweep() *Trace {
+	t := newMadeUp()
 	for range 6 {
 		for p := range uint32(simRAM) {
 			t.add(p)
 		}
 	}
-	return t
+	return &t.Trace
 }
 
 // zipf uses page k in the order of popularity with a probability of 1/k^s; the
 // popular are strewn over RAM.
-func zipf(s float64) *trace {
+func zipf(s float64) *Trace {
 	rng := seeded()
-	t := newTrace(simRAM)
+	t := newMadeUp()
 	next := zipfian(rng, simRAM, s)
 	place := rng.Perm(simRAM)
 	for range 400_000 {
 		t.add(uint32(place[next()]))
 	}
-	return t
+	return &t.Trace
 }
 
 // zipfian draws numbers below n, k with a weight of 1/(k+1)^s. (rand.Zipf is
@@ -83,7 +89,7 @@ func zipfian(rng *rand.Rand, n int, s float64) func() int {
 
 // loop goes round a tenth more pages than the window has, in the order of
 // their numbers or in another.
-func loop(shuffled bool) *trace {
+func loop(shuffled bool) *Trace {
 	const n = simWindow + simWindow/10
 	order := make([]int, n)
 	for i := range order {
@@ -92,28 +98,28 @@ func loop(shuffled bool) *trace {
 	if shuffled {
 		order = seeded().Perm(n)
 	}
-	t := newTrace(simRAM)
+	t := newMadeUp()
 	for i := range 200_000 {
 		t.add(uint32(order[i%n]))
 	}
-	return t
+	return &t.Trace
 }
 
 // random uses all of RAM alike.
-func random() *trace {
+func random() *Trace {
 	rng := seeded()
-	t := newTrace(simRAM)
+	t := newMadeUp()
 	for range 100_000 {
 		t.add(rng.Uint32N(simRAM))
 	}
-	return t
+	return &t.Trace
 }
 
 // scanAndHot has half a window of hot pages, and something that reads all of
 // RAM meanwhile: for each page of it, four uses of hot ones.
-func scanAndHot() *trace {
+func scanAndHot() *Trace {
 	rng := seeded()
-	t := newTrace(simRAM)
+	t := newMadeUp()
 	hot := rng.Perm(simRAM)[:simWindow/2]
 	for i := range uint32(100_000) {
 		t.add(i % simRAM)
@@ -121,14 +127,14 @@ func scanAndHot() *trace {
 			t.add(uint32(hot[rng.IntN(len(hot))]))
 		}
 	}
-	return t
+	return &t.Trace
 }
 
 // walks has four sequential walks at once, two of them down, each in its
 // quarter of RAM, and every eighth use somewhere else.
-func walks() *trace {
+func walks() *Trace {
 	rng := seeded()
-	t := newTrace(simRAM)
+	t := newMadeUp()
 	const n = simRAM / 4
 	for i := range uint32(6 * n) {
 		at := i % n
@@ -139,14 +145,14 @@ func walks() *trace {
 			}
 		}
 	}
-	return t
+	return &t.Trace
 }
 
 // phases has a Zipf walk whose popular pages change altogether every now and
 // then: what was hot must not be kept for ever.
-func phases() *trace {
+func phases() *Trace {
 	rng := seeded()
-	t := newTrace(simRAM)
+	t := newMadeUp()
 	next := zipfian(rng, simRAM, 0.99)
 	for range 8 {
 		place := rng.Perm(simRAM)
@@ -154,20 +160,5 @@ func phases() *trace {
 			t.add(uint32(place[next()]))
 		}
 	}
-	return t
-}
-
-// boot is a boot of Debian's 6.1 cloud kernel with 256 MiB to offmap's own
-// userland, as `offmap run --window-trace` recorded it in the lab.
-func boot() *trace {
-	f, err := os.Open("testdata/boot.trace.gz")
-	if err != nil {
-		panic(err)
-	}
-	defer f.Close()
-	t, err := readTrace(f)
-	if err != nil {
-		panic("testdata/boot.trace.gz: " + err.Error())
-	}
-	return t
+	return &t.Trace
 }

@@ -1,4 +1,4 @@
-package window
+package policy
 
 import (
 	"math/rand/v2"
@@ -13,7 +13,7 @@ func TestFramesAge(t *testing.T) {
 	b := newBench(t, 8, 8)
 	fill := func(page uint32) {
 		b.take(page)
-		b.settle(page, mapped)
+		b.settle(page, Mapped)
 	}
 	round := func() (gone []uint32) {
 		b.tick()
@@ -41,12 +41,12 @@ func TestFramesAge(t *testing.T) {
 		gone := round()
 		slices.Sort(gone)
 		slices.Sort(want.gone)
-		if !slices.Equal(gone, want.gone) || b.f.count[cool] != want.cool {
-			t.Fatalf("tick %d: %v gone, %d cool; want %v, %d", i+1, gone, b.f.count[cool], want.gone, want.cool)
+		if !slices.Equal(gone, want.gone) || b.f.count[Cool] != want.cool {
+			t.Fatalf("tick %d: %v gone, %d cool; want %v, %d", i+1, gone, b.f.count[Cool], want.gone, want.cool)
 		}
 		if i == 1 { // page 2 is wanted again, and 4 is new
 			b.hold(2)
-			b.settle(2, mapped)
+			b.settle(2, Mapped)
 			fill(4)
 		}
 	}
@@ -65,16 +65,16 @@ func TestFramesOrder(t *testing.T) {
 	use := func(pages ...uint32) deed {
 		return func(b *bench) {
 			for _, p := range pages {
-				switch b.f.state(p) {
-				case absent:
-					if b.f.room() == 0 {
+				switch b.f.State(p) {
+				case Absent:
+					if b.f.Room() == 0 {
 						evict(b)
 					}
 					b.take(p)
-					b.settle(p, mapped)
-				case cool:
+					b.settle(p, Mapped)
+				case Cool:
 					b.hold(p)
-					b.settle(p, mapped)
+					b.settle(p, Mapped)
 				}
 			}
 		}
@@ -82,7 +82,7 @@ func TestFramesOrder(t *testing.T) {
 	access := func(page uint32) deed { // by a device
 		return func(b *bench) {
 			b.hold(page)
-			b.settle(page, mapped)
+			b.settle(page, Mapped)
 		}
 	}
 	chill := func(n int) deed {
@@ -117,7 +117,7 @@ func TestFramesOrder(t *testing.T) {
 		}
 		var left []uint32
 		for p := range uint32(40) {
-			if b.f.state(p) != absent {
+			if b.f.State(p) != Absent {
 				left = append(left, p)
 			}
 		}
@@ -138,30 +138,30 @@ func TestFramesSettle(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		limit := 4 + rng.IntN(60)
 		pages := limit * (1 + rng.IntN(4))
-		f := newFrames(pages, limit)
+		f := NewFrames(pages, limit)
 		use := func(page uint32) (fault bool) {
-			switch f.state(page) {
-			case mapped:
+			switch f.State(page) {
+			case Mapped:
 				return false
-			case cool:
-				f.hold(page)
-			case absent:
-				if f.room() == 0 {
-					if f.count[cool] == 0 {
-						f.chill(false)
+			case Cool:
+				f.Hold(page)
+			case Absent:
+				if f.Room() == 0 {
+					if f.count[Cool] == 0 {
+						f.Chill(false)
 					}
-					p, _ := f.victim(false)
-					f.drop(p)
+					p, _ := f.Victim(false)
+					f.Drop(p)
 				}
-				f.take(page)
+				f.Take(page)
 			}
-			f.settle(page, mapped)
+			f.Settle(page, Mapped)
 			return true
 		}
 		for range 20 * limit {
 			use(rng.Uint32N(uint32(pages)))
 			if rng.IntN(4) == 0 {
-				f.chill(false)
+				f.Chill(false)
 			}
 		}
 		need := rng.Perm(pages)[:1+rng.IntN(limit*3/4)]
@@ -182,20 +182,20 @@ func TestFramesSettle(t *testing.T) {
 
 // TestFramesDoNotAllocate: the fault path has no time for it.
 func TestFramesDoNotAllocate(t *testing.T) {
-	f := newFrames(64, 16)
+	f := NewFrames(64, 16)
 	page := uint32(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		page = (page + 1) % 64
-		if f.state(page) != absent {
+		if f.State(page) != Absent {
 			return
 		}
-		if f.room() == 0 {
-			f.chill(false)
-			p, _ := f.victim(false)
-			f.drop(p)
+		if f.Room() == 0 {
+			f.Chill(false)
+			p, _ := f.Victim(false)
+			f.Drop(p)
 		}
-		f.take(page)
-		f.settle(page, mapped)
+		f.Take(page)
+		f.Settle(page, Mapped)
 	}); n != 0 {
 		t.Errorf("%v allocations a fault, want 0", n)
 	}

@@ -1,4 +1,4 @@
-package window
+package policy
 
 import (
 	"encoding/binary"
@@ -27,9 +27,9 @@ func TestStreams(t *testing.T) {
 			{math.MaxUint32 - 1, math.MaxUint32 - 1, math.MaxUint32},
 		}},
 	} {
-		s := streams{most: 8}
+		s := Streams{Most: 8}
 		for i, f := range c.fills {
-			if lo, hi := s.next(f.page); lo != f.lo || hi != f.hi {
+			if lo, hi := s.Next(f.page); lo != f.lo || hi != f.hi {
 				t.Errorf("%s: fault %d on %d: [%d,%d), want [%d,%d)", c.name, i, f.page, lo, hi, f.lo, f.hi)
 				break
 			}
@@ -40,11 +40,11 @@ func TestStreams(t *testing.T) {
 // TestStreamsAtOnce: a walk is found again among as many as there is space
 // for, and the one forgotten for one more is the one that rested longest.
 func TestStreamsAtOnce(t *testing.T) {
-	s := streams{most: 8}
+	s := Streams{Most: 8}
 	n := uint32(len(s.walks))
 	goOn := func(i, page, want uint32) {
 		t.Helper()
-		if lo, hi := s.next(1000*i + page); hi-lo != want {
+		if lo, hi := s.Next(1000*i + page); hi-lo != want {
 			t.Errorf("walk %d on page %d: fill %d, want %d", i, page, hi-lo, want)
 		}
 	}
@@ -69,15 +69,15 @@ func FuzzStreams(f *testing.F) {
 	f.Add(uint8(1), faults(5, 6, 7))
 	f.Add(uint8(255), faults(math.MaxUint32-5, math.MaxUint32-4, math.MaxUint32-2, math.MaxUint32-1))
 	f.Fuzz(func(t *testing.T, most uint8, in []byte) {
-		s := streams{most: max(1, uint32(most))}
+		s := Streams{Most: max(1, uint32(most))}
 		for c := range slices.Chunk(in, 4) {
 			if len(c) < 4 {
 				break
 			}
 			page := min(binary.LittleEndian.Uint32(c), math.MaxUint32-1)
-			lo, hi := s.next(page)
-			if lo > page || hi <= page || hi-lo > s.most {
-				t.Fatalf("page %d, at most %d: [%d,%d)", page, s.most, lo, hi)
+			lo, hi := s.Next(page)
+			if lo > page || hi <= page || hi-lo > s.Most {
+				t.Fatalf("page %d, at most %d: [%d,%d)", page, s.Most, lo, hi)
 			}
 		}
 	})

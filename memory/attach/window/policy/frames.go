@@ -1,18 +1,24 @@
-package window
+package policy
 
-// frames is the book-keeping of a window, and its policy: which pages have a
+import "iter"
+
+// MaxBatch is how many pages are evicted at once, at most. A fault that finds
+// no room waits for one batch.
+const MaxBatch = 32
+
+// Frames is the book-keeping of a window, and its policy: which pages have a
 // frame, in which state, and which page gives its frame up next. It makes no
-// system calls, takes no locks and doesn't allocate.
+// system calls, takes no locks and doesn't allocate. Pages are numbered from 0.
 //
 // A page is in one state at a time:
 //
-//	absent   it has no frame: the secret store has its bytes
-//	busy     somebody is moving it; nobody else may
-//	mapped   it has a frame, and KVM may use it
-//	cool     it has a frame that is unmapped: the next to go
+//	Absent   it has no frame: the secret store has its bytes
+//	Busy     somebody is moving it; nobody else may
+//	Mapped   it has a frame, and KVM may use it
+//	Cool     it has a frame that is unmapped: the next to go
 //
-// A frame is in use in every state but absent, so used is all that can be
-// exposed, and never more than limit.
+// A frame is in use in every state but Absent, so Used is all that can be
+// exposed, and never more than Limit.
 //
 // No CPU tells us which pages a guest uses (no accessed bit of nested paging
 // reaches user space on stock kernels). What we see is faults. Two kinds of
@@ -26,7 +32,7 @@ package window
 // This is the idea of 2Q (Johnson and Shasha, VLDB 1994), with the distance of
 // a refault as Linux's mm/workingset.c has it in place of a list of ghosts.
 // BenchmarkPolicies has the comparison that it won, and its figures.
-type frames struct {
+type Frames struct {
 	slotOf    []uint32 // by page: its slot, or if absent ghost and a time of evictions, or 0
 	slots     []slot   // slot 0 is no slot, then come the heads of the lists
 	free      uint32   // the first free slot, linked by next
@@ -35,16 +41,18 @@ type frames struct {
 	count     [numStates]int
 	young     int    // pages in youngList
 	evictions uint32 // of pages, since the start
-	clock     uint32 // see tick
+	clock     uint32 // see Tick
 }
 
-type state uint8
+// State of a page; see Frames.
+type State uint8
 
+// The states.
 const (
-	absent state = iota
-	busy
-	mapped
-	cool
+	Absent State = iota
+	Busy
+	Mapped
+	Cool
 	numStates
 )
 
@@ -53,7 +61,7 @@ type slot struct {
 	page       uint32
 	prev, next uint32
 	since      uint32 // the clock when it came into its list
-	state      state
+	state      State
 	proved     bool // the guest has come back to the page
 	wanted     bool // while busy: somebody waits for it
 }
@@ -77,10 +85,10 @@ const (
 	youngShare = 4
 )
 
-// newFrames is the book-keeping for a guest of so many pages and at most limit
+// NewFrames is the book-keeping for a guest of so many pages and at most limit
 // frames, both below 1<<31.
-func newFrames(pages, limit int) *frames {
-	f := &frames{slotOf: make([]uint32, pages), slots: make([]slot, firstSlot+limit)}
+func NewFrames(pages, limit int) *Frames {
+	f := &Frames{slotOf: make([]uint32, pages), slots: make([]slot, firstSlot+limit)}
 	for _, l := range []uint32{youngList, provedList, coolList} {
 		f.slots[l].prev, f.slots[l].next = l, l
 	}
@@ -90,65 +98,85 @@ func newFrames(pages, limit int) *frames {
 	return f
 }
 
-// limit is the most frames there may be.
-func (f *frames) limit() int { return len(f.slots) - firstSlot }
+// Limit is the most frames there may be.
+func (f *Frames) Limit() int { return len(f.slots) - firstSlot }
 
-// room is how many frames may still be taken.
-func (f *frames) room() int { return f.limit() - f.used }
+// Used is how many frames there are.
+func (f *Frames) Used() int { return f.used }
 
-// state of a page.
-func (f *frames) state(page uint32) state {
+// Peak is the most that Used ever was.
+func (f *Frames) Peak() int { return f.peak }
+
+// Count is how many pages are in a state other than Absent.
+func (f *Frames) Count(s State) int { return f.count[s] }
+
+// Room is how many frames may still be taken.
+func (f *Frames) Room() int { return f.Limit() - f.used }
+
+// Resident yields the pages that have a frame, in no order.
+func (f *Frames) Resident() iter.Seq[uint32] {
+	return func(yield func(page uint32) bool) {
+		for i := range f.slots[firstSlot:] {
+			if s := &f.slots[firstSlot+i]; s.state != Absent && !yield(s.page) {
+				return
+			}
+		}
+	}
+}
+
+// State of a page.
+func (f *Frames) State(page uint32) State {
 	i := f.slotOf[page]
 	if i&ghost != 0 {
-		return absent
+		return Absent
 	}
 	return f.slots[i].state
 }
 
-// take gives an absent page a frame and makes it busy. There must be room.
-func (f *frames) take(page uint32) {
+// Take gives an absent page a frame and makes it busy. There must be room.
+func (f *Frames) Take(page uint32) {
 	i := f.free
 	s := &f.slots[i]
 	f.free = s.next
-	*s = slot{page: page, state: busy}
+	*s = slot{page: page, state: Busy}
 	if at := f.slotOf[page]; at&ghost != 0 {
 		// The time wraps. A page that went 1<<31 evictions ago is proved
 		// then, and no harm done.
-		s.proved = (f.evictions-at)&^ghost < uint32(f.limit())
+		s.proved = (f.evictions-at)&^ghost < uint32(f.Limit())
 	}
 	f.slotOf[page] = i
 	f.used++
 	f.peak = max(f.peak, f.used)
-	f.count[busy]++
+	f.count[Busy]++
 }
 
-// hold makes a mapped or cool page busy. Whoever settles it again uses it: a
+// Hold makes a mapped or cool page busy. Whoever settles it again uses it: a
 // cool page is proved by that.
-func (f *frames) hold(page uint32) {
+func (f *Frames) Hold(page uint32) {
 	i := f.slotOf[page]
 	s := &f.slots[i]
 	f.unlink(i)
-	s.proved = s.proved || s.state == cool
+	s.proved = s.proved || s.state == Cool
 	s.wanted = false
-	f.set(i, busy)
+	f.set(i, Busy)
 }
 
-// settle makes a busy page mapped or cool, as the youngest of its kind. It
+// Settle makes a Busy page Mapped or Cool, as the youngest of its kind. It
 // reports whether somebody waits for the page.
-func (f *frames) settle(page uint32, to state) (wanted bool) {
+func (f *Frames) Settle(page uint32, to State) (wanted bool) {
 	i := f.slotOf[page]
 	f.set(i, to)
 	f.link(i)
 	return f.slots[i].wanted
 }
 
-// drop takes the frame of a busy page away. It reports whether somebody waits
+// Drop takes the frame of a busy page away. It reports whether somebody waits
 // for the page.
-func (f *frames) drop(page uint32) (wanted bool) {
+func (f *Frames) Drop(page uint32) (wanted bool) {
 	i := f.slotOf[page]
 	s := &f.slots[i]
 	wanted = s.wanted
-	f.count[busy]--
+	f.count[Busy]--
 	f.evictions++
 	f.slotOf[page] = f.evictions | ghost
 	*s = slot{next: f.free}
@@ -157,14 +185,14 @@ func (f *frames) drop(page uint32) (wanted bool) {
 	return wanted
 }
 
-// want notes that somebody waits for a busy page.
-func (f *frames) want(page uint32) { f.slots[f.slotOf[page]].wanted = true }
+// Want notes that somebody waits for a busy page.
+func (f *Frames) Want(page uint32) { f.slots[f.slotOf[page]].wanted = true }
 
-// chill makes the mapped page cool that is the next to go. With old it does so
+// Chill makes the Mapped page Cool that is the next to go. With old it does so
 // only for a page that has been mapped for two ticks.
-func (f *frames) chill(old bool) (page uint32, ok bool) {
+func (f *Frames) Chill(old bool) (page uint32, ok bool) {
 	first, then := uint32(provedList), uint32(youngList)
-	if f.young > f.count[mapped]/youngShare {
+	if f.young > f.count[Mapped]/youngShare {
 		first, then = then, first
 	}
 	i := f.oldest(first, old)
@@ -175,28 +203,28 @@ func (f *frames) chill(old bool) (page uint32, ok bool) {
 		return 0, false
 	}
 	f.unlink(i)
-	f.set(i, cool)
+	f.set(i, Cool)
 	f.link(i)
 	return f.slots[i].page, true
 }
 
-// victim makes the page that has been cool for longest busy, to be evicted.
+// Victim makes the page that has been cool for longest busy, to be evicted.
 // With old it does so only for a page that has been cool for two ticks.
-func (f *frames) victim(old bool) (page uint32, ok bool) {
+func (f *Frames) Victim(old bool) (page uint32, ok bool) {
 	i := f.oldest(coolList, old)
 	if i == 0 {
 		return 0, false
 	}
 	page = f.slots[i].page
-	f.hold(page)
+	f.Hold(page)
 	return page, true
 }
 
-// tick moves the clock that old speaks of.
-func (f *frames) tick() { f.clock++ }
+// Tick moves the clock that old speaks of.
+func (f *Frames) Tick() { f.clock++ }
 
 // oldest is the slot at the end of a list, or 0.
-func (f *frames) oldest(list uint32, old bool) uint32 {
+func (f *Frames) oldest(list uint32, old bool) uint32 {
 	i := f.slots[list].prev
 	if i == list || old && f.clock-f.slots[i].since < 2 {
 		return 0
@@ -204,7 +232,7 @@ func (f *frames) oldest(list uint32, old bool) uint32 {
 	return i
 }
 
-func (f *frames) set(i uint32, to state) {
+func (f *Frames) set(i uint32, to State) {
 	s := &f.slots[i]
 	f.count[s.state]--
 	f.count[to]++
@@ -214,7 +242,7 @@ func (f *frames) set(i uint32, to state) {
 // listOf is the list that a slot is in, or belongs in.
 func listOf(s *slot) uint32 {
 	switch {
-	case s.state == cool:
+	case s.state == Cool:
 		return coolList
 	case s.proved:
 		return provedList
@@ -223,7 +251,7 @@ func listOf(s *slot) uint32 {
 }
 
 // link puts slot i at the front of its list.
-func (f *frames) link(i uint32) {
+func (f *Frames) link(i uint32) {
 	s := &f.slots[i]
 	list := listOf(s)
 	if list == youngList {
@@ -236,7 +264,7 @@ func (f *frames) link(i uint32) {
 	head.next = i
 }
 
-func (f *frames) unlink(i uint32) {
+func (f *Frames) unlink(i uint32) {
 	s := &f.slots[i]
 	if listOf(s) == youngList {
 		f.young--

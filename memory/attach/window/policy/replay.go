@@ -1,4 +1,4 @@
-package window
+package policy
 
 import "slices"
 
@@ -16,27 +16,27 @@ const (
 	firstCost           = 20.0     // of a page's first use of the store
 )
 
-// policy is what the pager needs of frames. The candidates differ in which
-// pages chill and victim choose.
-type policy interface {
-	state(page uint32) state
-	room() int
+// chooser is what the pager needs of Frames. The candidates differ in which
+// pages Chill and Victim choose.
+type chooser interface {
+	State(page uint32) State
+	Room() int
 	cools() int
-	take(page uint32)
-	hold(page uint32)
-	settle(page uint32, to state) bool
-	drop(page uint32) bool
-	chill(old bool) (uint32, bool)
-	victim(old bool) (uint32, bool)
+	Take(page uint32)
+	Hold(page uint32)
+	Settle(page uint32, to State) bool
+	Drop(page uint32) bool
+	Chill(old bool) (uint32, bool)
+	Victim(old bool) (uint32, bool)
 }
 
-// oracle is a policy that sees every reference, which no pager does, and when
+// oracle is a chooser that sees every reference, which no pager does, and when
 // each page will be referenced next, which nobody does.
 type oracle interface {
 	see(page uint32, next []int)
 }
 
-func (f *frames) cools() int { return f.count[cool] }
+func (f *Frames) cools() int { return f.count[Cool] }
 
 // setup is how the pager is set up around a policy.
 type setup struct {
@@ -47,53 +47,59 @@ type setup struct {
 	fill  filler
 }
 
-// filler says what to fill with a page; streams is one.
+// filler says what to fill with a page; Streams is one.
 type filler interface {
-	next(page uint32) (lo, hi uint32)
+	Next(page uint32) (lo, hi uint32)
 }
 
-// result counts what a run did.
-type result struct {
-	refs, faults, rescues, filled, evicted, stalls int
+// Result is what a replay came to.
+type Result struct {
+	Refs    int // references to pages, the trace's
+	Faults  int // of those, to pages that were absent
+	Rescues int // and to pages that were cool
+	Filled  int // pages: those that faulted, and their neighbours
+	Evicted int // pages
+	Stalls  int // faults that had to wait for an eviction
 
-	waited float64 // µs that the guest waited
-	worked float64 // µs that the evictor worked beside it
+	// Modelled times in µs: how long the guest waited, and how long the
+	// evictor worked beside it.
+	Waited, Worked float64
 }
 
-func (r result) cost() float64 { return (r.waited + r.worked) / float64(r.refs) }
+func (r Result) cost() float64 { return (r.Waited + r.Worked) / float64(r.Refs) }
 
 // pager is the real one's way of using a policy, with the costs added up and
 // nothing else done.
 type pager struct {
 	setup
-	policy
-	result
+	chooser
+	Result
 	used, stored []bool // by page: the guest has used it; the store has it
 	batchPages   []uint32
 }
 
 // simulate lets the guest of a trace run in a window.
-func simulate(t *trace, p policy, s setup) result {
-	g := &pager{setup: s, policy: p, used: make([]bool, t.pages), stored: make([]bool, t.pages)}
-	g.refs = len(t.refs)
+func simulate(t *Trace, p chooser, s setup) Result {
+	g := &pager{setup: s, chooser: p, used: make([]bool, t.Pages), stored: make([]bool, t.Pages)}
+	g.Refs = len(t.Refs)
 	var next nextUses
 	o, seeing := p.(oracle)
 	if seeing {
 		next = newNextUses(t)
 	}
-	for i, page := range t.refs {
+	for i, page := range t.Refs {
 		if seeing {
 			next.advance(i, page)
 		}
 		g.used[page] = true
-		switch g.state(page) {
-		case cool:
-			g.rescues++
-			g.waited += rescueCost
-			g.hold(page)
-			g.settle(page, mapped)
+		switch g.State(page) {
+		case Cool:
+			g.Rescues++
+			g.Waited += rescueCost
+			g.Hold(page)
+			g.Settle(page, Mapped)
 			g.evict()
-		case absent:
+		case Absent:
 			g.fault(t, page)
 			g.evict()
 		}
@@ -101,48 +107,48 @@ func simulate(t *trace, p policy, s setup) result {
 			o.see(page, next.of)
 		}
 	}
-	return g.result
+	return g.Result
 }
 
-func (g *pager) fault(t *trace, page uint32) {
-	g.faults++
-	if g.room() == 0 { // the evictor didn't keep up
-		g.stalls++
-		before := g.worked
+func (g *pager) fault(t *Trace, page uint32) {
+	g.Faults++
+	if g.Room() == 0 { // the evictor didn't keep up
+		g.Stalls++
+		before := g.Worked
 		g.evictBatch(1)
-		g.waited += g.worked - before
-		g.worked = before
+		g.Waited += g.Worked - before
+		g.Worked = before
 	}
-	lo, hi := g.fill.next(page)
-	hi = min(hi, t.pages)
+	lo, hi := g.fill.Next(page)
+	hi = min(hi, t.Pages)
 	for p := page; p > lo; p-- {
-		if g.state(p-1) != absent {
+		if g.State(p-1) != Absent {
 			lo = p
 			break
 		}
 	}
 	for p := page + 1; p < hi; p++ {
-		if g.state(p) != absent {
+		if g.State(p) != Absent {
 			hi = p
 			break
 		}
 	}
-	if n := uint32(g.room()); hi-lo > n { // keep the page, and what follows it
+	if n := uint32(g.Room()); hi-lo > n { // keep the page, and what follows it
 		lo = max(lo, page-min(page, n-1))
 		hi = min(hi, lo+n)
 	}
-	g.filled += int(hi - lo)
-	g.waited += faultCost + float64(hi-lo-1)*fillCost
+	g.Filled += int(hi - lo)
+	g.Waited += faultCost + float64(hi-lo-1)*fillCost
 	for p := lo; p < hi; p++ {
-		g.take(p)
+		g.Take(p)
 	}
 	for p := lo; p < hi; p++ {
-		g.settle(p, mapped)
+		g.Settle(p, Mapped)
 	}
 }
 
 func (g *pager) evict() {
-	for g.room() < g.low {
+	for g.Room() < g.low {
 		g.evictBatch(g.batch)
 	}
 }
@@ -150,32 +156,32 @@ func (g *pager) evict() {
 func (g *pager) evictBatch(n int) {
 	g.batchPages = g.batchPages[:0]
 	for want := max(g.setup.cool, n); g.cools() < want; {
-		p, ok := g.chill(false)
+		p, ok := g.Chill(false)
 		if !ok {
 			break
 		}
 		g.batchPages = append(g.batchPages, p)
 	}
-	g.worked += zapRun*g.runs() + zapPage*float64(len(g.batchPages))
+	g.Worked += zapRun*g.runs() + zapPage*float64(len(g.batchPages))
 	g.batchPages = g.batchPages[:0]
 	for range n {
-		p, ok := g.victim(false)
+		p, ok := g.Victim(false)
 		if !ok {
 			break
 		}
 		g.batchPages = append(g.batchPages, p)
 		if g.used[p] || g.stored[p] {
-			g.worked += storeCost
+			g.Worked += storeCost
 			if !g.stored[p] {
-				g.worked += firstCost
+				g.Worked += firstCost
 			}
 			g.stored[p] = true
 		}
 	}
-	g.evicted += len(g.batchPages)
-	g.worked += punchRun*g.runs() + punchPage*float64(len(g.batchPages))
+	g.Evicted += len(g.batchPages)
+	g.Worked += punchRun*g.runs() + punchPage*float64(len(g.batchPages))
 	for _, p := range g.batchPages {
-		g.drop(p)
+		g.Drop(p)
 	}
 }
 
@@ -196,14 +202,14 @@ type nextUses struct {
 	after []int // by reference: the next one to the same page
 }
 
-func newNextUses(t *trace) nextUses {
-	n := nextUses{make([]int, t.pages), make([]int, len(t.refs))}
+func newNextUses(t *Trace) nextUses {
+	n := nextUses{make([]int, t.Pages), make([]int, len(t.Refs))}
 	for p := range n.of {
-		n.of[p] = len(t.refs)
+		n.of[p] = len(t.Refs)
 	}
-	for i := len(t.refs) - 1; i >= 0; i-- {
-		n.after[i] = n.of[t.refs[i]]
-		n.of[t.refs[i]] = i
+	for i := len(t.Refs) - 1; i >= 0; i-- {
+		n.after[i] = n.of[t.Refs[i]]
+		n.of[t.Refs[i]] = i
 	}
 	return n
 }
