@@ -3,7 +3,10 @@ package bench
 import "slices"
 
 // groups make the scenarios, in the order in which they are listed and run.
-var groups = []func() []Scenario{}
+var groups = []func() []Scenario{
+	populateScenarios,
+	exitScenarios,
+}
 
 // Scenarios returns all that there are.
 func Scenarios() []Scenario {

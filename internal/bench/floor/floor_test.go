@@ -33,6 +33,10 @@ func TestCommands(t *testing.T) {
 		{"touch anon 4M 1", 3},
 		{"touch memfd 4M 2", 3},
 		{"touch secret 1M 1", 3},
+		{"create memfd 32M", 2},
+		{"exits out 100", 1},
+		{"exits in 100", 1},
+		{"exits mmio 100", 1},
 		{"fault copy 100", 1},
 		{"fault continue 100", 1},
 	} {
@@ -68,6 +72,7 @@ func TestRefusals(t *testing.T) {
 		{"touch anon 4Kx 1", "4Kx: not a positive number"},
 		{"touch anon 4K 2", "less than a page"},
 		{"touch memfd 99999999999G 1", "not a positive number"},
+		{"exits over 1", "no such exit"},
 		{"fault over 1", "neither copy nor continue"},
 	} {
 		figures, err := Run(t.Context(), path, strings.Fields(c.args)...)

@@ -38,6 +38,7 @@ char *area(const char *backend, size_t size, int *fd);
 /* parallel runs body(arg) for 0 to n-1 in n threads, and returns when all ended. */
 void parallel(int n, void (*body)(int i, void *arg), void *arg);
 
+void create(int argc, char **argv);
 void exits(int argc, char **argv);
 void fault(int argc, char **argv);
 void touch(int argc, char **argv);

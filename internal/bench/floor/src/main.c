@@ -16,6 +16,7 @@
 #include <string.h>
 
 static const struct command commands[] = {
+	{ "create", "anon|memfd|secret BYTES", create, 2 },
 	{ "exits", "out|in|mmio COUNT", exits, 2 },
 	{ "touch", "anon|memfd|secret BYTES THREADS", touch, 3 },
 	{ "fault", "copy|continue FAULTS", fault, 2 },

@@ -1,0 +1,48 @@
+package bench
+
+import (
+	"slices"
+
+	"offmap/memory"
+	"offmap/memory/attach"
+)
+
+// pick is how much to measure.
+func (e *Env) pick(quick, full uint64) uint64 {
+	if e.Quick {
+		return quick
+	}
+	return full
+}
+
+// withFloor adds the C floor in each of the backends that it knows, where there
+// is a program for it.
+func (e *Env) withFloor(s []Subject, backends ...memory.Backend) []Subject {
+	if e.Floor == "" {
+		return s
+	}
+	s = slices.Clip(s)
+	for _, b := range backends {
+		s = append(s, Subject{Backend: b, Peer: C})
+	}
+	return s
+}
+
+// only keeps the subjects in one of the backends.
+func only(s []Subject, backends ...memory.Backend) []Subject {
+	return slices.DeleteFunc(slices.Clone(s), func(s Subject) bool { return !slices.Contains(backends, s.Backend) })
+}
+
+// oneEach keeps one subject of each backend, for scenarios without a guest. Of
+// a backend that can be attached in several ways it is the one with a bridge.
+func oneEach(s []Subject) []Subject {
+	var kept []Subject
+	for _, b := range memory.Backends() {
+		of := only(s, b)
+		if i := slices.IndexFunc(of, func(s Subject) bool { return s.Attach == attach.ViaBridge }); i > 0 {
+			of = of[i:]
+		}
+		kept = append(kept, of[:min(len(of), 1)]...)
+	}
+	return kept
+}
