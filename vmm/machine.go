@@ -230,7 +230,7 @@ func (m *Machine) load() error {
 		return err
 	}
 	for i, s := range states {
-		if err := setState(m.cpus[i].VCPU, s); err != nil {
+		if err := SetState(m.cpus[i].VCPU, s); err != nil {
 			return err
 		}
 	}

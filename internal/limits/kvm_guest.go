@@ -12,6 +12,7 @@ import (
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
+	"offmap/vmm"
 	"offmap/vmm/boot"
 )
 
@@ -120,33 +121,7 @@ func (g *guest) create(b memory.Backend, m attach.Method, flags uint32, code []b
 	if err != nil {
 		return err
 	}
-	return g.set(states[0])
-}
-
-// set starts the vCPU in state s.
-func (g *guest) set(s boot.CPU) error {
-	sr, err := g.cpu.SRegs()
-	if err != nil {
-		return err
-	}
-	data := segment(s.Data)
-	sr.CS, sr.TR = segment(s.CS), segment(s.TR)
-	sr.DS, sr.ES, sr.FS, sr.GS, sr.SS = data, data, data, data, data
-	sr.LDT = kvm.Segment{Unusable: 1}
-	sr.GDT = kvm.DTable{Base: s.GDT.Base, Limit: s.GDT.Limit}
-	sr.CR0, sr.CR3, sr.CR4, sr.EFER = s.CR0, s.CR3, s.CR4, s.EFER
-	if err := g.cpu.SetSRegs(sr); err != nil {
-		return err
-	}
-	return g.cpu.SetRegs(kvm.Regs{RIP: s.RIP, RSP: s.RSP, RFLAGS: s.RFLAGS})
-}
-
-func segment(s boot.Segment) kvm.Segment {
-	bit := map[bool]uint8{true: 1}
-	return kvm.Segment{
-		Selector: s.Selector, Type: s.Type, DPL: s.DPL, Limit: s.Limit, Present: 1,
-		S: bit[!s.System], L: bit[s.Long], DB: bit[s.Big], G: bit[s.Granularity],
-	}
+	return vmm.SetState(g.cpu, states[0])
 }
 
 // Close frees everything that there is, whatever has been made of it.
