@@ -35,6 +35,8 @@ type backend struct {
 	// room is the figure of /proc/meminfo that its size is held against; ""
 	// where open knows better.
 	room string
+	// swapped says that the kernel may swap the pages out.
+	swapped bool
 	// exposed says that the pages are in the host's direct map.
 	exposed bool
 	// locked says that the pages count against RLIMIT_MEMLOCK.
@@ -54,8 +56,8 @@ type file struct {
 }
 
 var backends = []backend{
-	{name: Anon, flags: unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE, page: PageSize, room: memTotal, exposed: true},
-	{name: Memfd, open: openMemfd, flags: unix.MAP_SHARED | unix.MAP_NORESERVE, page: PageSize, room: memTotal, exposed: true},
+	{name: Anon, flags: unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE, page: PageSize, room: memTotal, swapped: true, exposed: true},
+	{name: Memfd, open: openMemfd, flags: unix.MAP_SHARED | unix.MAP_NORESERVE, page: PageSize, room: memTotal, swapped: true, exposed: true},
 	// Without MAP_NORESERVE mmap sets the huge pages aside, or is refused: a
 	// touch can't be a SIGBUS later.
 	{name: Hugetlb, open: openHugetlb, flags: unix.MAP_SHARED, page: hugePage, room: memTotal, exposed: true, refused: hugetlbRefused},

@@ -34,9 +34,6 @@ func (r *RAM) Populated() (uint64, error) {
 	return uint64(pages) * PageSize, nil
 }
 
-// resident is mincore of all RAM.
-func (r *RAM) resident(vec []PageState) error { return mincore(r.mem, vec) }
-
 // mincore calls mincore(2) for the pages from the start of mem on: the lowest
 // bit of each byte of vec says whether the page is there.
 func mincore(mem []byte, vec []PageState) error {
