@@ -24,8 +24,11 @@ const (
 	ExitPort    = 0x6f1 // a byte: end the guest with this exit code
 )
 
-// EventUserland, written to EventPort, says that the guest does its work now.
-const EventUserland = 1
+// What a guest writes to EventPort.
+const (
+	EventUserland = 1 // it does its work now
+	EventMark     = 2 // a moment that means something to its loader
+)
 
 // What payloads that measure say when they are done, for fmt.Sscanf. Cycles
 // are the guest's TSC's.
@@ -52,6 +55,7 @@ var images embed.FS
 
 // In alphabetical order.
 var payloads = []Payload{
+	{"bench", "measures memory accesses, by a program that its loader gives it; EncodeBench", 3},
 	{"canary", "plants a canary for the host to look for, and waits for a byte of input", 0},
 	{"churn", "measures how fast a working set is touched; ChurnReport", 3},
 	{"exits", "measures exits that no device answers; ExitsReport", 3},
