@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"offmap/memory/kmod"
 )
 
 const page = 4096
@@ -93,39 +89,6 @@ func vmFlags(t *testing.T, mem []byte) []string {
 	}
 	t.Fatalf("no mapping at %p in smaps", start(mem))
 	return nil
-}
-
-// The constants are those of the header that the module is built from.
-func TestBridgeABI(t *testing.T) {
-	src, err := kmod.Sources.ReadFile("offmap.h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	number := func(re string) uint64 {
-		t.Helper()
-		m := regexp.MustCompile(re).FindSubmatch(src)
-		if m == nil {
-			t.Fatalf("offmap.h has no %s", re)
-		}
-		n, err := strconv.ParseUint(string(m[1]), 0, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	if v := number(`OFFMAP_ABI_VERSION\s+(\w+)`); v != bridgeVersion {
-		t.Errorf("version is %d, header has %d", bridgeVersion, v)
-	}
-	// include/uapi/asm-generic/ioctl.h: direction, size, type, number
-	magic := number(`OFFMAP_IOC_MAGIC\s+(\w+)`) << 8
-	if c := magic | number(`_IO\(OFFMAP_IOC_MAGIC, (\w+)\)`); c != bridgeGetVersion {
-		t.Errorf("OFFMAP_IOC_VERSION is %#x, header has %#x", bridgeGetVersion, c)
-	}
-	const write = 1 << 30
-	size := uint64(bindRequestSize) << 16
-	if c := write | size | magic | number(`_IOW\(OFFMAP_IOC_MAGIC, (\w+), struct offmap_bind\)`); c != bridgeBind {
-		t.Errorf("OFFMAP_IOC_BIND is %#x, header has %#x", bridgeBind, c)
-	}
 }
 
 func TestBridgeUnavailable(t *testing.T) {

@@ -9,6 +9,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/internal/abitest"
+	"offmap/memory/kmod"
 )
 
 // Tests look at the view itself, which nothing else does.
@@ -36,7 +39,24 @@ func start(mem []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(m
 // beyond is p moved by n bytes, for requests that are wrong on purpose.
 func beyond(p unsafe.Pointer, n int) unsafe.Pointer { return unsafe.Add(p, n) }
 
-const bindRequestSize = unsafe.Sizeof(bindRequest{})
+// TestBridgeABI holds the request numbers and the structure against the header
+// that the module is built from.
+func TestBridgeABI(t *testing.T) {
+	header, err := kmod.Sources.ReadFile("offmap.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var req bindRequest
+	abitest.Compare(t, string(header), []abitest.Entry{
+		{C: "OFFMAP_ABI_VERSION", Want: bridgeVersion},
+		{C: "OFFMAP_IOC_VERSION", Want: bridgeGetVersion},
+		{C: "OFFMAP_IOC_BIND", Want: bridgeBind},
+		{C: "sizeof(struct offmap_bind)", Want: uint64(unsafe.Sizeof(req))},
+		{C: "offsetof(struct offmap_bind, fd)", Want: uint64(unsafe.Offsetof(req.fd))},
+		{C: "offsetof(struct offmap_bind, addr)", Want: uint64(unsafe.Offsetof(req.addr))},
+		{C: "offsetof(struct offmap_bind, len)", Want: uint64(unsafe.Offsetof(req.len))},
+	})
+}
 
 func (s *secret) request() bindRequest {
 	return bindRequest{fd: int32(s.fd), addr: start(s.mem), len: uint64(len(s.mem))}

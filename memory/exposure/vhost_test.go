@@ -4,39 +4,29 @@ import (
 	"encoding/binary"
 	"slices"
 	"testing"
+
+	"offmap/internal/abitest"
 )
 
 func TestVhost(t *testing.T) {
 	testFindsAll(t, vhost, toOwner)
 }
 
-// TestVhostABI holds sizes and request numbers against linux/vhost.h and
-// linux/virtio_vsock.h: _IOW(0xAF, number, size).
 func TestVhostABI(t *testing.T) {
-	const state, addr, file, table = 8, 40, 8, 8 // structs vhost_vring_state, _addr, _file, vhost_memory
-	for name, r := range map[string]struct{ got, number, size uint32 }{
-		"VHOST_SET_FEATURES":        {vhostSetFeatures, 0x00, 8},
-		"VHOST_SET_MEM_TABLE":       {vhostSetMemTable, 0x03, table},
-		"VHOST_SET_VRING_NUM":       {vhostSetVringNum, 0x10, state},
-		"VHOST_SET_VRING_ADDR":      {vhostSetVringAddr, 0x11, addr},
-		"VHOST_SET_VRING_BASE":      {vhostSetVringBase, 0x12, state},
-		"VHOST_SET_VRING_KICK":      {vhostSetVringKick, 0x20, file},
-		"VHOST_VSOCK_SET_GUEST_CID": {vsockSetGuestCID, 0x60, 8},
-		"VHOST_VSOCK_SET_RUNNING":   {vsockSetRunning, 0x61, 4},
-	} {
-		if want := 1<<30 | r.size<<16 | 0xaf<<8 | r.number; r.got != want {
-			t.Errorf("%s is %#x, want %#x", name, r.got, want)
-		}
-	}
-	if vhostSetOwner != 0xaf<<8|0x01 {
-		t.Errorf("VHOST_SET_OWNER is %#x", vhostSetOwner)
-	}
-	if n := binary.Size(vsockMessage{}); n != 44 {
-		t.Errorf("struct virtio_vsock_hdr of %d bytes, want 44", n)
-	}
-	if n := binary.Size(virtqDesc{}); n != 16 {
-		t.Errorf("struct virtq_desc of %d bytes, want 16", n)
-	}
+	const include = "#include <linux/vhost.h>\n#include <linux/virtio_ring.h>\n#include <linux/virtio_vsock.h>\n"
+	abitest.Compare(t, include, []abitest.Entry{
+		{C: "VHOST_SET_OWNER", Want: vhostSetOwner},
+		{C: "VHOST_SET_FEATURES", Want: vhostSetFeatures},
+		{C: "VHOST_SET_MEM_TABLE", Want: vhostSetMemTable},
+		{C: "VHOST_SET_VRING_NUM", Want: vhostSetVringNum},
+		{C: "VHOST_SET_VRING_ADDR", Want: vhostSetVringAddr},
+		{C: "VHOST_SET_VRING_BASE", Want: vhostSetVringBase},
+		{C: "VHOST_SET_VRING_KICK", Want: vhostSetVringKick},
+		{C: "VHOST_VSOCK_SET_GUEST_CID", Want: vsockSetGuestCID},
+		{C: "VHOST_VSOCK_SET_RUNNING", Want: vsockSetRunning},
+		{C: "sizeof(struct virtio_vsock_hdr)", Want: uint64(binary.Size(vsockMessage{}))},
+		{C: "sizeof(struct vring_desc)", Want: uint64(binary.Size(virtqDesc{}))},
+	})
 }
 
 func TestRuns(t *testing.T) {
