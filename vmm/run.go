@@ -3,6 +3,7 @@ package vmm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -21,6 +22,11 @@ type Result struct {
 	Faults *attach.Faults
 	// Exits counts the returns of KVM_RUN by kind, over all vCPUs.
 	Exits map[string]uint64
+	// Emulated is how many of the guest's instructions KVM interpreted instead
+	// of having the processor run them, over all vCPUs. Some are on every
+	// KVM, such as accesses to devices. It is nil before Linux 5.14, which
+	// doesn't say.
+	Emulated *uint64
 }
 
 // Run runs the guest until it ends, Stop is called or ctx is done; the last
@@ -47,14 +53,32 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 		Exits:      make(map[string]uint64),
 	}
 	for _, c := range m.cpus {
-		for reason, n := range c.exits {
-			if n > 0 {
+		for reason := range c.exits {
+			if n := c.exits[reason].Load(); n > 0 {
 				r.Exits[kvm.Reason(reason).String()] += n
 			}
 		}
 	}
 	r.Faults = m.attach.Faults()
-	var uerr error
+	var uerr, serr error
 	r.Usage, uerr = m.attach.Usage()
-	return r, errors.Join(err, uerr)
+	r.Emulated, serr = m.emulated()
+	return r, errors.Join(err, uerr, serr)
+}
+
+// emulated adds up the vCPUs' counters of emulated instructions, when their
+// loops have ended.
+func (m *Machine) emulated() (*uint64, error) {
+	var n uint64
+	for _, c := range m.cpus {
+		s, err := c.Stats()
+		if errors.Is(err, errors.ErrUnsupported) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("vCPU %d: %w", c.ID(), err)
+		}
+		n += s["insn_emulation"]
+	}
+	return &n, nil
 }

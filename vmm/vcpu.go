@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +20,7 @@ const maxReason = 64
 type vcpu struct {
 	*kvm.VCPU
 	machine *Machine
-	exits   [maxReason]uint64 // by reason; the loop's own until it has ended
+	exits   [maxReason]atomic.Uint64 // by reason; the loop counts, Look reads
 
 	mu  sync.Mutex
 	tid int // of the thread in the loop, 0 outside it
@@ -69,7 +70,7 @@ func (c *vcpu) loop() {
 			m.finish(Outcome{Reason: Crash}, m.explain(err))
 			return
 		}
-		c.exits[min(exit.Reason, maxReason-1)]++
+		c.exits[min(exit.Reason, maxReason-1)].Add(1)
 		c.handle(exit)
 	}
 }

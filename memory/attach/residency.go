@@ -2,10 +2,11 @@ package attach
 
 import "offmap/memory"
 
-// Residency stores the state of each page of guest RAM, in the layout's order,
-// in pages, which has one element for each, and returns the usage that they add
-// up to. It may be called while the guest runs, from one goroutine or more: it
-// reads none of the guest's memory and populates nothing.
+// Residency brings pages up to date, which has the state of each page of guest
+// RAM in the layout's order, and returns the usage that they add up to. At the
+// first call all pages are memory.Untouched, and afterwards what the call before
+// made of them. The guest may run meanwhile: none of its memory is read, and
+// nothing is populated.
 //
 // A window's pages are all of one moment. Elsewhere a page may be populated
 // while the others are asked for; only swap takes one away again.
