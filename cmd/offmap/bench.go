@@ -78,7 +78,7 @@ work here, 4 if none does.`,
 		Example: `  offmap bench --quick
   offmap bench --backend memfd,secret --report secret.json
   offmap bench --only exits,populate --duration 10m --format csv > values.csv
-  offmap bench --format benchfmt > a.txt; benchstat -table .config -ignore kernel a.txt b.txt`,
+  offmap bench --format benchfmt > a.txt; benchstat -table accel -col subject a.txt`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			if f.list {
@@ -297,6 +297,10 @@ func printBench(w io.Writer, format string, doc *bench.Document) error {
 	switch format {
 	case formatJSON:
 		return printJSON(w, doc)
+	case formatCSV:
+		return bench.WriteCSV(w, doc)
+	case formatBenchfmt:
+		return bench.WriteBenchfmt(w, doc)
 	}
 	return printBenchTable(w, doc, terminalWidth())
 }

@@ -19,30 +19,19 @@ type clock struct {
 	plan  Plan
 	start time.Time
 
-	index    int           // of the scenario that is being measured
-	began    time.Time     // that scenario
-	share    time.Duration // of the run's time for it; 0 without a Duration
-	round    time.Duration // how long its last round took
-	samples  int           // taken in it
-	subjects int
-
-	spent time.Duration // on the scenarios before it
+	index int           // of the scenario that is being measured
+	began time.Time     // that scenario
+	share time.Duration // of the run's time for it; 0 without a Duration
+	round time.Duration // how long its last round took
 }
 
 func (c *clock) begin(i int) {
 	c.index, c.began = i, time.Now()
-	c.round, c.samples, c.subjects, c.share = 0, 0, 0, 0
+	c.round, c.share = 0, 0
 	if c.plan.Duration > 0 {
 		left := c.plan.Duration - time.Since(c.start)
 		c.share = max(left, 0) / time.Duration(len(c.plan.Scenarios)-i)
 	}
-}
-
-func (c *clock) end(int) { c.spent = time.Since(c.start) }
-
-func (c *clock) sampled(subjects int) {
-	c.samples++
-	c.subjects = subjects
 }
 
 // more reports whether the scenario is to have another round. Every scenario
@@ -55,38 +44,37 @@ func (c *clock) more(round int) bool {
 	switch {
 	case round > c.plan.Rounds:
 		return !c.plan.Env.Quick && fits && round <= maxRounds
-	case c.plan.Env.Quick && c.share > 0:
+	case c.plan.Env.Quick && c.plan.Duration > 0:
 		return fits
 	}
 	return true
 }
 
-func (c *clock) progress(name string, s Subject, round int) Progress {
+// progress is for the turn-th of some subjects in a round.
+func (c *clock) progress(name string, s Subject, round, turn, subjects int) Progress {
 	p := Progress{
 		Scenario: name, Index: c.index, Scenarios: len(c.plan.Scenarios),
 		Subject: s, Round: round, Rounds: c.plan.Rounds, Left: -1,
 	}
-	elapsed := time.Since(c.start)
-	// The scenario as a whole, from the samples that it has had; those to come
-	// are taken for the mean of those that were.
-	whole, known := time.Duration(0), c.index
-	here := time.Since(c.began)
-	if c.samples > 0 {
-		total := (c.plan.Rounds + 1) * c.subjects
-		whole = here / time.Duration(c.samples) * time.Duration(max(total, c.samples))
-		if c.share > 0 && (c.plan.Env.Quick == (whole > c.share)) {
-			whole = max(c.share, here)
-		}
-		known++
-	}
-	if known == 0 {
+	turns := round*subjects + turn // behind this one
+	if c.index == 0 && turns == 0 {
 		return p
 	}
-	mean := (c.spent + whole) / time.Duration(known)
-	if c.samples == 0 {
+	before, here := c.began.Sub(c.start), time.Since(c.began)
+	// The turns that are to come are taken for those that were, and the
+	// scenarios likewise.
+	var whole, mean time.Duration
+	if turns == 0 {
+		mean = before / time.Duration(c.index)
 		whole = mean
+	} else {
+		whole = time.Duration(float64(here) * float64(max((c.plan.Rounds+1)*subjects, turns)) / float64(turns))
+		if c.share > 0 && c.plan.Env.Quick == (whole > c.share) {
+			whole = max(c.share, here)
+		}
+		mean = (before + whole) / time.Duration(c.index+1)
 	}
 	p.Left = max(whole-here, 0) + mean*time.Duration(len(c.plan.Scenarios)-c.index-1)
-	p.Done = float64(elapsed) / float64(elapsed+p.Left)
+	p.Done = float64(before+here) / float64(before+here+p.Left)
 	return p
 }

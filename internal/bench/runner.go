@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -50,7 +51,6 @@ func (p Plan) Run(ctx context.Context) *Document {
 		clock.begin(i)
 		t := newTurns(p.Env, sc, p.Working)
 		t.run(ctx, p, &clock)
-		clock.end(i)
 		doc.Results = append(doc.Results, t.results(p)...)
 		if ctx.Err() != nil {
 			doc.Partial = true
@@ -117,13 +117,12 @@ func (t *turns) run(ctx context.Context, p Plan, c *clock) {
 				continue
 			}
 			if p.Progress != nil {
-				p.Progress(c.progress(t.Name, s.Subject, round))
+				p.Progress(c.progress(t.Name, s.Subject, round, i, len(t.series)))
 			}
 			values, err := t.sample(ctx, s.Subject)
 			if ctx.Err() != nil {
 				return
 			}
-			c.sampled(len(t.series))
 			switch {
 			case err != nil:
 				s.err = err
@@ -172,8 +171,10 @@ func (t *turns) sample(ctx context.Context, s Subject) ([]float64, error) {
 // results puts what was measured into words. A metric that a subject hasn't
 // got is left out, and so is one that there was no time for.
 func (t *turns) results(p Plan) (list []Result) {
+	ordered := slices.Clone(t.series)
+	slices.SortStableFunc(ordered, func(a, b *series) int { return a.rank() - b.rank() })
 	for m, metric := range t.Metrics {
-		for _, s := range t.series {
+		for _, s := range ordered {
 			r := Result{
 				Name: t.Name + "/" + metric.Name, Backend: s.Backend, Attach: s.Attach, Peer: s.Peer,
 				Unit: metric.Unit, More: metric.More, Curve: metric.Curve, X: metric.X, XUnit: metric.XUnit,

@@ -65,6 +65,24 @@ func compare(r, base *Result) *Comparison {
 // measured reports whether there are values to compare.
 func (r *Result) measured() bool { return r.Status == Measured || r.Status == Partial }
 
+// baselines are what guest memory is compared with: the first that there is.
+var baselines = []Subject{
+	{Backend: memory.Memfd, Attach: attach.Direct},
+	{Backend: memory.Anon, Attach: attach.Direct},
+}
+
+// rank orders subjects for people: what others are compared with comes first,
+// and the floors come last.
+func (s Subject) rank() int {
+	if i := slices.Index(baselines, s); i >= 0 {
+		return i
+	}
+	if s.Peer == C {
+		return len(baselines) + 1
+	}
+	return len(baselines)
+}
+
 // compareAll fills in the comparisons: of every subject with ordinary memory,
 // memfd or else anon, and of all but the floors with their floor.
 func compareAll(results []Result) {
@@ -90,7 +108,7 @@ func compareAll(results []Result) {
 		if !r.measured() || r.Peer == C {
 			continue
 		}
-		base := first(r, Subject{Backend: memory.Memfd, Attach: attach.Direct}, Subject{Backend: memory.Anon, Attach: attach.Direct})
+		base := first(r, baselines...)
 		if base != nil && base != r {
 			r.Against = compare(r, base)
 		}
