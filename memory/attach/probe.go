@@ -40,24 +40,12 @@ var probeProgram = []byte{
 // memory slot, by running a guest of four pages in it. It returns nil if so,
 // and otherwise an error that explains the refusal.
 func ProbeDirect(sys *kvm.System, b memory.Backend) error {
-	layout, err := memory.LayoutOf(memory.Region{Size: probePages * memory.PageSize})
-	if err != nil {
-		return err
-	}
-	vm, err := sys.CreateVM()
-	if err != nil {
-		return err
-	}
-	defer vm.Close()
-	ram, err := NewRAM(vm, b, layout)
-	if err != nil {
-		return err
-	}
-	defer ram.Close()
-	if err := loadProbe(ram); err != nil {
-		return err
-	}
-	err = runProbe(sys, vm, slots(ram, ram.Pointer()))
+	err := withRAM(sys, b, probePages*memory.PageSize, func(vm *kvm.VM, ram *memory.RAM) error {
+		if err := loadProbe(ram); err != nil {
+			return err
+		}
+		return runProbe(sys, vm, slots(ram, ram.Pointer()))
+	})
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {
 		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT), err}
