@@ -35,6 +35,7 @@ const (
 	kvmGetMPState        = 0x8004ae98 // 4.38
 	kvmSetMPState        = 0x4004ae99 // 4.39
 	kvmGetTSCKHz         = 0xaea3     // 4.56
+	kvmSetXCRS           = 0x4188aea7 // 4.45
 	kvmEnableCap         = 0x4068aea3 // 4.37
 	kvmGetStatsFD        = 0xaece     // 4.133
 )
@@ -159,6 +160,21 @@ type cpuid2 struct {
 	nent    uint32
 	_       uint32
 	entries [maxCPUIDEntries]CPUIDEntry
+}
+
+// xcr is struct kvm_xcr: an extended control register (api.rst 4.45).
+type xcr struct {
+	number uint32
+	_      uint32
+	value  uint64
+}
+
+// xcrs is struct kvm_xcrs.
+type xcrs struct {
+	count uint32
+	flags uint32
+	list  [16]xcr
+	_     [16]uint64
 }
 
 // enableCap is struct kvm_enable_cap (api.rst 4.37).

@@ -59,6 +59,10 @@ func TestABI(t *testing.T) {
 		{C: "KVM_GET_MP_STATE", Want: kvmGetMPState},
 		{C: "KVM_SET_MP_STATE", Want: kvmSetMPState},
 		{C: "KVM_GET_TSC_KHZ", Want: kvmGetTSCKHz},
+		{C: "KVM_SET_XCRS", Want: kvmSetXCRS},
+		{C: "sizeof(struct kvm_xcrs)", Want: uint64(unsafe.Sizeof(xcrs{}))},
+		{C: "offsetof(struct kvm_xcrs, xcrs)", Want: uint64(unsafe.Offsetof(xcrs{}.list))},
+		{C: "offsetof(struct kvm_xcr, value)", Want: uint64(unsafe.Offsetof(xcr{}.value))},
 		{C: "KVM_ENABLE_CAP", Want: kvmEnableCap},
 		{C: "KVM_GET_STATS_FD", Want: kvmGetStatsFD},
 

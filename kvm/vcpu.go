@@ -57,6 +57,13 @@ func (c *VCPU) SetSRegs(s SRegs) error {
 	return c.call("KVM_SET_SREGS", ioctlStruct(c.fd.n, kvmSetSRegs, &s))
 }
 
+// SetXCR0 writes the register that says which vector registers the guest may
+// use (api.rst 4.45). It comes after SetCPUID, which must allow them.
+func (c *VCPU) SetXCR0(value uint64) error {
+	x := xcrs{count: 1, list: [16]xcr{{number: 0, value: value}}}
+	return c.call("KVM_SET_XCRS", ioctlStruct(c.fd.n, kvmSetXCRS, &x))
+}
+
 // SetCPUID sets what the CPUID instruction tells the guest (api.rst 4.20). It
 // comes before the first Run.
 func (c *VCPU) SetCPUID(entries []CPUIDEntry) error {

@@ -44,6 +44,9 @@ type Config struct {
 	// Console is where the guest's serial output goes. It is written to
 	// from a goroutine of the machine's.
 	Console io.Writer
+	// Event, if not nil, is told of each byte that the guest writes to
+	// payload.EventPort, on the thread of the vCPU that wrote it.
+	Event func(byte)
 	// KVM is the device node; "" is /dev/kvm.
 	KVM string
 	// Warn is told of things that went wrong without ending the guest. It

@@ -116,6 +116,48 @@ func TestAbove4G(t *testing.T) {
 	}
 }
 
+// TestEvent holds that the loader of a guest is told what it says at its event
+// port, in order, and that Emulated counts what KVM interprets: everything at
+// CPL 0 of a KVM without the processor's help, next to nothing at CPL 3.
+func TestEvent(t *testing.T) {
+	needKVM(t)
+	code := []byte{
+		0xba, 0xf0, 0x06, 0x00, 0x00, // mov edx, payload.EventPort
+		0xb0, 0x02, 0xee, // mov al, 2; out dx, al
+		0xb9, 0x10, 0x27, 0x00, 0x00, // mov ecx, 10000
+		0xff, 0xc9, 0x75, 0xfc, // dec ecx; jnz -4
+		0xb0, 0x01, 0xee, // mov al, 1; out dx, al
+		0xff, 0xc2, 0x30, 0xc0, 0xee, // inc edx; xor al, al; out dx, al
+	}
+	native := map[uint8]bool{3: true, 0: vendor() != "pvm"}
+	for ring, native := range native {
+		var events []byte
+		cfg := payloadConfig(t, "hello", 1, 32<<20)
+		cfg.Event = func(b byte) { events = append(events, b) }
+		cfg.Guest = func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
+			return boot.Payload(ram, code, boot.PayloadConfig{CPUs: cpus, Ring: ring})
+		}
+		r, _, err := run(t.Context(), t, cfg)
+		if err != nil || r.Outcome.Reason != PowerOff || !bytes.Equal(events, []byte{payload.EventMark, payload.EventUserland}) {
+			t.Errorf("ring %d: %+v, %v; events %d", ring, r.Outcome, err, events)
+		}
+		if r.Emulated == nil {
+			t.Fatal("KVM doesn't say what it emulated")
+		}
+		if few := *r.Emulated < 100; few != native {
+			t.Errorf("ring %d: %d instructions emulated of 20000", ring, *r.Emulated)
+		}
+	}
+}
+
+// vendor is "pvm" on a KVM that interprets guest kernels.
+func vendor() string {
+	if _, err := os.Stat("/sys/module/kvm_pvm"); err == nil {
+		return "pvm"
+	}
+	return ""
+}
+
 var errTooLong = errors.New("too long")
 
 // TestStop ends a guest that never exits, from outside: by the context and by

@@ -31,6 +31,9 @@ func (r *report) Write(off uint64, p []byte) {
 			if v == payload.EventUserland {
 				r.m.userland.CompareAndSwap(0, int64(time.Since(r.m.start)))
 			}
+			if r.m.cfg.Event != nil {
+				r.m.cfg.Event(v)
+			}
 		case payload.ExitPort - reportBase:
 			r.m.finish(Outcome{Reason: PowerOff, Code: int(v)}, nil)
 		}

@@ -23,6 +23,11 @@ func SetState(c *kvm.VCPU, s boot.CPU) error {
 	if err := c.SetSRegs(sr); err != nil {
 		return err
 	}
+	if s.XCR0 != 0 {
+		if err := c.SetXCR0(s.XCR0); err != nil {
+			return err
+		}
+	}
 	err = c.SetRegs(kvm.Regs{
 		RIP: s.RIP, RSP: s.RSP, RSI: s.RSI, RDI: s.RDI, RFLAGS: s.RFLAGS,
 	})

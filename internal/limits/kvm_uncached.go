@@ -2,7 +2,6 @@ package limits
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -77,31 +76,7 @@ func least(have, n int) int {
 	return min(have, n)
 }
 
-// mapUncached makes the 2 MiB page of the second buffer uncached in the page
-// tables that the guest starts with (Intel SDM vol. 3 §4.9, AMD APM vol. 2
-// §7.8): the entry's index into the PAT becomes 3, which is uncacheable at
-// reset.
+// mapUncached makes the second buffer uncached.
 func mapUncached(g memory.Guest, cpu boot.CPU) error {
-	const (
-		at        = uncachedBuffers + uncachedBuffer
-		pwt, pcd  = 1 << 3, 1 << 4
-		frameMask = 1<<52 - memory.PageSize
-	)
-	table := cpu.CR3
-	for _, shift := range []uint{39, 30, 21} {
-		entryAt := int64(table&frameMask + 8*(at>>shift&511))
-		var entry [8]byte
-		if _, err := g.ReadAt(entry[:], entryAt); err != nil {
-			return err
-		}
-		table = binary.LittleEndian.Uint64(entry[:])
-		if shift > 21 {
-			continue
-		}
-		binary.LittleEndian.PutUint64(entry[:], table|pwt|pcd)
-		if _, err := g.WriteAt(entry[:], entryAt); err != nil {
-			return err
-		}
-	}
-	return nil
+	return boot.MapUncached(g, cpu, uncachedBuffers+uncachedBuffer)
 }

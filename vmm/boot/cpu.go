@@ -27,7 +27,14 @@ const (
 	cr0WP = 1 << 16
 	cr0PG = 1 << 31
 
-	cr4PAE = 1 << 5
+	cr4PAE        = 1 << 5
+	cr4OSFXSR     = 1 << 9  // SSE
+	cr4OSXMMEXCPT = 1 << 10 // its exceptions
+	cr4OSXSAVE    = 1 << 18 // XCR0
+
+	xcr0X87 = 1 << 0
+	xcr0SSE = 1 << 1
+	xcr0AVX = 1 << 2
 
 	eferLME = 1 << 8
 	eferLMA = 1 << 10
@@ -43,6 +50,8 @@ type CPU struct {
 	RFLAGS             uint64
 
 	CR0, CR3, CR4, EFER uint64
+	// XCR0 stays as it is after a reset where this is 0.
+	XCR0 uint64
 
 	GDT, IDT Table
 	CS       Segment

@@ -14,6 +14,9 @@ type PayloadConfig struct {
 	// Args are the payload's arguments, up to payload.MaxArgs. Those that
 	// aren't given are 0, which stands for the payload's default.
 	Args []uint64
+	// AVX lets the payload use AVX registers, which the vCPUs must have. Those
+	// of SSE2 it always may.
+	AVX bool
 }
 
 // Where a payload's surroundings lie; what follows the image depends on sizes:
@@ -71,6 +74,11 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 	cpu, err := longMode(g, tables{gdt: payloadGDT, cr3: cr3, ring: cfg.Ring})
 	if err != nil {
 		return nil, err
+	}
+	cpu.CR4 |= cr4OSFXSR | cr4OSXMMEXCPT
+	if cfg.AVX {
+		cpu.CR4 |= cr4OSXSAVE
+		cpu.XCR0 = xcr0X87 | xcr0SSE | xcr0AVX
 	}
 	if err := write(g, payloadInfo, block, "payload info"); err != nil {
 		return nil, err

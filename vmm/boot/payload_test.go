@@ -104,3 +104,49 @@ func TestPayloadErrors(t *testing.T) {
 		})
 	}
 }
+
+func TestMapUncached(t *testing.T) {
+	g := pc(t, 6<<30)
+	cpus, err := Payload(g, []byte("payload"), PayloadConfig{CPUs: 1, Ring: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := memory.GPA(5<<30 + 6<<20)
+	entry := func(at memory.GPA) uint64 { // of the page directory
+		table := cpus[0].CR3
+		for _, shift := range []uint{39, 30} {
+			table = le.Uint64(g.bytes(t, memory.GPA(table&^0xfff+8*(uint64(at)>>shift&511)), 8))
+		}
+		return le.Uint64(g.bytes(t, memory.GPA(table&^0xfff+8*(uint64(at)>>21&511)), 8))
+	}
+	before := entry(at)
+	if err := MapUncached(g, cpus[0], at); err != nil {
+		t.Fatal(err)
+	}
+	if got := entry(at); got != before|0x18 || before&0x18 != 0 {
+		t.Errorf("entry %#x before, %#x after", before, got)
+	}
+	for _, other := range []memory.GPA{at - 2<<20, at + 2<<20, 6 << 20} {
+		if got := entry(other); got&0x18 != 0 {
+			t.Errorf("the entry of %s is %#x", other, got)
+		}
+	}
+}
+
+// A payload may use vector registers: those of SSE2 always, those of AVX if it
+// is asked for.
+func TestPayloadVectors(t *testing.T) {
+	for _, avx := range []bool{false, true} {
+		cpus, err := Payload(pc(t, 32<<20), []byte("payload"), PayloadConfig{CPUs: 1, Ring: 3, AVX: avx})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cr4, xcr0 := uint64(0x620), uint64(0)
+		if avx {
+			cr4, xcr0 = 0x40620, 7
+		}
+		if c := cpus[0]; c.CR4 != cr4 || c.XCR0 != xcr0 {
+			t.Errorf("AVX %v: CR4 %#x, XCR0 %#x", avx, c.CR4, c.XCR0)
+		}
+	}
+}
