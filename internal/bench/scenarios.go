@@ -5,7 +5,11 @@ import "slices"
 // groups make the scenarios, in the order in which they are listed and run.
 var groups = []func() []Scenario{
 	populateScenarios,
+	directMapScenarios,
+	neighbourScenarios,
 	exitScenarios,
+	linuxBootScenarios,
+	costScenarios,
 }
 
 // Scenarios returns all that there are.

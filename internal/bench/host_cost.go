@@ -1,0 +1,126 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"offmap/memory"
+)
+
+// costScenarios are what the VMM takes for itself.
+func costScenarios() []Scenario {
+	return []Scenario{{
+		Name: "vmm-cost",
+		About: "offmap run of the payload touch with 32 MiB of RAM, as a process of its own: its CPU time, the guest's included, from start to end; " +
+			"and the most memory of its own that it was seen to have (Rss of /proc/PID/smaps, 50 times a second, of all mappings smaller than guest RAM, its own program included)",
+		Metrics: []Metric{
+			{Name: "elapsed", Unit: "sec"}, {Name: "cpu-user", Unit: "sec"}, {Name: "cpu-system", Unit: "sec"}, {Name: "rss", Unit: "B"},
+		},
+		Slow:     true, // a window of 8 MiB has some 20,000 faults to answer
+		Subjects: func(_ *Env, working []Subject) []Subject { return working },
+		Sample: func(ctx context.Context, _ *Env, s Subject) ([]float64, error) {
+			program, err := self()
+			if err != nil {
+				return nil, err
+			}
+			return sampleCost(ctx, program, s)
+		},
+	}}
+}
+
+// self is the program that is run; tests have another.
+var self = os.Executable
+
+const (
+	costSize     = memory.MinSize
+	costInterval = 20 * time.Millisecond
+	exitCannot   = 4 // of offmap, where the host can't
+)
+
+func sampleCost(ctx context.Context, program string, s Subject) ([]float64, error) {
+	var said bytes.Buffer
+	cmd := exec.CommandContext(ctx, program, "run", "--quiet", "--payload", "touch",
+		"--memory", strconv.Itoa(costSize>>20), "--backend", string(s.Backend), "--attach", string(s.Attach))
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("running %s: %w", program, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	rss, err := mostRSS(cmd.Process.Pid, ended)
+	elapsed := time.Since(start)
+	state := cmd.ProcessState
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case state != nil && state.ExitCode() == exitCannot:
+		err = fmt.Errorf("%w: %w", ErrCannot, err)
+		fallthrough
+	case err != nil:
+		return nil, fmt.Errorf("offmap run: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+	case rss == 0:
+		return nil, errors.New("offmap run ended before its memory could be seen")
+	}
+	return []float64{elapsed.Seconds(), state.UserTime().Seconds(), state.SystemTime().Seconds(), float64(rss)}, nil
+}
+
+// mostRSS looks at a process until it has ended, and returns the most memory of
+// its own that it was seen to have, in bytes, and how it ended.
+func mostRSS(pid int, ended <-chan error) (most uint64, err error) {
+	tick := time.NewTicker(costInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return most, err
+		case <-tick.C:
+		}
+		f, err := os.Open(fmt.Sprintf("/proc/%d/smaps", pid))
+		if err != nil {
+			continue // it is about to be told
+		}
+		rss, _ := ownRSS(f, costSize) // it may end meanwhile
+		f.Close()
+		most = max(most, rss)
+	}
+}
+
+// ownRSS sums up what is resident of all mappings in a process's smaps
+// (Documentation/filesystems/proc.rst) that are smaller than guest, in bytes.
+// Larger ones are guest RAM, a view of it, or a window onto it: a Go program of
+// this size has none of its own that are resident.
+func ownRSS(smaps io.Reader, guest uint64) (sum uint64, err error) {
+	var size uint64
+	lines := bufio.NewScanner(smaps)
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		if len(f) != 3 || f[2] != "kB" {
+			continue
+		}
+		kib, err := strconv.ParseUint(f[1], 10, 54)
+		if err != nil {
+			return 0, fmt.Errorf("smaps line %q: %w", lines.Text(), err)
+		}
+		switch f[0] {
+		case "Size:":
+			size = kib << 10
+		case "Rss:":
+			if size < guest {
+				sum += kib << 10
+			}
+		}
+	}
+	return sum, lines.Err()
+}
