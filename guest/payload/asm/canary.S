@@ -13,6 +13,7 @@
 	.globl	_start
 _start:	jmp	main
 	.include "common.inc"
+	.include "idt.inc"
 
 	.set UART, 0x3f8
 	.set LSR,  UART + 5
@@ -147,16 +148,7 @@ digits:	mov	edx, CONSOLE
 	ret
 
 # input sleeps until there is a byte and returns it in al.
-input:	lea	rax, [rip + received]
-	lea	rdi, [rip + gate]
-	mov	[rdi], ax
-	shr	rax, 16
-	mov	[rdi + 6], ax
-	shr	rax, 16
-	mov	[rdi + 8], eax
-	lea	rax, [rip + idt]
-	mov	[rip + idtr + 2], rax
-	lidt	[rip + idtr]
+input:	handle	0x24, received			# IRQ 4, COM1
 	# The first PIC's vectors from 0x20 on, and of its lines COM1's only
 	# (Intel 8259A, ICW1 to ICW4, OCW1).
 	mov	al, 0x11
@@ -196,17 +188,6 @@ received:
 	jmp	1b
 
 	.data
-	.balign	16
-idt:	.zero	0x24 * 16
-gate:	.word	0				# offset 15:0
-	.word	0x10				# code segment
-	.word	0x8e00				# present, DPL 0, 64-bit interrupt gate
-	.word	0				# offset 31:16
-	.long	0				# offset 63:32
-	.long	0
-idtr:	.word	idtr - idt - 1
-	.quad	0
-
 	.balign	8
 planted:
 	.quad	0

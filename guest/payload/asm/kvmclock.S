@@ -8,22 +8,13 @@
 	.globl	_start
 _start:	jmp	main
 	.include "common.inc"
+	.include "idt.inc"
 
 main:	entry
 	test	r12d, r12d
 	jnz	park
 
-	# Vector 13 is the only one with a handler.
-	lea	rax, [rip + protection]
-	lea	rdi, [rip + gate]
-	mov	[rdi], ax
-	shr	rax, 16
-	mov	[rdi + 6], ax
-	shr	rax, 16
-	mov	[rdi + 8], eax
-	lea	rax, [rip + idt]
-	mov	[rip + idtr + 2], rax
-	lidt	[rip + idtr]
+	handle	13, protection			# #GP
 
 	call	userland
 	lea	rbx, [rip + msrs]
@@ -60,17 +51,6 @@ protection:
 	iretq
 
 	.data
-	.balign	16
-idt:	.zero	13 * 16
-gate:	.word	0				# offset 15:0
-	.word	0x10				# code segment
-	.word	0x8e00				# present, DPL 0, 64-bit interrupt gate
-	.word	0				# offset 31:16
-	.long	0				# offset 63:32
-	.long	0
-idtr:	.word	idtr - idt - 1
-	.quad	0
-
 # MSR, and the bits beside the address that enable it.
 msrs:	.long	0x00000011, 0			# KVM wall clock, old
 	.long	0x00000012, 1			# KVM system time, old
