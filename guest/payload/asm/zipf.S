@@ -3,6 +3,7 @@
 # Argument 0: bytes of the working set, from the start of free RAM; default all
 # Argument 1: accesses of each vCPU, default 8 for each page
 # Argument 2: skew, 1 to 256, default 223
+# Argument 3: accesses of each vCPU before those that are measured, default none
 #
 # An access has the choice of all pages, and with a probability of skew/256 goes
 # on to the more popular half of its choice, again and again; then it takes any
@@ -10,11 +11,13 @@
 # 1 + log2(skew/256): 0.8 by default, 0.9 with 239. With 256 one page gets it
 # all; up to 128 no page stands out much.
 #
+# It reports userland when it starts to measure, by the TSC of vCPU 0.
+#
 # All vCPUs share the pages. On each page each has a number of accesses of its
 # own and a check on it; it checks both at each access, and in the end that the
 # numbers add up. The payload says "zipf: A accesses to N pages, T cycles"
-# (payload.ZipfReport) with the accesses of all vCPUs, or what it found wrong,
-# and exits with code 1.
+# (payload.ZipfReport) with the accesses of all vCPUs that were measured, or what
+# it found wrong, and exits with code 1.
 	.text
 	.globl	_start
 _start:	jmp	main
@@ -24,6 +27,7 @@ _start:	jmp	main
 
 	.set ACCESSES, INFO_ARGS + 8
 	.set SKEW,     INFO_ARGS + 16
+	.set WARMUP,   INFO_ARGS + 24
 
 main:	entry
 	test	r12d, r12d
@@ -35,9 +39,8 @@ main:	entry
 	jne	0f
 	mov	[r13 + ACCESSES], rbx
 0:	cmp	qword ptr [r13 + SKEW], 0
-	jne	1f
+	jne	2f
 	mov	qword ptr [r13 + SKEW], 223
-1:	call	userland
 2:	call	barrier
 	mov	rbx, [rip + pages]
 	call	spread
@@ -46,12 +49,17 @@ main:	entry
 	mov	r14, r11			# random numbers, other ones on each vCPU
 	movabs	r11, MULTIPLIER			# popularity to page, the same for all
 
+	mov	rbp, [r13 + WARMUP]
+	call	accesses
+	call	barrier
+	test	r12d, r12d
+	jnz	3f
+	call	userland
+3:	call	barrier
 	call	cycles
 	push	rax
 	mov	rbp, [r13 + ACCESSES]
-3:	call	access
-	dec	rbp
-	jnz	3b
+	call	accesses
 	call	barrier
 	call	cycles
 	pop	rdx
@@ -65,6 +73,7 @@ main:	entry
 	call	walk
 	lea	rsi, [r13 + ACCESSES]
 	mov	rax, [rsi]
+	add	rax, [r13 + WARMUP]
 	mov	rdx, r14
 	expect	"sum of accesses"
 	call	barrier
@@ -72,7 +81,7 @@ main:	entry
 	jnz	park
 	say	"zipf: "
 	mov	eax, [r13 + INFO_CPUS]
-	imul	rax, r14
+	imul	rax, [r13 + ACCESSES]
 	call	decimal
 	say	" accesses to "
 	mov	rax, rbx
@@ -83,6 +92,15 @@ main:	entry
 	say	" cycles\n"
 	xor	eax, eax
 	jmp	quit
+
+# accesses makes rbp accesses, and leaves 0 in it.
+accesses:
+	test	rbp, rbp
+	jz	2f
+1:	call	access
+	dec	rbp
+	jnz	1b
+2:	ret
 
 # access takes a page and counts up on it.
 access:	mov	r10, rbx			# pages to choose from
