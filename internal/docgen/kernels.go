@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,18 +49,17 @@ type column struct {
 // kernels asks the lab's kernels and writes the page. The arguments are files
 // of `offmap doctor --json` from other hosts, to be shown beside them.
 func kernels(ctx context.Context, files []string) error {
-	titles, err := kernelTitles(ctx)
+	known, err := labKernels(ctx)
 	if err != nil {
 		return err
 	}
 	tables := make([][]column, len(setups))
 	for i, s := range setups {
-		for _, series := range debian.KnownSeries() {
-			c, err := askLab(ctx, series, s)
+		for _, k := range known {
+			c, err := askDoctor(ctx, k, s)
 			if err != nil {
 				return err
 			}
-			c.title = titles[series]
 			tables[i] = append(tables[i], c)
 		}
 	}
@@ -80,48 +78,26 @@ func kernels(ctx context.Context, files []string) error {
 	return os.WriteFile(kernelsPage, renderKernels(tables, hosts), 0o644)
 }
 
-// kernelTitles names each kernel by its series and its exact package.
-func kernelTitles(ctx context.Context) (map[string]string, error) {
-	titles := map[string]string{}
-	for _, series := range debian.KnownSeries() {
-		k, err := debian.GetKernel(ctx, series, nil)
-		if err != nil {
-			return nil, err
-		}
-		titles[series] = fmt.Sprintf("%s (%s)", series, k.Version)
-	}
-	return titles, nil
-}
-
-// askLab runs doctor in the lab.
-func askLab(ctx context.Context, series string, s setup) (column, error) {
-	args := append([]string{"lab", "--kernel", series, "--timeout", "10m"}, s.lab...)
-	cmd := exec.CommandContext(ctx, program, append(args, "--", "doctor", "--json")...)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+// askDoctor runs doctor in the lab.
+func askDoctor(ctx context.Context, k debian.Kernel, s setup) (column, error) {
+	doc, err := askLab(ctx, k, append([]string{"--timeout", "10m"}, s.lab...), "doctor", "--json")
 	// 3 is doctor's own word that a guest with secret RAM can't run there.
 	if e, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || e.ExitCode() != 3) {
-		return column{}, fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+		return column{}, err
 	}
-	c, err := readColumn(out)
+	c, err := readColumn(doc)
 	if err != nil {
-		return column{}, fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+		return column{}, fmt.Errorf("%s, kernel %s: %w", s.title, k.Series, err)
 	}
+	c.title = title(k)
 	return c, nil
 }
 
 // readColumn reads a document of `offmap doctor --json`.
 func readColumn(doc []byte) (column, error) {
-	var d struct {
-		Schema   string        `json:"schema"`
-		Host     probe.Host    `json:"host"`
-		Backends []probe.Trial `json:"backends"`
-	}
-	if err := json.Unmarshal(doc, &d); err != nil {
+	d, err := readDocument("doctor", doc)
+	if err != nil {
 		return column{}, err
-	}
-	if d.Schema != "offmap/doctor/v1" {
-		return column{}, fmt.Errorf("schema %q is not that of offmap doctor", d.Schema)
 	}
 	return column{d.Host.Kernel + ", " + d.Host.KVM, d.Backends}, nil
 }

@@ -2,15 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 
-	"offmap/internal/debian"
 	"offmap/internal/limits"
 	"offmap/internal/probe"
 )
@@ -20,7 +18,7 @@ const limitsPage = "docs/limits.md"
 
 // limitsLab is how the lab is booted for it: with a zone of movable memory,
 // a second CPU, for what one CPU does to another, and a vhost device.
-var limitsLab = []string{"--append", "movablecore=256M", "--cpus", "2", "--module", "vhost_vsock"}
+var limitsLab = []string{"--timeout", "30m", "--append", "movablecore=256M", "--cpus", "2", "--module", "vhost_vsock"}
 
 // survey is what `offmap limits --json` said on one kernel.
 type survey struct {
@@ -32,6 +30,14 @@ type survey struct {
 // limitsOf asks the lab's kernels and writes the page. The arguments are files
 // of `offmap limits --json`: with any, the page is made from those instead.
 func limitsOf(ctx context.Context, files []string) error {
+	known, err := labKernels(ctx)
+	if err != nil {
+		return err
+	}
+	titles := map[string]string{} // by release
+	for _, k := range known {
+		titles[k.Release] = title(k)
+	}
 	var docs [][]byte
 	for _, f := range files {
 		doc, err := os.ReadFile(f)
@@ -41,27 +47,18 @@ func limitsOf(ctx context.Context, files []string) error {
 		docs = append(docs, doc)
 	}
 	if len(files) == 0 {
-		for _, series := range debian.KnownSeries() {
-			args := append([]string{"lab", "--kernel", series, "--timeout", "30m"}, limitsLab...)
-			cmd := exec.CommandContext(ctx, program, append(args, "--", "limits", "--json")...)
-			cmd.Stderr = os.Stderr
-			doc, err := cmd.Output()
+		for _, k := range known {
+			doc, err := askLab(ctx, k, limitsLab, "limits", "--json")
 			if err != nil {
-				return fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+				return err
 			}
 			// What a kernel does by default doesn't show where it is told what to do.
-			cmd = exec.CommandContext(ctx, program, "lab", "--kernel", series, "--plain", "--no-module", "--", "limits", "--json", "--only", "off-by-default")
-			cmd.Stderr = os.Stderr
-			plain, err := cmd.Output()
+			plain, err := askLab(ctx, k, []string{"--plain", "--no-module"}, "limits", "--json", "--only", "off-by-default")
 			if err != nil {
-				return fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+				return err
 			}
 			docs = append(docs, doc, plain)
 		}
-	}
-	packages, err := packageNames(ctx)
-	if err != nil {
-		return err
 	}
 	var surveys []survey
 	for _, doc := range docs {
@@ -69,40 +66,17 @@ func limitsOf(ctx context.Context, files []string) error {
 		if err != nil {
 			return err
 		}
-		s.title = s.host.Kernel
-		if p, ok := packages[s.host.Kernel]; ok {
-			s.title = p
-		}
+		s.title = cmp.Or(titles[s.host.Kernel], s.host.Kernel)
 		surveys = s.addTo(surveys)
 	}
 	return os.WriteFile(limitsPage, renderLimits(surveys), 0o644)
 }
 
-// packageNames names the lab's kernels by their release (uname -r).
-func packageNames(ctx context.Context) (map[string]string, error) {
-	names := map[string]string{}
-	for _, series := range debian.KnownSeries() {
-		k, err := debian.GetKernel(ctx, series, nil)
-		if err != nil {
-			return nil, err
-		}
-		names[k.Release] = fmt.Sprintf("%s (%s)", series, k.Version)
-	}
-	return names, nil
-}
-
 // readSurvey reads a document of `offmap limits --json`.
 func readSurvey(doc []byte) (survey, error) {
-	var d struct {
-		Schema string          `json:"schema"`
-		Host   probe.Host      `json:"host"`
-		Limits []limits.Result `json:"limits"`
-	}
-	if err := json.Unmarshal(doc, &d); err != nil {
-		return survey{}, fmt.Errorf("a document of offmap limits: %w", err)
-	}
-	if d.Schema != "offmap/limits/v1" {
-		return survey{}, fmt.Errorf("schema %q is not that of offmap limits", d.Schema)
+	d, err := readDocument("limits", doc)
+	if err != nil {
+		return survey{}, err
 	}
 	s := survey{host: d.Host, states: map[string]limits.Result{}}
 	for _, r := range d.Limits {

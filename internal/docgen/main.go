@@ -9,9 +9,6 @@ import (
 	"os/signal"
 )
 
-// program is the offmap that is asked, seen from the top of the repository.
-const program = "bin/offmap"
-
 var pages = map[string]func(ctx context.Context, args []string) error{
 	"kernels": kernels,
 	"limits":  limitsOf,
