@@ -39,6 +39,7 @@ func TestCommands(t *testing.T) {
 		{"exits mmio 100", 1},
 		{"fault copy 100", 1},
 		{"fault continue 100", 1},
+		{"pager 512 64 500 7", 3},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			got, err := Run(t.Context(), path, strings.Fields(c.args)...)
@@ -73,6 +74,8 @@ func TestRefusals(t *testing.T) {
 		{"touch anon 4K 2", "less than a page"},
 		{"touch memfd 99999999999G 1", "not a positive number"},
 		{"exits over 1", "no such exit"},
+		{"pager 64 64 1 1", "too many"},
+		{"pager 64 8 1 0", "0: not a positive number"},
 		{"fault over 1", "neither copy nor continue"},
 	} {
 		figures, err := Run(t.Context(), path, strings.Fields(c.args)...)

@@ -54,8 +54,8 @@ static void *resolve(void *arg)
 	return NULL;
 }
 
-/* open_uffd makes one that catches the kernel's own faults, which takes rights. */
-static int open_uffd(void)
+/* Any user may have one for faults of user mode; more takes rights. */
+int open_uffd(void)
 {
 	int dev, uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
 

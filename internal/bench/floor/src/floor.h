@@ -35,12 +35,16 @@ _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2))
  */
 char *area(const char *backend, size_t size, int *fd);
 
+/* open_uffd is a userfaultfd that catches the kernel's own faults. */
+int open_uffd(void);
+
 /* parallel runs body(arg) for 0 to n-1 in n threads, and returns when all ended. */
 void parallel(int n, void (*body)(int i, void *arg), void *arg);
 
 void create(int argc, char **argv);
 void exits(int argc, char **argv);
 void fault(int argc, char **argv);
+void pager(int argc, char **argv);
 void touch(int argc, char **argv);
 
 #endif

@@ -20,6 +20,7 @@ static const struct command commands[] = {
 	{ "exits", "out|in|mmio COUNT", exits, 2 },
 	{ "touch", "anon|memfd|secret BYTES THREADS", touch, 3 },
 	{ "fault", "copy|continue FAULTS", fault, 2 },
+	{ "pager", "PAGES WINDOW TOUCHES STEP", pager, 4 },
 };
 
 int main(int argc, char **argv)
