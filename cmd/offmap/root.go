@@ -41,7 +41,7 @@ ended by signal n.`,
 	fl.BoolVarP(&g.quiet, "quiet", "q", false, "say nothing but errors")
 	fl.StringVar(&g.logFormat, "log-format", "text", "format of the log on stderr: text or json")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRunCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd())
+	root.AddCommand(newRunCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd(), newReportCmd())
 	return root
 }
 

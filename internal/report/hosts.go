@@ -1,0 +1,58 @@
+package report
+
+import "fmt"
+
+// kind says which document a source is.
+func (s *Source) kind() string {
+	switch {
+	case s.Bench != nil:
+		return "bench"
+	case s.Audit != nil:
+		return "audit"
+	case s.Limits != nil:
+		return "limits"
+	case s.Run != nil:
+		return "run"
+	case s.Doctor != nil:
+		return "doctor"
+	case s.Trace != nil:
+		return "exposure"
+	}
+	return ""
+}
+
+// accelName says for people what ran a guest's instructions.
+func accelName(accel string) string {
+	switch accel {
+	case "tcg":
+		return "emulated (TCG)"
+	case "":
+		return "unknown accelerator"
+	case "none":
+		return "no KVM"
+	}
+	return cut(accel, 20)
+}
+
+// name names the sources: by kernel and accelerator, and where that leaves two
+// of a kind with one name, by their files as well.
+func name(sources []*Source) {
+	count := map[[2]string]int{}
+	key := func(s *Source) [2]string { return [2]string{s.kind(), s.Name} }
+	for _, s := range sources {
+		kernel := s.Host.Kernel
+		if kernel == "" {
+			kernel = "unknown kernel"
+		}
+		s.Name = fmt.Sprintf("%s, %s", cut(kernel, 60), accelName(s.Host.Accel))
+		count[key(s)]++
+	}
+	for _, s := range sources {
+		if count[key(s)] > 1 {
+			s.Name += " [" + cut(s.File, 60) + "]"
+		}
+	}
+}
+
+// emulated reports whether the times of a host say nothing of hardware.
+func emulated(accel string) bool { return accel == "tcg" }

@@ -1,0 +1,202 @@
+package report
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+
+	"mvdan.cc/sh/v3/syntax"
+)
+
+var (
+	//go:embed page.html
+	pageHTML     string
+	pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+	//go:embed page.css
+	pageCSS string
+)
+
+// page is what the template shows. Texts from documents are plain strings,
+// which the template escapes; what isn't is made here.
+type page struct {
+	Title     string
+	Policy    string // Content-Security-Policy
+	Style     template.CSS
+	Sources   []sourceRow
+	Summary   []Paragraph
+	Overviews []view
+	Sections  []sectionView
+	Exposure  []exposureView
+	Runs      []runRow
+	Matrix    *matrix
+	Limits    *limitsTable
+	Doctors   []doctorRow
+	Commands  []command
+	Emulated  bool   // any of the benchmarks' hosts is
+	Truncated string // says so if there are more charts than are drawn
+}
+
+// view is a chart in the page.
+type view struct {
+	Title, Note string
+	SVG         template.HTML
+}
+
+type sectionView struct {
+	section
+	Groups []groupView
+}
+
+type groupView struct {
+	group
+	Charts []view
+}
+
+type exposureView struct {
+	Guest  string
+	Charts []view
+}
+
+// sourceRow is a document and the host that it is from.
+type sourceRow struct {
+	Name, Kind, File, Accel, CPU, Settings, Made string
+	Emulated, Partial                            bool
+}
+
+type command struct{ Host, Line, Note string }
+
+func show(charts []chart) (list []view) {
+	for _, c := range charts {
+		list = append(list, view{c.title, c.note, template.HTML(c.svg())})
+	}
+	return list
+}
+
+// charts are all that the page has.
+func (r *Report) charts() []chart {
+	list := r.overviews()
+	sections, _ := r.sections()
+	for _, s := range sections {
+		for _, g := range s.Groups {
+			list = append(list, g.charts...)
+		}
+	}
+	for _, s := range r.sources {
+		if s.Trace != nil {
+			list = append(list, traceCharts(s)...)
+		}
+	}
+	return list
+}
+
+func (r *Report) page() *page {
+	style := palette() + pageCSS
+	sum := sha256.Sum256([]byte(style))
+	p := &page{
+		Title: cut(r.title, 200),
+		// No script, no network, nothing but this very style.
+		Policy:    "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
+		Style:     template.CSS(style),
+		Summary:   r.summary(),
+		Overviews: show(r.overviews()),
+		Runs:      r.runs(),
+		Matrix:    r.matrix(),
+		Limits:    r.limits(),
+		Doctors:   r.doctors(),
+	}
+	sections, dropped := r.sections()
+	if dropped > 0 {
+		p.Truncated = fmt.Sprintf("%s more: the tables have their figures. Make a report of fewer files to see them.", count(dropped, "chart"))
+	}
+	for _, s := range sections {
+		v := sectionView{section: s}
+		for _, g := range s.Groups {
+			v.Groups = append(v.Groups, groupView{g, show(g.charts)})
+		}
+		p.Sections = append(p.Sections, v)
+	}
+	for _, s := range r.sources {
+		p.Sources = append(p.Sources, s.row())
+		if s.Bench != nil {
+			p.Emulated = p.Emulated || emulated(s.Host.Accel)
+		}
+		p.Commands = append(p.Commands, s.command())
+		if s.Trace != nil {
+			p.Exposure = append(p.Exposure, exposureView{fmt.Sprintf("%s, on %s", cut(s.Trace.Guest, 80), s.Name), show(traceCharts(s))})
+		}
+	}
+	return p
+}
+
+// row describes the document.
+func (s *Source) row() sourceRow {
+	row := sourceRow{
+		Name: s.Name, Kind: s.kind(), File: cut(s.File, 200), Accel: accelName(s.Host.Accel),
+		CPU: fmt.Sprintf("%d × %s", s.Host.CPUs, cut(s.Host.Model, 80)), Emulated: emulated(s.Host.Accel),
+	}
+	started := ""
+	if s.Bench != nil {
+		started, row.Partial = s.Bench.Started, s.Bench.Partial
+		var settings []string
+		for _, one := range []struct{ name, value string }{
+			{"governor", s.Host.Governor}, {"transparent_hugepage", s.Host.THP}, {"shmem_enabled", s.Host.ShmemTHP},
+		} {
+			if one.value != "" {
+				settings = append(settings, one.name+" "+cut(one.value, 40))
+			}
+		}
+		row.Settings = strings.Join(settings, ", ")
+	}
+	if s.Trace != nil {
+		started = s.Trace.Started
+	}
+	if at, err := time.Parse(time.RFC3339, started); err == nil {
+		row.Made = at.UTC().Format("2006-01-02 15:04 UTC")
+		if s.Bench != nil {
+			row.Made += ", " + quantity(s.Bench.Seconds, "sec")
+		}
+	}
+	return row
+}
+
+// command is how to make a document again.
+func (s *Source) command() command {
+	const unknown = "its flags aren’t in the document"
+	switch {
+	case s.Bench != nil:
+		return command{s.Name, commandLine(s.Bench.Args), ""}
+	case s.Trace != nil:
+		t := s.Trace
+		return command{s.Name, commandLine([]string{
+			"run", "--backend", string(t.Backend), "--attach", string(t.Attach), "-m", fmt.Sprint(t.Memory >> 20), "-c", fmt.Sprint(t.CPUs),
+		}), fmt.Sprintf("guest: %s; %s", cut(t.Guest, 80), unknown)}
+	case s.Run != nil:
+		d := s.Run
+		return command{s.Name, commandLine([]string{
+			"run", "--backend", string(d.Backend), "--attach", string(d.Attach), "-m", fmt.Sprint(d.Memory >> 20), "--json",
+		}), unknown}
+	case s.Audit != nil:
+		return command{s.Name, commandLine([]string{
+			"audit", "--backend", string(s.Audit.Backend), "--attach", string(s.Audit.Attach), "-m", fmt.Sprint(s.Audit.Memory >> 20), "--json",
+		}), unknown}
+	}
+	return command{s.Name, commandLine([]string{s.kind(), "--json"}), unknown}
+}
+
+// commandLine is how to type a command's arguments in a shell.
+func commandLine(args []string) string {
+	words := []string{"offmap"}
+	for _, a := range args[:min(len(args), 100)] {
+		a = cut(a, 1000)
+		w, err := syntax.Quote(a, syntax.LangBash)
+		if err != nil { // a NUL, which no command line has
+			w = fmt.Sprintf("%q", a)
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, " ")
+}
