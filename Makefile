@@ -2,7 +2,7 @@
 
 GO      ?= go
 KMOD    := memory/kmod
-GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -name '*.bin')
+GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -path './internal/bench/floor/src/*' -o -name '*.bin')
 
 bin/offmap: $(GOFILES) ## build the program, static, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/offmap
@@ -39,6 +39,6 @@ clean: ## remove what was built
 	-$(MAKE) -C $(KMOD) clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build test demo kmod kmod-install generate docs clean help
