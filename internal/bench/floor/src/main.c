@@ -18,9 +18,9 @@
 static const struct command commands[] = {
 	{ "create", "anon|memfd|secret BYTES", create, 2 },
 	{ "exits", "out|in|mmio COUNT", exits, 2 },
-	{ "touch", "anon|memfd|secret BYTES THREADS", touch, 3 },
 	{ "fault", "copy|continue FAULTS", fault, 2 },
 	{ "pager", "PAGES WINDOW TOUCHES STEP", pager, 4 },
+	{ "touch", "anon|memfd|secret BYTES THREADS", touch, 3 },
 };
 
 int main(int argc, char **argv)
