@@ -5,18 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"offmap/internal/bench"
 	"offmap/internal/probe"
-	"offmap/kvm"
 	"offmap/memory"
 )
 
@@ -118,15 +115,20 @@ work here, 4 if none does.`,
 var benchScenarios = bench.Scenarios
 
 func listScenarios(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, s := range benchScenarios() {
+	all, indent := benchScenarios(), 0
+	for _, s := range all {
+		indent = max(indent, len(s.Name)+2)
+	}
+	var b strings.Builder
+	for _, s := range all {
 		about := s.About
 		if s.Slow {
 			about += " (slow)"
 		}
-		fmt.Fprintf(tw, "%s\t%s\n", s.Name, about)
+		fmt.Fprintf(&b, "%-*s%s\n", indent, s.Name, beside(about, indent, terminalWidth()))
 	}
-	return tw.Flush()
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func runBench(ctx context.Context, f benchFlags) (err error) {
@@ -141,23 +143,23 @@ func runBench(ctx context.Context, f benchFlags) (err error) {
 	defer func() { err = errors.Join(err, report.close()) }()
 	env := &bench.Env{Host: bench.ThisHost(os.DirFS("/")), Quick: f.quick, Kernel: f.kernel, Initrd: f.initrd}
 	plan.Env = env
-	unavailable := []bench.Unavailable{}
-	missing, err := f.tryPairs(ctx, wanted, &plan, &unavailable)
-	if err != nil {
-		return err
-	}
-	remove, err := f.others(ctx, env, &unavailable)
+	missing, remove, err := f.others(ctx, env)
 	if err != nil {
 		return err
 	}
 	defer remove()
+	working, unavailable, err := tryPairs(ctx, wanted, f.backends)
+	if err != nil {
+		return err
+	}
+	plan.Working = working
 
 	var doc *bench.Document
 	withBenchProgress(func(progress func(bench.Progress)) {
 		plan.Progress = progress
 		doc = plan.Run(ctx)
 	})
-	doc.Args, doc.Unavailable = os.Args[1:], unavailable
+	doc.Args, doc.Unavailable = os.Args[1:], slices.Concat(doc.Unavailable, unavailable, missing)
 	err = errors.Join(printBench(os.Stdout, f.format, doc), report.write(doc))
 	switch {
 	case err != nil:
@@ -166,7 +168,7 @@ func runBench(ctx context.Context, f benchFlags) (err error) {
 		return context.Cause(ctx)
 	case doc.Failed():
 		return exitWith(exitError, errors.New("some measurements failed"))
-	case missing:
+	case slices.ContainsFunc(unavailable, func(u bench.Unavailable) bool { return u.Asked }):
 		return exitWith(exitCheck, nil)
 	}
 	return nil
@@ -214,82 +216,6 @@ func chooseScenarios(only, skip []string, quick bool) ([]bench.Scenario, error) 
 		return nil, usage("--only, --skip and --quick leave no scenario to measure")
 	}
 	return chosen, nil
-}
-
-// choosePairs finds the pairs that are asked for by name, or all.
-func choosePairs(asked []string) (list []probe.Pair, err error) {
-	all := probe.Pairs()
-	if len(asked) == 0 {
-		return all, nil
-	}
-	for _, name := range asked {
-		b, m, pair := strings.Cut(name, "+")
-		if _, err := memory.ParseBackend(b); err != nil {
-			return nil, exitWith(exitUsage, err)
-		}
-		n := len(list)
-		for _, p := range all {
-			if string(p.Backend) == b && (!pair || string(p.Attach) == m) {
-				list = append(list, p)
-			}
-		}
-		if len(list) == n {
-			return nil, usage("no pair %q: attach %q is not for %s memory", name, m, b)
-		}
-	}
-	return list, nil
-}
-
-// tryPairs runs a small guest with each pair, and puts those that work into
-// the plan. What doesn't is in unavailable, and missing says that it was asked
-// for: secret memory is, once any of its attaches works.
-func (f benchFlags) tryPairs(ctx context.Context, wanted []probe.Pair, plan *bench.Plan, unavailable *[]bench.Unavailable) (missing bool, err error) {
-	sys, err := kvm.Open("")
-	if err != nil {
-		return false, err
-	}
-	sys.Close()
-	for _, p := range probe.Pairs() {
-		if !slices.Contains(wanted, p) {
-			continue
-		}
-		t := p.Try(ctx, "")
-		if ctx.Err() != nil {
-			return false, context.Cause(ctx)
-		}
-		if t.Works {
-			plan.Working = append(plan.Working, bench.Subject{Backend: p.Backend, Attach: p.Attach})
-			continue
-		}
-		*unavailable = append(*unavailable, bench.Unavailable{
-			Backend: p.Backend, Attach: p.Attach, Reason: t.Reason,
-			Asked: slices.Contains(f.backends, string(p.Backend)+"+"+string(p.Attach)),
-		})
-	}
-	for i := range *unavailable {
-		u := &(*unavailable)[i]
-		if slices.Contains(f.backends, string(u.Backend)) {
-			u.Asked = !slices.ContainsFunc(plan.Working, func(s bench.Subject) bool { return s.Backend == u.Backend })
-		}
-		say := fmt.Sprintf("not %s+%s: %s", u.Backend, u.Attach, oneLine(u.Reason))
-		if u.Asked {
-			missing = true
-			slog.Warn(say)
-		} else {
-			slog.Info(say)
-		}
-	}
-	if len(plan.Working) == 0 {
-		return true, exitWith(exitCannot, fmt.Errorf("nothing to measure: no guest runs here%s", asAsked(f.backends)))
-	}
-	return missing, nil
-}
-
-func asAsked(backends []string) string {
-	if len(backends) == 0 {
-		return ""
-	}
-	return " in " + strings.Join(backends, ", ")
 }
 
 // printBench prints the document in a format.

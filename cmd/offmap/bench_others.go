@@ -24,22 +24,21 @@ var otherVMMs = []struct {
 }
 
 // others finds what there is to compare with: the floor and other VMMs. What
-// was asked for and isn't there is an error; what just isn't there is said.
+// was asked for and isn't there is an error; what just isn't there is missing.
 // The caller calls remove when the programs aren't used any more.
-func (f benchFlags) others(ctx context.Context, env *bench.Env, unavailable *[]bench.Unavailable) (remove func(), err error) {
-	if env.Peers, err = findPeers(f.peers, unavailable); err != nil {
-		return nil, err
+func (f benchFlags) others(ctx context.Context, env *bench.Env) (missing []bench.Unavailable, remove func(), err error) {
+	if env.Peers, missing, err = findPeers(f.peers); err != nil {
+		return nil, nil, err
 	}
 	if f.floor != "" {
-		env.Floor, err = exec.LookPath(f.floor)
-		if err != nil {
-			return nil, fmt.Errorf("--floor: %w", err)
+		if env.Floor, err = exec.LookPath(f.floor); err != nil {
+			return nil, nil, fmt.Errorf("--floor: %w", err)
 		}
-		return func() {}, nil
+		return missing, func() {}, nil
 	}
 	dir, err := os.MkdirTemp("", "offmap-bench-")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	remove = func() {
 		if err := os.RemoveAll(dir); err != nil {
@@ -49,16 +48,16 @@ func (f benchFlags) others(ctx context.Context, env *bench.Env, unavailable *[]b
 	if env.Floor, err = floor.Build(ctx, dir); err != nil {
 		if ctx.Err() != nil {
 			remove()
-			return nil, context.Cause(ctx)
+			return nil, nil, context.Cause(ctx)
 		}
 		slog.Info("no floors: " + oneLine(err.Error()))
-		*unavailable = append(*unavailable, bench.Unavailable{Peer: bench.C, Reason: err.Error()})
+		missing = append(missing, bench.Unavailable{Peer: bench.C, Reason: err.Error()})
 	}
-	return remove, nil
+	return missing, remove, nil
 }
 
 // findPeers finds the programs of --peer's NAME=FILE, or else those on the PATH.
-func findPeers(asked []string, unavailable *[]bench.Unavailable) (map[bench.Peer]string, error) {
+func findPeers(asked []string) (found map[bench.Peer]string, missing []bench.Unavailable, err error) {
 	files := map[string]string{}
 	var have []string
 	for _, v := range otherVMMs {
@@ -67,29 +66,27 @@ func findPeers(asked []string, unavailable *[]bench.Unavailable) (map[bench.Peer
 	for _, a := range asked {
 		name, file, ok := strings.Cut(a, "=")
 		if !ok || file == "" || !slices.Contains(have, name) {
-			return nil, usage("--peer %q: want NAME=FILE with NAME one of %s", a, strings.Join(have, ", "))
+			return nil, nil, usage("--peer %q: want NAME=FILE with NAME one of %s", a, strings.Join(have, ", "))
 		}
 		files[name] = file
 	}
-	found := map[bench.Peer]string{}
+	found = map[bench.Peer]string{}
 	for _, v := range otherVMMs {
 		file, named := files[v.name]
 		if !named {
 			file = v.program
 		}
 		path, err := exec.LookPath(file)
-		switch {
-		case err == nil:
-			for _, p := range v.peers {
+		if err != nil && named {
+			return nil, nil, fmt.Errorf("--peer %s: %w", v.name, err)
+		}
+		for _, p := range v.peers {
+			if err != nil {
+				missing = append(missing, bench.Unavailable{Peer: p, Reason: err.Error()})
+			} else {
 				found[p] = path
-			}
-		case named:
-			return nil, fmt.Errorf("--peer %s: %w", v.name, err)
-		default:
-			for _, p := range v.peers {
-				*unavailable = append(*unavailable, bench.Unavailable{Peer: p, Reason: err.Error()})
 			}
 		}
 	}
-	return found, nil
+	return found, missing, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/perf/benchunit"
@@ -20,15 +21,15 @@ func printBenchTable(w io.Writer, doc *bench.Document, width int) error {
 	}
 	var b strings.Builder
 	h := doc.Host
-	fmt.Fprintf(&b, "Linux %s, %d CPUs, KVM %s (%s)", h.Kernel, h.CPUs, h.KVM, h.Accel)
+	host := fmt.Sprintf("Linux %s, %d CPUs, KVM %s (%s)", h.Kernel, h.CPUs, h.KVM, h.Accel)
 	for _, more := range []struct{ name, value string }{{"", h.Model}, {"governor ", h.Governor}, {"transparent huge pages ", h.THP}} {
 		if more.value != "" {
-			b.WriteString(", " + more.name + more.value)
+			host += ", " + more.name + more.value
 		}
 	}
-	b.WriteString("\n")
+	b.WriteString(beside(host, 0, width) + "\n")
 	if doc.Partial {
-		b.WriteString("PARTIAL: the run was stopped before its end\n")
+		b.WriteString(beside("PARTIAL: the run was stopped before its end", 0, width) + "\n")
 	}
 	for results := range groupBy(doc.Results, scenarioOf) {
 		printScenario(&b, results, width, h.Accel)
@@ -93,10 +94,14 @@ func printScenario(b *strings.Builder, results []bench.Result, width int, accel 
 		n := fitColumns(rows, first, width)
 		var block [][]string
 		for _, row := range rows {
-			block = append(block, slices.Concat(row[:1], row[1+first:1+first+n]))
+			if cells := row[1+first : 1+first+n]; strings.TrimSpace(strings.Join(cells, "")) != "" {
+				block = append(block, slices.Concat(row[:1], cells))
+			}
 		}
 		b.WriteString(align(block))
-		first += n
+		if first += n; first < len(subjects) {
+			b.WriteString("\n")
+		}
 	}
 	notMeasured(b, results, width)
 }
@@ -183,7 +188,10 @@ func scaleOf(metric []bench.Result) scale {
 // cell writes a result: median, the wider side of its interval, and how it
 // compares.
 func (s scale) cell(r bench.Result) string {
-	text := fmt.Sprintf("%.*f", s.prec, r.Median*s.factor)
+	v := r.Median * s.factor
+	// The scale suits the smallest figure; larger ones need no more digits.
+	digits := len(strconv.FormatFloat(math.Abs(math.Trunc(v)), 'f', 0, 64))
+	text := fmt.Sprintf("%.*f", max(0, min(s.prec, 4-digits)), v)
 	switch spread := max(r.High-r.Median, r.Median-r.Low); {
 	case r.Confidence < bench.Confidence:
 		text += fmt.Sprintf(" (n=%d)", len(r.Values))

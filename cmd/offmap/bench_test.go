@@ -1,15 +1,23 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"strings"
+	"testing"
 	"time"
+	"unicode/utf8"
 
 	"offmap/internal/bench"
+	"offmap/internal/probe"
+	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -68,4 +76,116 @@ func fakeBench() {
 		}}
 	}
 	os.Exit(Main(os.Args[1:]))
+}
+
+// TestBenchInterrupted ends a run by Ctrl-C: what was measured is printed and
+// says that it isn't all, and nothing is left behind.
+func TestBenchInterrupted(t *testing.T) {
+	sys, err := kvm.Open("")
+	if err != nil {
+		t.Skipf("SKIPPED: no usable /dev/kvm: %v", err)
+	}
+	sys.Close()
+	tmp := t.TempDir()
+	cmd := exec.Command("offmapfake", "bench", "--json", "--only", "noise,slow,fails", "--skip", "fails", "--backend", "anon")
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill() // for a test that fails
+	var said strings.Builder
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		if lines.Text() == "asleep" {
+			cmd.Process.Signal(os.Interrupt)
+		}
+	}
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(said.String(), "stopped by signal: interrupt") {
+		t.Errorf("exit code %d\n%s", code, said.String())
+	}
+	doc, err := bench.Read(&stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !doc.Partial {
+		t.Error("not marked as partial")
+	}
+	got := map[string]bench.Result{}
+	for _, r := range doc.Results {
+		got[r.Name+" "+r.Subject().String()] = r
+	}
+	if r := got["noise/time anon+direct"]; r.Status != bench.Measured || len(r.Values) != defaultRounds {
+		t.Errorf("measured before: %+v", r)
+	}
+	if r := got["slow/time anon+direct"]; r.Status != bench.Partial || len(r.Values) != 1 || !strings.Contains(r.Reason, "1 of 10 values") {
+		t.Errorf("being measured: %+v", r)
+	}
+	if left, err := os.ReadDir(tmp); len(left) != 0 || err != nil {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestBenchTable holds that lines keep to the width, that there's a line a
+// metric, and how figures are written.
+func TestBenchTable(t *testing.T) {
+	result := func(name string, b memory.Backend, median float64, change func(*bench.Result)) bench.Result {
+		r := bench.Result{
+			Name: name, Backend: b, Attach: attach.Direct, Unit: "ns/op", Accel: "tcg", Status: bench.Measured,
+			Values: []float64{median}, Median: median, Low: median * 0.9, High: median * 1.02, Confidence: 0.97,
+		}
+		change(&r)
+		return r
+	}
+	as := func(verdict string, ratio float64) func(*bench.Result) {
+		return func(r *bench.Result) {
+			r.Against = &bench.Comparison{Subject: "memfd+direct", Ratio: ratio, Verdict: verdict}
+		}
+	}
+	doc := &bench.Document{Host: bench.Host{Host: probe.Host{Kernel: "9.9", KVM: "svm", Accel: "tcg", CPUs: 2}}, Partial: true}
+	doc.Results = []bench.Result{
+		result("x/a", memory.Memfd, 1234, func(*bench.Result) {}),
+		result("x/a", memory.Anon, 1300, as(bench.NoDifference, 1.05)),
+		result("x/a", memory.Hugetlb, 2468, as(bench.Worse, 2)),
+		result("x/a", memory.Reserved, 12340, as(bench.Worse, 10)),
+		result("x/a", memory.GuestMemfd, 1234000, as(bench.Worse, 1000)),
+		result("x/a", memory.Secret, 0, func(r *bench.Result) {
+			r.Status, r.Values, r.Reason = bench.Refused, nil, strings.Repeat("because it is so ", 10)
+		}),
+		result("x/b", memory.Memfd, 5, func(r *bench.Result) { r.Confidence, r.Status, r.Reason = 0, bench.Partial, "1 of 10 values: stopped" }),
+		result("x/b", memory.Anon, 0, func(*bench.Result) {}),
+	}
+	for _, width := range []int{40, 80, 100} {
+		var b strings.Builder
+		if err := printBenchTable(&b, doc, width); err != nil {
+			t.Fatal(err)
+		}
+		text := b.String()
+		flat := oneLine(text)
+		for line := range strings.Lines(text) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+				t.Errorf("width %d: %d characters: %s", width, n, line)
+			}
+		}
+		for _, want := range []string{
+			"PARTIAL", "under TCG: x", "1.234 ±10%", "1.300 ±10% ~", "2.468 ±10% 2.00×", "1234 ±10% 1000.00×",
+			"5.000 (n=1)", "refused", "1 of 10 values",
+		} {
+			if !strings.Contains(flat, want) {
+				t.Errorf("width %d: no %q in\n%s", width, want, text)
+			}
+		}
+		if n := strings.Count(text, "guest-memfd+direct"); n != 1 {
+			t.Errorf("width %d: a subject is there %d times\n%s", width, n, text)
+		}
+		if width == 100 {
+			t.Logf("\n%s", text)
+		}
+	}
 }
