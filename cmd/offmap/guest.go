@@ -89,6 +89,20 @@ func (f *guestFlags) open(ctx context.Context) (*guest, error) {
 	return g, nil
 }
 
+// name says which guest it is.
+func (f *guestFlags) name() string {
+	switch {
+	case f.kernel != "":
+		return f.kernel
+	case f.payload != "":
+		return "payload " + f.payload
+	}
+	return "payload " + defaultPayload
+}
+
+// defaultPayload is the guest where none is named.
+const defaultPayload = "hello"
+
 func (f *guestFlags) openPayload() (*guest, error) {
 	for _, x := range []struct{ name, value string }{
 		{"--initrd", f.initrd}, {"--exec", f.exec}, {"--append", f.append}, {"--cmdline", f.cmdline},
@@ -99,7 +113,7 @@ func (f *guestFlags) openPayload() (*guest, error) {
 	}
 	name := f.payload
 	if name == "" {
-		name = "hello"
+		name = defaultPayload
 	}
 	p, err := payload.Lookup(name)
 	if err != nil {

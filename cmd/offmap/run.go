@@ -30,6 +30,7 @@ type runFlags struct {
 	timeout time.Duration
 	json    bool
 	report  string
+	watch   watchFlags
 }
 
 func newRunCmd() *cobra.Command {
@@ -63,6 +64,7 @@ be had, offmap refuses rather than use anything else.`,
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
 	fl.BoolVar(&f.json, "json", false, "print a report in JSON on stdout, and the guest's console on stderr")
 	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`, and leave stdout to the console")
+	f.watch.add(fl)
 	return cmd
 }
 
@@ -122,6 +124,10 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	if f.json && f.report != "" {
 		return usage("--json and --report exclude each other: one document, in one place")
 	}
+	watch, err := f.watch.open(f.json)
+	if err != nil {
+		return err
+	}
 	if f.window.trace != "" {
 		trace, err := os.Create(f.window.trace)
 		if err != nil {
@@ -157,7 +163,7 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	}
 	m, err := vmm.New(vmm.Config{
 		Memory: uint64(f.memory), CPUs: f.cpus, Backend: backend, Attach: method, Options: opts,
-		Guest: guest.load, Console: console,
+		Guest: guest.load, Console: watch.console(console),
 		Warn: func(err error) { slog.Warn(err.Error()) },
 	})
 	if err != nil {
@@ -172,8 +178,11 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		return err
 	}
 	defer restore()
-	go keys(os.Stdin, m.Input, m.Stop)
+	watch.start(m, f, backend, opts.Window, restore)
+	defer watch.end()
+	go keys(os.Stdin, watch.input(m, f), m.Stop)
 	result, err := m.Run(ctx)
+	watchErr := watch.end()
 	restore()
 
 	doc := f.document(backend, rejected)
@@ -190,7 +199,7 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	}
 	end := outcome(result.Outcome, err)
 	doc.Exit = runExit{result.Outcome.Reason, exitCode(end), result.Outcome.Detail}
-	if err := report.write(doc); err != nil {
+	if err := errors.Join(report.write(doc), watchErr); err != nil {
 		return err
 	}
 	return end

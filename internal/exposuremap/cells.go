@@ -61,3 +61,24 @@ func perCell(pages uint64) uint64 {
 	}
 	return per
 }
+
+// Scale makes a map of n cells out of another: where it has fewer, each is what
+// several come to, and again shows the least of them.
+func Scale(cells []Cell, n int) []Cell {
+	scaled := make([]Cell, n)
+	if len(cells) == 0 {
+		return scaled
+	}
+	for i := range scaled {
+		lo := i * len(cells) / n
+		hi := max(lo+1, (i+1)*len(cells)/n)
+		var hidden, exposed int
+		for _, c := range cells[lo:hi] {
+			hidden += int(c.Hidden())
+			exposed += int(c.Exposed())
+		}
+		all := (hi - lo) * Full
+		scaled[i] = Cell(share(hidden, all)<<4 | share(exposed, all))
+	}
+	return scaled
+}

@@ -32,24 +32,34 @@ func NewRecorder(head Trace, interval time.Duration) *Recorder {
 
 // See implements Viewer.
 func (r *Recorder) See(l vmm.Look, pages []memory.PageState) {
-	r.peak = max(r.peak, l.ExposedPeak)
-	s := Sample{MS: milliseconds(l.At), ExposedPeak: r.peak, Faults: l.Faults, Exits: l.Exits}
-	var count [256]uint64 // by state
-	for _, p := range pages {
-		count[p] += memory.PageSize
-	}
-	s.Untouched, s.Hidden, s.InWindow, s.Ordinary = count[memory.Untouched], count[memory.Hidden], count[memory.InWindow], count[memory.Ordinary]
+	s := SampleOf(l, pages)
+	r.peak = max(r.peak, s.ExposedPeak)
+	s.ExposedPeak = r.peak
 	if l.ToUserland > 0 && r.trace.ToUserland == nil {
 		ms := milliseconds(l.ToUserland)
 		r.trace.ToUserland = &ms
 	}
-	s.Map = Cells(nil, pages, int(r.trace.CellBytes/memory.PageSize))
 	if r.last = &s; r.looks > 0 {
 		r.looks--
 		return
 	}
 	r.looks = r.stride - 1
 	r.keep(s)
+}
+
+// SampleOf is what a look at these pages comes to.
+func SampleOf(l vmm.Look, pages []memory.PageState) Sample {
+	var bytes [256]uint64 // by state; so large, it needs no bounds check
+	for _, p := range pages {
+		bytes[p] += memory.PageSize
+	}
+	return Sample{
+		MS:        milliseconds(l.At),
+		Untouched: bytes[memory.Untouched], Hidden: bytes[memory.Hidden],
+		InWindow: bytes[memory.InWindow], Ordinary: bytes[memory.Ordinary],
+		ExposedPeak: l.ExposedPeak, Faults: l.Faults, Exits: l.Exits,
+		Map: Cells(nil, pages, int(perCell(uint64(len(pages))))),
+	}
 }
 
 // keep takes a sample into the trace, with room for one more.

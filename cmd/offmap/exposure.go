@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"offmap/internal/exposuremap"
+	"offmap/internal/probe"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/vmm"
+)
+
+// lookInterval is from one look at a guest's pages to the next.
+const lookInterval = 100 * time.Millisecond
+
+// watchFlags ask for a watch over where a guest's pages are.
+type watchFlags struct {
+	exposure string
+	live     bool
+}
+
+func (f *watchFlags) add(fl *pflag.FlagSet) {
+	fl.StringVar(&f.exposure, "exposure", "", "record to `FILE` where the guest's pages are, ten times a second, for offmap report")
+	fl.BoolVar(&f.live, "live", false, "show on this terminal where the guest's pages are, and the console's last lines below")
+}
+
+// watch is the watch over a guest, whether one was asked for or not.
+type watch struct {
+	file     string
+	live     *live // nil without --live
+	recorder *exposuremap.Recorder
+	stop     func() error
+}
+
+// open checks all that can be before there is a guest.
+func (f watchFlags) open(json bool) (*watch, error) {
+	w := &watch{file: f.exposure, stop: func() error { return nil }}
+	if f.live {
+		if json {
+			return nil, usage("--live has the terminal to itself: write the report to a file with --report in place of --json")
+		}
+		if err := needTerminal(); err != nil {
+			return nil, err
+		}
+		w.live = &live{}
+	}
+	if f.exposure != "" {
+		if err := checkTarget(f.exposure); err != nil {
+			return nil, fmt.Errorf("exposure: %w", err)
+		}
+	}
+	return w, nil
+}
+
+// console is where the guest's console goes: to out, unless that is where the
+// map is.
+func (w *watch) console(out io.Writer) io.Writer {
+	if w.live != nil {
+		return w.live
+	}
+	return out
+}
+
+// input is what typed keys go to. Nobody types to a payload, so that one can
+// be stopped with a key.
+func (w *watch) input(m *vmm.Machine, f runFlags) func([]byte) (int, error) {
+	if w.live != nil && rawTerminal.Load() && f.guest.kernel == "" {
+		return stopKeys(m.Input, m.Stop)
+	}
+	return m.Input
+}
+
+// start watches a machine that is about to run. restore gives the terminal its
+// mode back.
+func (w *watch) start(m *vmm.Machine, f runFlags, b memory.Backend, window uint64, restore func()) {
+	head := exposuremap.Trace{
+		Host: probe.ThisHost(), Started: time.Now().UTC().Format(time.RFC3339),
+		Guest: f.guest.name(), CPUs: f.cpus, Backend: b, Memory: uint64(f.memory),
+	}
+	if head.Attach, _ = m.Attachment(); head.Attach == attach.ViaWindow {
+		head.Window = window
+	}
+	var viewers []exposuremap.Viewer
+	if w.file != "" {
+		w.recorder = exposuremap.NewRecorder(head, lookInterval)
+		viewers = append(viewers, w.recorder)
+	}
+	if w.live != nil {
+		viewers = append(viewers, w.live.open(head, f.guest.kernel != "", restore))
+	}
+	if viewers != nil {
+		w.stop = exposuremap.Watch(m, lookInterval, viewers...)
+	}
+}
+
+// end ends the watch with a last look and gives the terminal back. The machine
+// is closed after that.
+func (w *watch) end() error {
+	err := w.stop()
+	if w.live != nil {
+		w.live.close()
+	}
+	if w.recorder == nil {
+		return err
+	}
+	werr := writeTarget(w.file, w.recorder.Trace().Write)
+	w.recorder = nil
+	if werr != nil {
+		werr = fmt.Errorf("exposure: %w", werr)
+	}
+	return errors.Join(err, werr)
+}
