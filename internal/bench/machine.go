@@ -25,18 +25,39 @@ type guestRun struct {
 
 // runPayload runs an embedded payload with size bytes of RAM until it ends the
 // guest by itself, with exit code 0.
-func runPayload(ctx context.Context, s Subject, name string, cpus int, size uint64, args ...uint64) (r guestRun, err error) {
-	p, err := payload.Lookup(name)
+func runPayload(ctx context.Context, s Subject, name string, cpus int, size uint64, args ...uint64) (guestRun, error) {
+	return guest{payload: name, cpus: cpus, size: size, args: args}.run(ctx, s)
+}
+
+// guest is an embedded payload and the machine to run it in.
+type guest struct {
+	payload string
+	args    []uint64
+	cpus    int
+	size    uint64 // bytes of RAM
+	options attach.Options
+	// prepare, if not nil, has RAM before the payload is put there.
+	prepare func(memory.Guest) error
+}
+
+// run runs it until it ends by itself, with exit code 0.
+func (g guest) run(ctx context.Context, s Subject) (r guestRun, err error) {
+	p, err := payload.Lookup(g.payload)
 	if err != nil {
 		return r, err
 	}
 	var console bytes.Buffer
 	start := time.Now()
 	m, err := vmm.New(vmm.Config{
-		Memory: size, CPUs: cpus, Backend: s.Backend, Attach: s.Attach, Console: &console,
+		Memory: g.size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Options: g.options, Console: &console,
 		Guest: func(ram memory.Guest, cpus, tscKHz int) ([]boot.CPU, error) {
 			r.TSCKHz = tscKHz
-			return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring, Args: args})
+			if g.prepare != nil {
+				if err := g.prepare(ram); err != nil {
+					return nil, err
+				}
+			}
+			return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring, Args: g.args})
 		},
 	})
 	if err != nil {
@@ -47,7 +68,7 @@ func runPayload(ctx context.Context, s Subject, name string, cpus int, size uint
 	err = errors.Join(err, m.Close())
 	r.Said = console.String()
 	if o := r.Outcome; err == nil && (o.Reason != vmm.PowerOff || o.Code != 0) {
-		err = fmt.Errorf("payload %s ended with %s %d: %s %s", name, o.Reason, o.Code, o.Detail, r.Said)
+		err = fmt.Errorf("payload %s ended with %s %d: %s %s", g.payload, o.Reason, o.Code, o.Detail, r.Said)
 	}
 	return r, err
 }

@@ -10,6 +10,7 @@ var groups = []func() []Scenario{
 	exitScenarios,
 	linuxBootScenarios,
 	costScenarios,
+	windowScenarios,
 }
 
 // Scenarios returns all that there are.

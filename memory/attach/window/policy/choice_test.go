@@ -63,7 +63,7 @@ func TestChoice(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: simulates for long, and the same on every kernel")
 	}
-	fifo, frames, opt := find(t, "fifo"), find(t, "chosen"), find(t, "opt")
+	fifo, frames, opt := find(t, "fifo"), find(t, Chosen), find(t, "opt")
 	gains := map[string]float64{"zipf": .15, "loop-shuffled": .25, "scan+hot": .7, "phases": .15, "boot": .05}
 	for _, w := range workloads {
 		for _, limit := range w.windows {
@@ -164,7 +164,7 @@ func BenchmarkFills(b *testing.B) {
 					t := w.trace()
 					var r Result
 					for b.Loop() {
-						r = find(b, "chosen").run(t, limit, way.fill())
+						r = find(b, Chosen).run(t, limit, way.fill())
 					}
 					r.report(b)
 				})

@@ -11,6 +11,9 @@ type Candidate struct {
 	make func(pages, limit int) chooser
 }
 
+// Chosen is the name of the policy that windows have.
+const Chosen = "chosen"
+
 // Candidates are the policy that windows have, and those around it: FIFO, and
 // second chance, which is what can be had of CLOCK where faults are all that is
 // seen, need to know no more than it; LRU sees every use of a page, and OPT
@@ -19,7 +22,7 @@ func Candidates() []Candidate {
 	return []Candidate{
 		{"fifo", 0, newFIFO},
 		{"second-chance", 1. / 16, newFIFO},
-		{"chosen", 0, theChoice},
+		{Chosen, 0, theChoice},
 		{"lru", 0, newLRU},
 		{"opt", 0, newOPT},
 	}

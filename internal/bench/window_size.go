@@ -1,0 +1,82 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"offmap/memory"
+	"offmap/memory/attach"
+)
+
+// The curves' guest has more RAM than its working set, so that a window can
+// have all of that and not all of RAM.
+const sizedSet = 16 << 20
+
+var (
+	sizedWindows = []uint64{1 << 20, 2 << 20, 4 << 20, 8 << 20, 12 << 20, 16 << 20, 24 << 20}
+	// A quick run measures these of them.
+	quickWindows = []uint64{2 << 20, 8 << 20, 24 << 20}
+)
+
+// windowSize is what an access costs, over the window's size.
+func windowSize() Scenario {
+	return Scenario{
+		Name: "window-size",
+		About: "a guest at work on 16 MiB, the pages used by Zipf's law or all of them in random order, over the size of its window: time of an access, once it has warmed up. " +
+			"memfd+direct has no window: one value for all of them (quick: three sizes, Zipf only)",
+		Metrics: slices.Concat(windowCurve("zipf", "ns/op", sizedWindows), windowCurve("random", "ns/op", sizedWindows)),
+		Native:  true,
+		Subjects: func(e *Env, working []Subject) []Subject {
+			s := behindWindow(e, working)
+			if len(s) == 0 {
+				return nil
+			}
+			return append(s, slices.DeleteFunc(slices.Clone(working), func(s Subject) bool {
+				return s != Subject{Backend: memory.Memfd, Attach: attach.Direct}
+			})...)
+		},
+		Sample: sampleSizes,
+	}
+}
+
+func sampleSizes(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+	n := len(sizedWindows)
+	values := without(2 * n)
+	var control [2]float64
+	for i, w := range sizedWindows {
+		if e.Quick && !slices.Contains(quickWindows, w) {
+			continue
+		}
+		if s.Attach == attach.ViaWindow || control[0] == 0 {
+			var err error
+			if control, err = sampleSize(ctx, e, s, w); err != nil {
+				return nil, err
+			}
+		}
+		values[i] = control[0]
+		if !e.Quick {
+			values[n+i] = control[1]
+		}
+	}
+	return values, nil
+}
+
+// sampleSize measures both orders with a window, or without one.
+func sampleSize(ctx context.Context, e *Env, s Subject, window uint64) (ns [2]float64, err error) {
+	if s.Attach != attach.ViaWindow {
+		window = 0
+	}
+	r, ns0, err := runZipf(ctx, s, zipf(memory.MinSize, window, sizedSet, e.pick(4096, 16384)))
+	if err != nil {
+		return ns, err
+	}
+	if (r.Faults != nil) != (s.Attach == attach.ViaWindow) {
+		return ns, errors.New("a guest had faults of a window without one, or none with one")
+	}
+	ns[0] = ns0
+	if !e.Quick {
+		_, ns[1], _, err = runChurn(ctx, s, churn(memory.MinSize, window, sizedSet, 2, churnRandom))
+	}
+	return ns, err
+}
