@@ -3,7 +3,8 @@
 # Argument 0: bytes of the working set, from the start of free RAM; default all
 # Argument 1: accesses of each vCPU, default 8 for each page
 # Argument 2: skew, 1 to 256, default 223
-# Argument 3: accesses of each vCPU before those that are measured, default none
+# Argument 3: accesses of each vCPU before those that are measured, which come
+#             after a look at each page; default none, and no look
 #
 # An access has the choice of all pages, and with a probability of skew/256 goes
 # on to the more popular half of its choice, again and again; then it takes any
@@ -43,7 +44,13 @@ main:	entry
 	mov	qword ptr [r13 + SKEW], 223
 2:	call	barrier
 	mov	rbx, [rip + pages]
-	call	spread
+	lea	r15, [rip + tally]
+	cmp	qword ptr [r13 + WARMUP], 0
+	je	4f
+	xor	ebp, ebp
+	xor	r11d, r11d
+	call	walk
+4:	call	spread
 	mov	eax, 1
 	call	key
 	mov	r14, r11			# random numbers, other ones on each vCPU
@@ -69,7 +76,6 @@ main:	entry
 	# rbp is 0, where the list of pages starts.
 	xor	r11d, r11d
 	xor	r14d, r14d			# sum
-	lea	r15, [rip + tally]
 	call	walk
 	lea	rsi, [r13 + ACCESSES]
 	mov	rax, [rsi]
