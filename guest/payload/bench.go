@@ -53,7 +53,7 @@ type BenchStretch struct{ Start, End, Units uint64 }
 type BenchMark struct{ Before, After uint64 }
 
 // BenchMarkings is how many marks there are at the start and at the end.
-const BenchMarkings = 3
+const BenchMarkings = 8
 
 // The program's layout, which asm/bench.S repeats.
 const (
@@ -61,7 +61,7 @@ const (
 	benchLeast   = 8
 	benchResults = 16
 	benchMarks   = 64
-	benchOps     = 192
+	benchOps     = 320
 	benchShift   = 6 // of an operation and of a result
 
 	benchKind, benchBase, benchSize, benchStride, benchCycles = 0, 8, 16, 24, 32

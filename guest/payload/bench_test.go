@@ -49,16 +49,16 @@ func TestEncodeBench(t *testing.T) {
 	if got := DecodeBench(b, 2, 3); len(got.Stretches) != 2 || len(got.Stretches[1]) != 3 || got.Stretches[1][2] != (BenchStretch{}) {
 		t.Errorf("before the guest: %+v", got)
 	}
-	for at, want := range map[int]byte{0: 2, 8: 99, 17: 0x11, 16: 0x40, 192: 0, 200: 1, 208: 2, 256: 3, 264: 3, 272: 4, 280: 5, 288: 6} {
+	for at, want := range map[int]byte{0: 2, 8: 99, 17: 0x11, 16: 0xc0, 320: 0, 328: 1, 336: 2, 384: 3, 392: 3, 400: 4, 408: 5, 416: 6} {
 		if b[at] != want {
 			t.Errorf("byte %d is %#x, want %#x", at, b[at], want)
 		}
 	}
 	// The last result, and the marks at both ends.
 	b[len(b)-64], b[len(b)-56], b[len(b)-48] = 7, 8, 9
-	b[64], b[72], b[64+16*3], b[64+16*5+8] = 1, 2, 3, 4
+	b[64], b[72], b[64+16*8], b[64+16*15+8] = 1, 2, 3, 4
 	r := DecodeBench(b, 2, 3)
-	if r.Stretches[1][2] != (BenchStretch{7, 8, 9}) || r.First[0] != (BenchMark{1, 2}) || r.Last[0].Before != 3 || r.Last[2].After != 4 {
+	if r.Stretches[1][2] != (BenchStretch{7, 8, 9}) || r.First[0] != (BenchMark{1, 2}) || r.Last[0].Before != 3 || r.Last[7].After != 4 {
 		t.Errorf("%+v", r)
 	}
 	if _, err := EncodeBench([]BenchOp{{Kind: "nothing"}}, 1, 0, 0); err == nil || !strings.Contains(err.Error(), `"nothing"`) {

@@ -4,6 +4,11 @@ import "slices"
 
 // groups make the scenarios, in the order in which they are listed and run.
 var groups = []func() []Scenario{
+	bandwidthScenarios,
+	latencyScenarios,
+	randomScenarios,
+	uncachedScenarios,
+	touchScenarios,
 	populateScenarios,
 	directMapScenarios,
 	neighbourScenarios,

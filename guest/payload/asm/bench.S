@@ -27,8 +27,8 @@ _start:	jmp	main
 	.set LEAST,   8				# cycles between the marks
 	.set RESULTS, 16			# their address
 	.set MARKS,   64			# before and after, at the start and at the end
-	.set MARKINGS, 3			# at each
-	.set OPS,     192
+	.set MARKINGS, 8			# at each
+	.set OPS,     320
 
 	.set OP_SHIFT,  6			# of an operation, and of a result
 	.set OP_KIND,   0
@@ -155,7 +155,7 @@ operation:
 	mov	qword ptr [rsp + UNITS], 0
 	mov	qword ptr [rsp + POSITION], 0
 	mov	ecx, 64 << 10			# bytes at first,
-	mov	edx, 256			# or accesses
+	mov	edx, 255			# or accesses
 	test	byte ptr [rax + KIND_FLAGS], ACCESSES
 	cmovnz	ecx, edx
 	mov	[rsp + STRETCH], rcx
@@ -193,8 +193,10 @@ operation:
 	je	6f
 4:	sub	[rsp + LEFT], rcx
 	jnz	2b
-	mov	rax, [rsp + UNITS]
-	mov	[rsp + STRETCH], rax
+	movzx	edx, byte ptr [rax + KIND_FLAGS]
+	and	edx, ACCESSES			# accesses: always a power of two less 1,
+	add	rdx, [rsp + UNITS]		# or a chase would end where it began
+	mov	[rsp + STRETCH], rdx
 	call	cycles
 	sub	rax, [rsp + BEGAN]
 	cmp	rax, [r15 + OP_CYCLES]

@@ -44,6 +44,7 @@ void parallel(int n, void (*body)(int i, void *arg), void *arg);
 void create(int argc, char **argv);
 void exits(int argc, char **argv);
 void fault(int argc, char **argv);
+void memory(int argc, char **argv);
 void pager(int argc, char **argv);
 void touch(int argc, char **argv);
 

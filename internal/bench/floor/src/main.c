@@ -19,6 +19,7 @@ static const struct command commands[] = {
 	{ "create", "anon|memfd|secret BYTES", create, 2 },
 	{ "exits", "out|in|mmio COUNT", exits, 2 },
 	{ "fault", "copy|continue FAULTS", fault, 2 },
+	{ "memory", "THREADS BYTES KIND:AT:SIZE:STRIDE:NS,...", memory, 3 },
 	{ "pager", "PAGES WINDOW TOUCHES STEP", pager, 4 },
 	{ "touch", "anon|memfd|secret BYTES THREADS", touch, 3 },
 };

@@ -1,0 +1,119 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"offmap/guest/payload"
+	"offmap/vmm"
+)
+
+// The guest's TSC against the host's clock. The guest reads its TSC right
+// before and right after each mark, and the host's clock is read between the
+// two; so the time between two marks by the host's clock must lie between the
+// shortest and the longest that the guest can have seen.
+const (
+	// clockLeast is how far the marks are apart at least.
+	clockLeast = 20 * time.Millisecond
+	// clockDrift is how far the two may differ beyond that, as a part of the
+	// time: CLOCK_MONOTONIC is slewed by up to 500 ppm (adjtimex(2)), and a
+	// TSC that Linux calibrates against the PIT alone is good to 500 ppm.
+	clockDrift = 0.002
+	// clockBlur is how wide the two may leave it open: more, and the check
+	// says nothing. The best of payload.BenchMarkings marks counts at either
+	// end, so that one interrupted exit doesn't matter.
+	clockBlur = 0.01
+)
+
+// errClock is a guest whose clock isn't what KVM says.
+var errClock = errors.New("the guest's TSC and the host's clock don't agree")
+
+// checkMarks holds the guest's marks against the host's times of them.
+func checkMarks(r payload.BenchReport, host []time.Time, khz int) error {
+	if len(host) != 2*payload.BenchMarkings {
+		return fmt.Errorf("the guest marked %d moments instead of %d", len(host), 2*payload.BenchMarkings)
+	}
+	first, err := sharpest(r.First[:])
+	if err != nil {
+		return err
+	}
+	last, err := sharpest(r.Last[:])
+	if err != nil {
+		return err
+	}
+	from, to := r.First[first], r.Last[last]
+	if to.Before <= from.After {
+		return fmt.Errorf("%w: its last mark is not after its first", errClock)
+	}
+	seconds := func(cycles uint64) float64 { return float64(cycles) / (1e3 * float64(khz)) }
+	short, long := seconds(to.Before-from.After), seconds(to.After-from.Before)
+	took := host[payload.BenchMarkings+last].Sub(host[first]).Seconds()
+	if took < short*(1-clockDrift) || took > long*(1+clockDrift) {
+		return fmt.Errorf("%w: %.6f to %.6f s by the TSC at %d kHz, %.6f s by the clock", errClock, short, long, khz, took)
+	}
+	if long-short > clockBlur*short {
+		return fmt.Errorf("the guest's TSC can't be held against the host's clock: %.6f to %.6f s, since its vCPU was interrupted at every mark", short, long)
+	}
+	return nil
+}
+
+// sharpest is the mark that took least.
+func sharpest(marks []payload.BenchMark) (best int, err error) {
+	for i, m := range marks {
+		if m.After < m.Before || i > 0 && m.Before < marks[i-1].After {
+			return 0, fmt.Errorf("%w: its marks go back in time", errClock)
+		}
+		if m.After-m.Before < marks[best].After-marks[best].Before {
+			best = i
+		}
+	}
+	return best, nil
+}
+
+// mostUnits is more than any operation can do, and exact as a float64.
+const mostUnits = 1 << 50
+
+// judge turns what the guest reports into results, in the order of the measured
+// operations. Every figure is the guest's word: all are positive and finite, or
+// there is an error.
+func (p accesses) judge(r payload.BenchReport, host []time.Time, khz int) ([]measured, error) {
+	if khz <= 0 {
+		return nil, fmt.Errorf("a TSC of %d kHz", khz)
+	}
+	if err := checkMarks(r, host, khz); err != nil {
+		return nil, err
+	}
+	earliest, latest := r.First[0].Before, r.Last[payload.BenchMarkings-1].After
+	var results []measured
+	for i, op := range p.ops {
+		if op.kind.Prepares() {
+			continue
+		}
+		start, end, units := latest, earliest, uint64(0)
+		for cpu, s := range r.Stretches[i] {
+			if s.Start < earliest || s.End > latest || s.End <= s.Start || s.Units == 0 || s.Units > mostUnits {
+				return nil, fmt.Errorf("the guest's result of %s on vCPU %d can't be: %d units from cycle %d to %d, of %d to %d",
+					op.kind, cpu, s.Units, s.Start, s.End, earliest, latest)
+			}
+			start, end, units = min(start, s.Start), max(end, s.End), units+s.Units
+		}
+		results = append(results, measured{float64(units), float64(end-start) / (1e3 * float64(khz))})
+	}
+	return results, nil
+}
+
+// fewEmulated is how many instructions KVM may interpret of a guest that is
+// native, beside those that access devices: some on its way into user mode.
+const fewEmulated = 1000
+
+// checkNative refuses the times of a guest whose instructions KVM interpreted.
+func checkNative(r vmm.Result) error {
+	if r.Emulated == nil {
+		return fmt.Errorf("%w: KVM doesn't say whether it interpreted the guest (KVM_GET_STATS_FD, Linux 5.14)", ErrCannot)
+	}
+	if most := r.Exits["io"] + r.Exits["mmio"] + fewEmulated; *r.Emulated > most {
+		return fmt.Errorf("%w: KVM interpreted %d of its instructions, and %d at most are accesses to devices", ErrEmulated, *r.Emulated, most)
+	}
+	return nil
+}

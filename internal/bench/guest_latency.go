@@ -1,0 +1,77 @@
+package bench
+
+import (
+	"fmt"
+	"time"
+
+	"offmap/guest/payload"
+	"offmap/memory"
+)
+
+// Nodes of a ring: one a cache line, or one a page.
+const (
+	cacheLine = 64
+	aPage     = memory.PageSize
+)
+
+// chaseTime is how long each is measured.
+const chaseTime = 5 * time.Millisecond
+
+// latencyScenarios are loads that each wait for the one before.
+func latencyScenarios() []Scenario {
+	const about = "time of a load whose address is what the load before it read, round a pseudo-random ring of all "
+	return []Scenario{
+		memoryScenario(Scenario{
+			Name: "chase", About: about + "cache lines of a working set; c is the same loop in C", Native: true,
+		}, 1, 64<<20, chases(cacheLine, 4<<10, 64<<20)),
+		memoryScenario(Scenario{
+			Name: "chase-large", About: about + "cache lines of a working set; c is the same loop in C", Native: true, Slow: true,
+		}, 1, 1<<30, chases(cacheLine, 64<<20, 1<<30)),
+		memoryScenario(Scenario{
+			Name: "tlb", About: about + "pages of 4 KiB, one line each: how far the TLB reaches with the pages that the backend has; c is the same loop in C", Native: true,
+		}, 1, 64<<20, chases(aPage, 16*aPage, 64<<20)),
+		memoryScenario(Scenario{
+			Name: "tlb-large", About: about + "pages of 4 KiB, one line each; c is the same loop in C", Native: true, Slow: true,
+		}, 1, 256<<20, chases(aPage, 64<<20, 256<<20)),
+	}
+}
+
+// chases are figures of rings from one size to another, in bytes.
+func chases(stride, from, to uint64) (figures []figure) {
+	for size := from; size <= to; size *= 2 {
+		m := Metric{Name: sizeName(size), Unit: "ns/op", Curve: "working set", X: float64(size), XUnit: "B"}
+		if stride == aPage {
+			m.Name, m.Curve, m.X, m.XUnit = countName(size/aPage), "pages", float64(size/aPage), "pages"
+		}
+		figures = append(figures, figure{
+			Metric: m,
+			ops: []access{
+				{kind: payload.BenchLink, size: size, stride: stride},
+				{kind: payload.BenchChase, size: size, stride: stride, least: chaseTime},
+			},
+			value: func(m measured) float64 { return m.nanoseconds(1) },
+		})
+	}
+	return figures
+}
+
+// sizeName writes bytes as 64KiB.
+func sizeName(n uint64) string {
+	for _, u := range []struct {
+		name  string
+		shift int
+	}{{"GiB", 30}, {"MiB", 20}, {"KiB", 10}} {
+		if n>>u.shift > 0 {
+			return fmt.Sprintf("%d%s", n>>u.shift, u.name)
+		}
+	}
+	return fmt.Sprintf("%dB", n)
+}
+
+// countName writes a number of pages as 64Ki.
+func countName(n uint64) string {
+	if n >= 1<<10 {
+		return fmt.Sprintf("%dKi", n>>10)
+	}
+	return fmt.Sprint(n)
+}

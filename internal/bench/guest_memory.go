@@ -1,0 +1,121 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/klauspost/cpuid/v2"
+
+	"offmap/guest/payload"
+	"offmap/memory"
+)
+
+// figure is a metric and the operations that it takes. The last of them is the
+// one that is measured; those before it prepare its memory.
+type figure struct {
+	Metric
+	ops   []access
+	value func(measured) float64
+}
+
+// memoryScenario makes a scenario of figures, measured one after the other in
+// one guest with size bytes to measure, or in one process. What its name, its
+// text and whom it is for are, sc says.
+func memoryScenario(sc Scenario, cpus int, size uint64, figures []figure) Scenario {
+	for _, f := range figures {
+		sc.Metrics = append(sc.Metrics, f.Metric)
+	}
+	sc.Subjects = func(e *Env, working []Subject) []Subject { return e.withFloor(working, memory.Memfd) }
+	sc.Sample = func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+		if e.Host.CPUs < cpus {
+			return nil, fmt.Errorf("%w: it takes %d CPUs, and this host has %d", ErrCannot, cpus, e.Host.CPUs)
+		}
+		p := accesses{cpus: cpus, size: size}
+		var measured []int // index of each measured figure
+		for i, f := range figures {
+			if op := f.ops[len(f.ops)-1]; op.kind.AVX() && !cpuid.CPU.Supports(cpuid.AVX2) {
+				continue
+			}
+			p.ops = append(p.ops, f.ops...)
+			measured = append(measured, i)
+		}
+		results, err := p.run(ctx, e, s)
+		if err != nil {
+			return nil, err
+		}
+		values := make([]float64, len(figures))
+		for i := range values {
+			values[i] = math.NaN()
+		}
+		for n, i := range measured {
+			values[i] = figures[i].value(results[n])
+		}
+		return values, nil
+	}
+	return sc
+}
+
+// run runs the program as a subject does.
+func (p accesses) run(ctx context.Context, e *Env, s Subject) ([]measured, error) {
+	if s.Peer == C {
+		return p.inC(ctx, e)
+	}
+	return p.inGuest(ctx, s)
+}
+
+// workingSet is how much memory the scenarios go over that aren't about its
+// size, in bytes: more than caches hold.
+const workingSet = 64 << 20
+
+// bandwidthScenarios are accesses in sequence.
+func bandwidthScenarios() []Scenario {
+	const about = "bytes a second in sequence over 64 MiB (copies: from one half to the other), by instructions of 8, 16 (SSE2) and 32 (AVX2) bytes, " +
+		"by rep stosb and movsb, and by stores past the caches (nt); c is the same loops in C"
+	return []Scenario{
+		memoryScenario(Scenario{Name: "bandwidth", About: about, Native: true}, 1, workingSet, streams()),
+		memoryScenario(Scenario{Name: "bandwidth-2", About: about + "; two vCPUs, each with half of the memory", Native: true}, 2, workingSet, streams()),
+	}
+}
+
+// streamTime is how long each is measured: a pass over the working set, or
+// more.
+const streamTime = 10 * time.Millisecond
+
+func streams() (figures []figure) {
+	add := func(size uint64, before []access, kinds ...payload.BenchKind) {
+		for _, k := range kinds {
+			figures = append(figures, figure{
+				Metric: Metric{Name: string(k), Unit: "B/s", More: true},
+				ops:    append(before, access{kind: k, size: size, least: streamTime}),
+				value:  measured.perSecond,
+			})
+			before = nil
+		}
+	}
+	fill := []access{{kind: payload.BenchFill, size: workingSet}}
+	add(workingSet, fill, "read-8", "read-16", "read-32")
+	add(workingSet/2, nil, "copy-8", "copy-16", "copy-32", "copy-rep", "copy-nt")
+	add(workingSet, nil, "write-8", "write-16", "write-32", "write-rep", "write-nt")
+	return figures
+}
+
+// randomScenarios are accesses that don't wait for each other, anywhere.
+func randomScenarios() []Scenario {
+	var figures []figure
+	before := []access{{kind: payload.BenchFill, size: workingSet}}
+	for _, k := range []payload.BenchKind{"random-read", "random-write"} {
+		figures = append(figures, figure{
+			Metric: Metric{Name: string(k)[len("random-"):], Unit: "ns/op"},
+			ops:    append(before, access{kind: k, size: workingSet, least: streamTime}),
+			value:  func(m measured) float64 { return m.nanoseconds(1) },
+		})
+		before = nil
+	}
+	return []Scenario{memoryScenario(Scenario{
+		Name:   "random",
+		About:  "time of an 8-byte read and write anywhere in 64 MiB, many at a time; c is the same loops in C",
+		Native: true,
+	}, 1, workingSet, figures)}
+}

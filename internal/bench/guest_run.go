@@ -1,0 +1,135 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"offmap/guest/payload"
+	"offmap/memory"
+	"offmap/vmm"
+	"offmap/vmm/boot"
+)
+
+// Where a guest that measures has its program and its memory: behind the
+// payload itself, which checks that, and the memory at the start of a huge page.
+const (
+	programAt memory.GPA = 1 << 20
+	memoryAt  memory.GPA = 2 << 20
+)
+
+// measuredGuest is a guest that goes through a program of accesses.
+type measuredGuest struct {
+	accesses
+	ring uint8
+	// change, if not nil, is called when the guest is loaded.
+	change func(ram memory.Guest, cpu boot.CPU) error
+}
+
+// inGuest runs the program in a guest made for it, with its memory in the
+// subject's, and returns the results of the operations that are measured.
+func (p accesses) inGuest(ctx context.Context, s Subject) ([]measured, error) {
+	return measuredGuest{accesses: p, ring: 3}.run(ctx, s)
+}
+
+func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, err error) {
+	size := max(uint64(memoryAt)+g.size, memory.MinSize)
+	if err := enough(s.Backend, size); err != nil {
+		return nil, err
+	}
+	p, err := payload.Lookup("bench")
+	if err != nil {
+		return nil, err
+	}
+	var (
+		console bytes.Buffer
+		marks   = make(chan time.Time, 2*payload.BenchMarkings+1) // one more would be too many
+		ram     memory.Guest
+		khz     int
+	)
+	m, err := vmm.New(vmm.Config{
+		Memory: size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Console: &console,
+		Event: func(v byte) {
+			if v != payload.EventMark {
+				return
+			}
+			select {
+			case marks <- time.Now():
+			default:
+			}
+		},
+		Guest: func(mem memory.Guest, cpus, tscKHz int) ([]boot.CPU, error) {
+			ram, khz = mem, tscKHz
+			return g.load(mem, p.Image(), khz)
+		},
+	})
+	if err != nil {
+		return nil, cannot(err)
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	r, err := m.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// First, since a guest that is interpreted may fail in any way.
+	if err := checkNative(r); err != nil {
+		return nil, err
+	}
+	if o := r.Outcome; o.Reason != vmm.PowerOff || o.Code != 0 {
+		return nil, fmt.Errorf("payload bench ended with %s %d: %s", o.Reason, o.Code, strings.TrimSpace(o.Detail+" "+console.String()))
+	}
+	left := make([]byte, payload.BenchSize(len(g.ops), g.cpus))
+	if _, err := ram.ReadAt(left, int64(programAt)); err != nil {
+		return nil, fmt.Errorf("reading the guest's results: %w", err)
+	}
+	close(marks)
+	var moments []time.Time
+	for t := range marks {
+		moments = append(moments, t)
+	}
+	return g.judge(payload.DecodeBench(left, len(g.ops), g.cpus), moments, khz)
+}
+
+// load puts the payload and its program into RAM.
+func (g measuredGuest) load(ram memory.Guest, image []byte, khz int) ([]boot.CPU, error) {
+	program, err := g.encode(uint64(programAt), uint64(memoryAt), khz)
+	if err != nil {
+		return nil, err
+	}
+	if len(program) > int(memoryAt-programAt) {
+		return nil, fmt.Errorf("a bench program of %d bytes: it has room for %d", len(program), memoryAt-programAt)
+	}
+	cpus, err := boot.Payload(ram, image, boot.PayloadConfig{
+		CPUs: g.cpus, Ring: g.ring, AVX: g.needsAVX(), Args: []uint64{uint64(programAt)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ram.WriteAt(program, int64(programAt)); err != nil {
+		return nil, fmt.Errorf("writing the bench program: %w", err)
+	}
+	if g.change != nil {
+		return cpus, g.change(ram, cpus[0])
+	}
+	return cpus, nil
+}
+
+// enough wraps ErrCannot where the host hasn't got size bytes to spare for a
+// backend. Not all see to that themselves, and a host that runs out kills
+// somebody.
+func enough(b memory.Backend, size uint64) error {
+	if b == memory.Hugetlb || b == memory.Reserved {
+		return nil // memory that was set aside before
+	}
+	info, err := memory.ReadMeminfo()
+	if err != nil {
+		return err
+	}
+	if have := info["MemAvailable"]; have < size+size/4 {
+		return fmt.Errorf("%w: a guest with %d MiB of RAM, and this host has %d MiB available", ErrCannot, size>>20, have>>20)
+	}
+	return nil
+}
