@@ -52,7 +52,7 @@ func (r *Report) sections() (list []section, dropped int) {
 		s := section{Title: words(figures[0].scenario), About: abouts[figures[0].scenario]}
 		drawable := slices.DeleteFunc(slices.Clone(figures), func(f figure) bool { return !f.drawable() })
 		for _, same := range groupBy(drawable, func(f figure) string { return f.Accel }) {
-			g := group{Accel: accelName(same[0].Accel), Emulated: emulated(same[0].Accel), charts: metricCharts(same)}
+			g := group{Accel: accelName(same[0].Accel), Emulated: emulated(same[0].Accel), charts: scenarioCharts(same)}
 			n := min(len(g.charts), left)
 			dropped += len(g.charts) - n
 			g.charts = g.charts[:n]
@@ -84,16 +84,16 @@ func groupBy[T any, K comparable](list []T, key func(T) K) (groups [][]T) {
 	return groups
 }
 
-// metricCharts are the charts of one scenario and accelerator: for each curve
-// one a host, all on the same axes, and for each other metric one.
-func metricCharts(figures []figure) (list []chart) {
+// scenarioCharts are the charts of one scenario and accelerator: for each metric
+// and each curve one a host, all hosts' on the same axes.
+func scenarioCharts(figures []figure) (list []chart) {
 	type key struct {
 		metric, unit, curve string
 		more                bool
 	}
 	for _, of := range groupBy(figures, func(f figure) key { return key{f.metric, f.Unit, f.Curve, f.More} }) {
 		if of[0].Curve == "" {
-			list = append(list, metricChart(of))
+			list = append(list, metricCharts(of)...)
 		} else {
 			list = append(list, curveCharts(of)...)
 		}
@@ -102,42 +102,42 @@ func metricCharts(figures []figure) (list []chart) {
 }
 
 // bounds are the least and the greatest of what figures need on an axis: their
-// intervals, and their single values unless those lie far out. They return how
-// many values do.
-func bounds(figures []figure) (low, high float64, out int) {
+// intervals, and their single values unless those lie far out.
+func bounds(figures []figure) (low, high float64) {
+	low, high = intervals(figures)
+	far := high + 2*math.Abs(high)
+	for _, f := range figures {
+		for _, v := range f.Values {
+			if v <= far {
+				low, high = min(low, v), max(high, v)
+			}
+		}
+	}
+	return low, high
+}
+
+// intervals are the least and the greatest of the figures' intervals.
+func intervals(figures []figure) (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for _, f := range figures {
 		low, high = min(low, f.Low), max(high, f.High)
 	}
-	far := high + 2*math.Abs(high)
-	for _, f := range figures {
-		for _, v := range f.Values {
-			if v > far {
-				out++
-				continue
-			}
-			low, high = min(low, v), max(high, v)
-		}
-	}
-	return low, high, out
+	return low, high
 }
 
-// metricChart compares the subjects of one metric on all hosts.
-func metricChart(figures []figure) chart {
-	low, high, out := bounds(figures)
+// metricCharts compare the subjects of one metric, a chart a host.
+func metricCharts(figures []figure) (list []chart) {
+	low, high := bounds(figures)
 	s := scaleFor(figures[0].Unit, high)
-	rc := rowsChart{axis: span(low, high, s.number), label: s.unit + moreOrLess(figures[0].More)}
-	if rc.axis.log {
-		rc.label += ", logarithmic"
+	label := s.unit + moreOrLess(figures[0].More)
+	a := span(low, high, s.round)
+	if a.log {
+		label += ", logarithmic"
 	}
-	hosts := groupBy(figures, func(f figure) *Source { return f.from })
-	few := 0
-	var alt []string
-	for _, of := range hosts {
-		if len(hosts) > 1 {
-			rc.rows = append(rc.rows, row{heading: of[0].from.Name})
-			alt = append(alt, of[0].from.Name+":")
-		}
+	for _, of := range groupBy(figures, func(f figure) *Source { return f.from }) {
+		rc := rowsChart{axis: a, label: label}
+		few := 0
+		var alt []string
 		for _, f := range of {
 			rw := f.row()
 			rc.rows = append(rc.rows, rw)
@@ -146,23 +146,36 @@ func metricChart(figures []figure) chart {
 				few++
 			}
 		}
+		notes := []string{of[0].from.Name}
+		if n := len(rc.rows) - maxRows; n > 0 {
+			rc.rows = rc.rows[:maxRows]
+			notes = append(notes, fmt.Sprintf("%d more are in the table", n))
+		}
+		if few > 0 {
+			notes = append(notes, count(few, "bar")+" of too few values for 95 %: their range")
+		}
+		if n := beyond(of, a); n > 0 {
+			notes = append(notes, count(n, "single value")+" beyond the axis, at its end")
+		}
+		list = append(list, chart{
+			name:  strings.Join([]string{"bench", of[0].scenario, of[0].metric, of[0].from.Name}, "-"),
+			title: of[0].title(), note: strings.Join(notes, "; "),
+			alt: strings.Join(alt, " "), height: rc.height(), draw: rc.draw,
+		})
 	}
-	var notes []string
-	if n := len(rc.rows) - maxRows; n > 0 {
-		rc.rows = rc.rows[:maxRows]
-		notes = append(notes, fmt.Sprintf("%d more are in the table", n))
+	return list
+}
+
+// beyond counts the single values that the axis doesn't reach.
+func beyond(figures []figure, a axis) (n int) {
+	for _, f := range figures {
+		for _, v := range f.Values {
+			if v > a.high {
+				n++
+			}
+		}
 	}
-	if few > 0 {
-		notes = append(notes, fmt.Sprintf("%s of too few values for 95 %%: the bar is their range", count(few, "subject")))
-	}
-	if out > 0 {
-		notes = append(notes, fmt.Sprintf("%s beyond the axis, at its end", count(out, "single value")))
-	}
-	return chart{
-		name:  "bench-" + figures[0].scenario + "-" + figures[0].metric + "-" + figures[0].Accel,
-		title: figures[0].title(), note: strings.Join(notes, "; "),
-		alt: strings.Join(alt, " "), height: rc.height(), draw: rc.draw,
-	}
+	return n
 }
 
 // row is the figure as a row of a chart.
@@ -193,16 +206,9 @@ func moreOrLess(more bool) string {
 
 // curveCharts draw the curves of one metric, a chart a host.
 func curveCharts(figures []figure) (list []chart) {
-	low, high, _ := bounds(slices.Collect(func(yield func(figure) bool) {
-		for _, f := range figures {
-			f.Result = &bench.Result{Low: f.Low, High: f.High} // not the single values
-			if !yield(f) {
-				return
-			}
-		}
-	}))
+	low, high := intervals(figures)
 	s := scaleFor(figures[0].Unit, high)
-	y := span(low, high, s.number)
+	y := span(low, high, s.round)
 	x := curveAxis(figures)
 	for _, of := range groupBy(figures, func(f figure) *Source { return f.from }) {
 		lc := linesChart{x: x, y: y, labelX: words(of[0].Curve), labelY: s.unit + moreOrLess(of[0].More)}
@@ -246,7 +252,7 @@ func curveAxis(figures []figure) axis {
 		a.low, a.high = 0, 1
 	}
 	unit := figures[0].XUnit
-	a.format = func(v float64) string { return quantity(v, unit) }
+	a.format = func(v float64) string { return roundQuantity(v, unit) }
 	a.log = a.low > 0 && a.high/a.low > 8
 	a.binary = a.log && unit == "B"
 	if a.low == a.high {
@@ -255,7 +261,7 @@ func curveAxis(figures []figure) axis {
 	return a
 }
 
-func xText(f figure) string { return quantity(f.X, f.XUnit) }
+func xText(f figure) string { return roundQuantity(f.X, f.XUnit) }
 
 // tableRow is the figure in words.
 func (f figure) tableRow() tableRow {
@@ -315,16 +321,24 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
+// overview is a chart of a benchmark as a whole.
+type overview struct {
+	chart
+	from *Source
+}
+
 // overviews are a chart for each benchmark with what secret memory costs there,
 // in times of ordinary memory: everything on one axis.
-func (r *Report) overviews() (list []chart) {
-	const most = 24
+func (r *Report) overviews() (list []overview) {
+	const most = 18
 	all := compare(r.figures)
 	for _, of := range groupBy(all, func(c comparison) *Source { return c.from }) {
 		rows := contrasts(of)
+		// What differs comes first, and is what is left where there is too much.
+		slices.SortStableFunc(rows, func(a, b contrast) int { return cmp.Compare(a.sameness(), b.sameness()) })
 		several := len(groupBy(rows, func(c contrast) string { return c.subject })) > 1
 		one := 1.0
-		rc := rowsChart{label: "times the cost of ordinary memory, logarithmic: right of the line costs more", line: &one}
+		rc := rowsChart{label: "logarithmic; right of 1× is dearer", line: &one}
 		low, high := 1.0, 1.0
 		var alt []string
 		for _, c := range rows[:min(len(rows), most)] {
@@ -350,18 +364,15 @@ func (r *Report) overviews() (list []chart) {
 			rc.rows = append(rc.rows, rw)
 			alt = append(alt, fmt.Sprintf("%s %s %s;", rw.label, rw.value, rw.verdict))
 		}
-		rc.axis = axis{low: low / 1.1, high: high * 1.1, log: true, format: func(v float64) string { return digitsShort(v) + "×" }}
+		rc.axis = axis{low: low / 1.1, high: high * 1.1, log: true, format: func(v float64) string { return round(v) + "×" }}
 		c := chart{
-			name: "overview-" + of[0].from.Name, title: "At a glance: " + of[0].from.Name,
+			name: "overview-" + of[0].from.Name, title: "Secret memory, in times of what ordinary memory costs", note: of[0].from.Name,
 			alt: strings.Join(alt, " "), height: rc.height(), draw: rc.draw,
 		}
 		if n := len(rows) - most; n > 0 {
-			c.note = fmt.Sprintf("%d more below", n)
+			c.note += fmt.Sprintf("; %d more below", n)
 		}
-		list = append(list, c)
+		list = append(list, overview{c, of[0].from})
 	}
 	return list
 }
-
-// digitsShort writes a round number without zeros at its end.
-func digitsShort(v float64) string { return fmt.Sprintf("%.3g", v) }

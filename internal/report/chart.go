@@ -31,7 +31,7 @@ type chart struct {
 // chartWidth is that of all charts, in points. In the page a point is a pixel
 // on a narrow screen, and up to half as much again on a wide one: charts stand
 // side by side there, and their text stays readable everywhere.
-const chartWidth = 360
+const chartWidth = 340
 
 func (c chart) svg() string {
 	canvas := newSVG(chartWidth, c.height)
@@ -88,10 +88,10 @@ func newPlot() *plot.Plot {
 		a.Padding = 0
 		a.Label.Padding = 2
 	}
-	p.X.Tick.Label = style(inkMuted, 9, draw.XCenter, draw.YTop)
-	p.X.Label.TextStyle = style(inkMuted, 9, draw.XCenter, draw.YBottom)
-	p.Y.Tick.Label = style(inkMuted, 9, draw.XRight, draw.YCenter)
-	p.Y.Label.TextStyle = style(inkMuted, 9, draw.XCenter, draw.YBottom)
+	p.X.Tick.Label = style(inkMuted, 9.5, draw.XCenter, draw.YTop)
+	p.X.Label.TextStyle = style(inkMuted, 9.5, draw.XCenter, draw.YBottom)
+	p.Y.Tick.Label = style(inkMuted, 9.5, draw.XRight, draw.YCenter)
+	p.Y.Label.TextStyle = style(inkMuted, 9.5, draw.XCenter, draw.YBottom)
 	return p
 }
 
@@ -191,22 +191,14 @@ func roundStep(v float64) float64 {
 	return 10 * p
 }
 
-// grid draws thin lines at an axis's marks, behind the data.
-type grid struct {
-	axis axis
-	y    bool // horizontal lines
-}
+// grid draws thin lines at the marks of the vertical axis, behind the data.
+type grid struct{ axis }
 
 // Plot implements plot.Plotter.
 func (g grid) Plot(c draw.Canvas, p *plot.Plot) {
-	line := draw.LineStyle{Color: inkGrid, Width: 0.6}
-	x, y := p.Transforms(&c)
-	for _, v := range g.axis.marks() {
-		if g.y {
-			c.StrokeLine2(line, c.Min.X, y(v), c.Max.X, y(v))
-		} else {
-			c.StrokeLine2(line, x(v), c.Min.Y, x(v), c.Max.Y)
-		}
+	_, y := p.Transforms(&c)
+	for _, v := range g.marks() {
+		c.StrokeLine2(draw.LineStyle{Color: inkGrid, Width: 0.8}, c.Min.X, y(v), c.Max.X, y(v))
 	}
 }
 

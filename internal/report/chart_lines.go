@@ -32,7 +32,7 @@ const (
 func (lc linesChart) legendAt() (at []vg.Point, height vg.Length) {
 	const mark, gap = 12, 14
 	var x, y vg.Length
-	s := style(inkText, 9.5, draw.XLeft, draw.YBottom)
+	s := style(inkText, 10, draw.XLeft, draw.YBottom)
 	for _, l := range lc.lines {
 		w := s.Width(label(l.label, 40)) + mark
 		if x > 0 && x+w > chartWidth-8 {
@@ -54,16 +54,16 @@ func (lc linesChart) draw(c draw.Canvas) {
 	for i, l := range lc.lines {
 		y := c.Max.Y - at[i].Y - legendHeight + 4
 		l.mark.draw(c, vg.Point{X: c.Min.X + at[i].X + 5, Y: y + 3.5}, 3.4)
-		c.FillText(style(inkText, 9.5, draw.XLeft, draw.YBottom), vg.Point{X: c.Min.X + at[i].X + 12, Y: y}, label(l.label, 40))
+		c.FillText(style(inkText, 10, draw.XLeft, draw.YBottom), vg.Point{X: c.Min.X + at[i].X + 12, Y: y}, label(l.label, 40))
 	}
 	c = draw.Crop(c, 0, -8, 0, -h)
-	c.FillText(style(inkMuted, 9, draw.XLeft, draw.YTop), vg.Point{X: c.Min.X, Y: c.Max.Y}, lc.labelY)
+	c.FillText(style(inkMuted, 9.5, draw.XLeft, draw.YTop), vg.Point{X: c.Min.X, Y: c.Max.Y}, lc.labelY)
 	p := newPlot()
 	lc.x.apply(&p.X)
 	lc.y.apply(&p.Y)
 	p.X.Label.Text = lc.labelX
 	p.X.Padding, p.Y.Padding = 3, 3
-	p.Add(grid{axis: lc.y, y: true}, lc)
+	p.Add(grid{lc.y}, lc)
 	p.Draw(draw.Crop(c, 0, 0, 0, -14))
 }
 

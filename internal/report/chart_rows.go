@@ -6,14 +6,13 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// row is a line of a chart of rows: a heading, or a value with its interval.
+// row is a value with its interval.
 type row struct {
-	heading string
+	mark           mark
+	label          string // over the strip, on the left
+	value, verdict string // on the right: the verdict last, in its ink
+	verdictInk     ink
 
-	mark              mark
-	label             string // over the strip, on the left
-	value, verdict    string // on the right: the verdict last, in its ink
-	verdictInk        ink
 	median, low, high float64
 	raw               []float64
 }
@@ -28,31 +27,18 @@ type rowsChart struct {
 	line  *float64 // where to draw a line down all rows, such as at 1
 }
 
-// Heights in points: of rows with a value, of headings, and of the axis.
+// Heights in points.
 const (
-	rowHeight     = 30
-	headingHeight = 19
-	axisHeight    = 30
+	rowHeight  = 30
+	stripAt    = 20 // below the top of a row
+	axisHeight = 30
 )
 
 // maxDots is how many values are drawn one by one. Of more, the interval says
 // enough.
 const maxDots = 60
 
-func (r row) height() vg.Length {
-	if r.heading != "" {
-		return headingHeight
-	}
-	return rowHeight
-}
-
-func (rc rowsChart) height() vg.Length {
-	h := vg.Length(axisHeight)
-	for _, r := range rc.rows {
-		h += r.height()
-	}
-	return h
-}
+func (rc rowsChart) height() vg.Length { return vg.Length(axisHeight + rowHeight*len(rc.rows)) }
 
 func (rc rowsChart) draw(c draw.Canvas) {
 	p := newPlot()
@@ -60,41 +46,40 @@ func (rc rowsChart) draw(c draw.Canvas) {
 	p.X.Label.Text = rc.label
 	p.HideY()
 	p.Y.Min, p.Y.Max = 0, 1
-	p.Add(grid{axis: rc.axis}, rc)
+	p.Add(rc)
 	p.Draw(draw.Crop(c, 5, -5, 0, 0))
 }
 
 // Plot implements plot.Plotter.
 func (rc rowsChart) Plot(c draw.Canvas, p *plot.Plot) {
 	x, _ := p.Transforms(&c)
-	if rc.line != nil {
-		c.StrokeLine2(draw.LineStyle{Color: inkMuted, Width: 1, Dashes: []vg.Length{3, 2}}, x(*rc.line), c.Min.Y, x(*rc.line), c.Max.Y)
-	}
-	top := c.Max.Y
-	for _, r := range rc.rows {
+	for i, r := range rc.rows {
+		top := c.Max.Y - vg.Length(i*rowHeight)
+		// Lines are drawn about the strips only: through the words they would
+		// make those hard to read.
+		y := top - stripAt
+		for _, v := range rc.axis.marks() {
+			c.StrokeLine2(draw.LineStyle{Color: inkGrid, Width: 0.8}, x(v), y-8, x(v), y+6)
+		}
+		if rc.line != nil {
+			c.StrokeLine2(draw.LineStyle{Color: inkMuted, Width: 1.2}, x(*rc.line), y-9, x(*rc.line), y+7)
+		}
 		r.draw(c, x, top)
-		top -= r.height()
 	}
 }
 
 func (r row) draw(c draw.Canvas, x func(float64) vg.Length, top vg.Length) {
-	if r.heading != "" {
-		s := style(inkText, 9.5, draw.XLeft, draw.YBottom)
-		s.Font.Weight = bold
-		c.FillText(s, vg.Point{X: c.Min.X, Y: top - headingHeight + 4}, label(r.heading, 66))
-		return
-	}
 	baseline := top - 12
-	c.FillText(style(inkText, 9.5, draw.XLeft, draw.YBottom), vg.Point{X: c.Min.X, Y: baseline}, label(r.label, 44))
+	c.FillText(style(inkText, 10, draw.XLeft, draw.YBottom), vg.Point{X: c.Min.X, Y: baseline}, label(r.label, 44))
 	right := c.Max.X
 	if r.verdict != "" {
-		s := style(r.verdictInk, 9.5, draw.XRight, draw.YBottom)
+		s := style(r.verdictInk, 10, draw.XRight, draw.YBottom)
 		c.FillText(s, vg.Point{X: right, Y: baseline}, r.verdict)
-		right -= s.Width(r.verdict) + 6
+		right -= s.Width(r.verdict) + 8
 	}
-	c.FillText(style(inkText, 9.5, draw.XRight, draw.YBottom), vg.Point{X: right, Y: baseline}, r.value)
+	c.FillText(style(inkText, 10, draw.XRight, draw.YBottom), vg.Point{X: right, Y: baseline}, r.value)
 
-	y := top - 20
+	y := top - stripAt
 	within := func(v float64) vg.Length { return min(max(x(v), c.Min.X), c.Max.X) }
 	c.StrokeLine2(draw.LineStyle{Color: inkGrid, Width: 1}, c.Min.X, y, c.Max.X, y)
 	var dots vg.Path

@@ -55,13 +55,13 @@ func (f figure) drawable() bool {
 // secret reports whether the figure is of a guest's secret memory.
 func (f figure) secret() bool { return f.Backend == memory.Secret && f.Peer == "" }
 
-// title is the figure's metric in words: "first touch, 1 thread".
+// title is the figure's metric in words: "populate (one thread)".
 func (f figure) title() string {
 	scenario := words(f.scenario)
 	if f.metric == "" || f.metric == f.scenario {
 		return scenario
 	}
-	return scenario + ", " + words(f.metric)
+	return scenario + " (" + words(f.metric) + ")"
 }
 
 // words makes words of a name.
@@ -73,6 +73,7 @@ func words(name string) string {
 type comparison struct {
 	figure
 	ordinary *figure // nil if the document hasn't got it
+	floor    *figure // plain C on the same backend, or nil
 	// cost is how many times as much secret memory costs: more than 1 is
 	// worse, of times and of bandwidths alike.
 	cost float64
@@ -109,10 +110,17 @@ func compare(all []figure) (list []comparison) {
 				}
 			}
 		}
+		if o := at[key{f.from, f.Name, floorOf(f)}]; o != nil && o.drawable() {
+			c.floor = o
+		}
 		list = append(list, c)
 	}
 	return list
 }
+
+// floorOf is the subject that is the floor of a figure: plain C on the same
+// memory.
+func floorOf(f figure) string { return bench.Subject{Peer: bench.C, Backend: f.Backend}.String() }
 
 // contrast is a comparison that stands for a figure, or for all points of a
 // curve.
@@ -121,7 +129,14 @@ type contrast struct {
 	points, same int // of a curve: how many there are, and with no difference seen
 }
 
-// contrasts puts the points of curves together, the costliest first.
+// identical reports whether nothing varied, neither from one value to the next
+// nor from secret memory to ordinary memory: there is nothing to see then.
+func (c comparison) identical() bool {
+	return c.ordinary != nil && c.Low == c.High && c.ordinary.Low == c.ordinary.High && c.Low == c.ordinary.Low
+}
+
+// contrasts puts the points of curves together, the costliest first. What is
+// identical is left out.
 func contrasts(all []comparison) (list []contrast) {
 	type key struct {
 		from                             *Source
@@ -129,6 +144,9 @@ func contrasts(all []comparison) (list []contrast) {
 	}
 	at := map[key]int{}
 	for _, c := range all {
+		if c.identical() {
+			continue
+		}
 		one := contrast{comparison: c, points: 1}
 		if c.Against.Verdict == bench.NoDifference {
 			one.same = 1
@@ -159,4 +177,12 @@ func (c comparison) differs(d comparison) bool {
 		return seen
 	}
 	return math.Abs(math.Log(c.cost)) > math.Abs(math.Log(d.cost))
+}
+
+// sameness orders contrasts: 0 is one with a difference, 1 one without.
+func (c contrast) sameness() int {
+	if c.Against.Verdict == bench.NoDifference {
+		return 1
+	}
+	return 0
 }

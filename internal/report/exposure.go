@@ -55,7 +55,7 @@ const (
 )
 
 // Size of the drawn map at most. A trace's own is larger, and its cells are put
-// together so that none that is exposed disappears.
+// together.
 const (
 	mapColumns = 150
 	mapRows    = 96
@@ -63,7 +63,7 @@ const (
 
 // timeAxis is that of both pictures.
 func timeAxis(t *exposuremap.Trace) axis {
-	a := axis{low: 0, high: t.Samples[len(t.Samples)-1].MS, format: func(v float64) string { return digitsShort(v / 1e3) }}
+	a := axis{low: 0, high: t.Samples[len(t.Samples)-1].MS, format: func(v float64) string { return round(v / 1e3) }}
 	if a.high <= 0 {
 		a.high = 1
 	}
@@ -94,88 +94,91 @@ func sizeTicks(bytes uint64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// Plot implements plot.Plotter. Each state is one path of all its rectangles.
+// Plot implements plot.Plotter. A row of the map is filled from below by what is
+// exposed of it and then by what is hidden, so that areas are true; what is
+// exposed at all is at least a hair wide.
 func (m exposureMap) Plot(c draw.Canvas, p *plot.Plot) {
+	const hair = 0.4
 	x, y := p.Transforms(&c)
 	c.SetColor(inkUntouched)
 	c.Fill(c.Rectangle.Path())
 	columns := m.columns()
-	rows := len(columns[0].levels)
-	for level := 1; level < len(mapInks); level++ {
-		var path vg.Path
-		for _, col := range columns {
-			left, right := max(x(col.from), c.Min.X), min(x(col.to)+0.15, c.Max.X)
-			for i := 0; i < rows; {
-				j := i + 1
-				for j < rows && col.levels[j] == col.levels[i] {
-					j++
-				}
-				if col.levels[i] == level {
-					bottom := y(float64(m.Memory) * float64(i) / float64(rows))
-					top := y(float64(m.Memory) * float64(j) / float64(rows))
-					path.Move(vg.Point{X: left, Y: bottom})
-					path.Line(vg.Point{X: right, Y: bottom})
-					path.Line(vg.Point{X: right, Y: top})
-					path.Line(vg.Point{X: left, Y: top})
-					path.Close()
-				}
-				i = j
+	var exposed, hidden stripes
+	for _, col := range columns {
+		at := x((col.from + col.to) / 2)
+		for i, r := range col.rows {
+			bottom := y(float64(m.Memory) * float64(i) / float64(len(col.rows)))
+			height := y(float64(m.Memory)*float64(i+1)/float64(len(col.rows))) - bottom
+			e := height * vg.Length(r.exposed)
+			if r.exposed > 0 {
+				e = max(e, hair)
 			}
+			h := min(height*vg.Length(r.hidden), height-e)
+			exposed.add(at, bottom, bottom+e)
+			hidden.add(at, bottom+e, bottom+e+h)
 		}
-		if len(path) > 0 {
-			c.SetColor(mapInks[level])
-			c.Fill(path)
+	}
+	width := c.Size().X/vg.Length(len(columns)) + 0.2
+	for _, layer := range []struct {
+		ink ink
+		vg.Path
+	}{{inkHidden, hidden.path}, {inkExposed, exposed.path}} {
+		if len(layer.Path) > 0 {
+			c.SetLineStyle(draw.LineStyle{Color: layer.ink, Width: width})
+			c.Stroke(layer.Path)
 		}
 	}
 	userland(c, x, m.Trace)
 }
 
-// mapInks are how parts of the map look, by level. Shares are drawn in three
-// strengths. Level 0 is untouched, which is what lies behind.
-var mapInks = []ink{
-	{},
-	inkHidden.faint(0x60), inkHidden.faint(0xa8), inkHidden,
-	inkExposed.faint(0x80), inkExposed.faint(0xc0), inkExposed,
+// stripes are vertical lines, those that meet made one.
+type stripes struct {
+	path  vg.Path
+	x, to vg.Length
 }
 
-// levelOf chooses the look of cells: exposed wins over hidden, since that is
-// what a picture of exposure mustn't lose.
-func levelOf(hidden, exposed, cells int) int {
-	third := func(share int) int { return 1 + min(2, share*3/(cells*exposuremap.Full+1)) }
-	switch {
-	case exposed > 0:
-		return 3 + third(exposed)
-	case hidden > 0:
-		return third(hidden)
+func (s *stripes) add(x, from, to vg.Length) {
+	if to-from < 0.01 {
+		return
 	}
-	return 0
+	if n := len(s.path); n > 0 && s.x == x && from-s.to < 0.01 {
+		s.path[n-1].Pos.Y = to
+	} else {
+		s.path.Move(vg.Point{X: x, Y: from})
+		s.path.Line(vg.Point{X: x, Y: to})
+	}
+	s.x, s.to = x, to
 }
 
 // mapColumn is a span of time, with what was where in it.
 type mapColumn struct {
 	from, to float64 // ms
-	levels   []int   // from the start of RAM
+	rows     []mapRow
 }
 
-// columns puts samples and cells together, to what can be drawn. Of the samples
-// that fall in one column, each cell shows the one that was most exposed.
+// mapRow is the shares of neighbouring pages.
+type mapRow struct{ hidden, exposed float64 }
+
+// columns puts samples and cells together, to what can be drawn. A row is the
+// mean of its cells and samples.
 func (m exposureMap) columns() (list []mapColumn) {
 	cells := len(m.Samples[0].Map)
 	rows := min(cells, mapRows)
 	per := (len(m.Samples) + mapColumns - 1) / mapColumns
 	for i := 0; i < len(m.Samples); i += per {
 		group := m.Samples[i:min(i+per, len(m.Samples))]
-		col := mapColumn{from: group[0].MS, to: m.Samples[min(i+per, len(m.Samples)-1)].MS, levels: make([]int, rows)}
-		for _, s := range group {
-			for row := range rows {
-				from, to := row*cells/rows, (row+1)*cells/rows
-				hidden, exposed := 0, 0
+		col := mapColumn{from: group[0].MS, to: m.Samples[min(i+per, len(m.Samples)-1)].MS, rows: make([]mapRow, rows)}
+		for k := range col.rows {
+			from, to := k*cells/rows, (k+1)*cells/rows
+			hidden, exposed := 0, 0
+			for _, s := range group {
 				for _, cell := range s.Map[from:to] {
 					hidden += int(cell.Hidden())
 					exposed += int(cell.Exposed())
 				}
-				col.levels[row] = max(col.levels[row], levelOf(hidden, exposed, to-from))
 			}
+			all := float64(len(group) * (to - from) * exposuremap.Full)
+			col.rows[k] = mapRow{float64(hidden) / all, float64(exposed) / all}
 		}
 		list = append(list, col)
 	}
@@ -189,7 +192,7 @@ func userland(c draw.Canvas, x func(float64) vg.Length, t *exposuremap.Trace) {
 	}
 	at := x(*t.ToUserland)
 	c.StrokeLine2(draw.LineStyle{Color: inkText, Width: 0.8, Dashes: []vg.Length{2, 2}}, at, c.Min.Y, at, c.Max.Y)
-	c.FillText(style(inkText, 8.5, draw.XRight, draw.YTop), vg.Point{X: at - 3, Y: c.Max.Y - 3}, "userland")
+	c.FillText(style(inkText, 9.5, draw.XRight, draw.YTop), vg.Point{X: at - 3, Y: c.Max.Y - 3}, "userland")
 }
 
 // exposureLine draws how much was hidden and exposed over time, stacked.
@@ -249,7 +252,7 @@ func (l exposureLine) Plot(c draw.Canvas, p *plot.Plot) {
 	if l.Window > 0 && float64(l.Window) <= p.Y.Max {
 		at := y(float64(l.Window))
 		c.StrokeLine2(draw.LineStyle{Color: inkText, Width: 0.8, Dashes: []vg.Length{4, 2}}, c.Min.X, at, c.Max.X, at)
-		c.FillText(style(inkText, 8.5, draw.XRight, draw.YBottom), vg.Point{X: c.Max.X - 2, Y: at + 2}, "the window's size")
+		c.FillText(style(inkText, 9.5, draw.XRight, draw.YBottom), vg.Point{X: c.Max.X - 2, Y: at + 2}, "the window's size")
 	}
 	userland(c, x, l.Trace)
 }
@@ -267,7 +270,7 @@ func legend(c draw.Canvas, list []legendEntry) {
 		c.SetColor(e.ink)
 		box := vg.Rectangle{Min: at, Max: vg.Point{X: at.X + 9, Y: at.Y + 9}}
 		c.Fill(box.Path())
-		s := style(inkText, 9.5, draw.XLeft, draw.YBottom)
+		s := style(inkText, 10, draw.XLeft, draw.YBottom)
 		c.FillText(s, vg.Point{X: at.X + 13, Y: at.Y}, e.text)
 		at.X += 13 + s.Width(e.text) + 14
 	}

@@ -44,7 +44,8 @@ func name(sources []*Source) {
 		if kernel == "" {
 			kernel = "unknown kernel"
 		}
-		s.Name = fmt.Sprintf("%s, %s", cut(kernel, 60), accelName(s.Host.Accel))
+		s.place = fmt.Sprintf("%s, %s", cut(kernel, 60), accelName(s.Host.Accel))
+		s.Name = s.place
 		count[key(s)]++
 	}
 	for _, s := range sources {

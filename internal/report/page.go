@@ -27,8 +27,7 @@ type page struct {
 	Policy    string // Content-Security-Policy
 	Style     template.CSS
 	Sources   []sourceRow
-	Summary   []Paragraph
-	Overviews []view
+	Summary   []*said
 	Sections  []sectionView
 	Exposure  []exposureView
 	Runs      []runRow
@@ -78,7 +77,10 @@ func show(charts []chart) (list []view) {
 
 // charts are all that the page has.
 func (r *Report) charts() []chart {
-	list := r.overviews()
+	var list []chart
+	for _, o := range r.overviews() {
+		list = append(list, o.chart)
+	}
 	sections, _ := r.sections()
 	for _, s := range sections {
 		for _, g := range s.Groups {
@@ -99,14 +101,13 @@ func (r *Report) page() *page {
 	p := &page{
 		Title: cut(r.title, 200),
 		// No script, no network, nothing but this very style.
-		Policy:    "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
-		Style:     template.CSS(style),
-		Summary:   r.summary(),
-		Overviews: show(r.overviews()),
-		Runs:      r.runs(),
-		Matrix:    r.matrix(),
-		Limits:    r.limits(),
-		Doctors:   r.doctors(),
+		Policy:  "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
+		Style:   template.CSS(style),
+		Summary: r.summary(),
+		Runs:    r.runs(),
+		Matrix:  r.matrix(),
+		Limits:  r.limits(),
+		Doctors: r.doctors(),
 	}
 	sections, dropped := r.sections()
 	if dropped > 0 {

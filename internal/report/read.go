@@ -24,6 +24,8 @@ type Source struct {
 	File string // its name, for people
 	Name string // what the page calls it: its host, and its file where that isn't enough
 	Host bench.Host
+	// place is the host's part of Name, which several sources may share.
+	place string
 
 	Bench  *bench.Document
 	Audit  *Audit

@@ -11,6 +11,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	stdfont "golang.org/x/image/font"
 	"gonum.org/v1/plot/font"
@@ -21,8 +22,8 @@ import (
 // the theme of the page it is in, and no style attributes, which the page's
 // Content-Security-Policy refuses. Package vgsvg can do neither.
 //
-// It implements vg.Canvas. Text is in the page's font; that of the plots,
-// Liberation Sans, has the widths of Arial and Helvetica.
+// It implements vg.Canvas. Text is laid out for the plots' font, Liberation
+// Sans, which has the widths of Arial and Helvetica.
 type svgCanvas struct {
 	body  bytes.Buffer
 	w, h  vg.Length
@@ -112,6 +113,10 @@ func (c *svgCanvas) FillString(f font.Face, pt vg.Point, text string) {
 	if f.Font.Weight >= stdfont.WeightSemiBold {
 		c.body.WriteString(` font-weight="bold"`)
 	}
+	// A reader's font may be wider than the one that the layout was made for.
+	if n := utf8.RuneCountInString(text); n > 3 {
+		fmt.Fprintf(&c.body, ` textLength="%s" lengthAdjust="spacingAndGlyphs"`, coord(float64(f.Width(text))))
+	}
 	fmt.Fprintf(&c.body, ">%s</text>\n", html.EscapeString(text))
 }
 
@@ -149,12 +154,19 @@ func pair(p vg.Point) string { return coord(float64(p.X)) + " " + coord(float64(
 // pathData is the path in SVG's language.
 func pathData(p vg.Path) string {
 	var b strings.Builder
+	var last string // the x of the point before, to leave out where it stays
 	for _, e := range p {
-		switch e.Type {
-		case vg.MoveComp:
+		x := coord(float64(e.Pos.X))
+		switch {
+		case e.Type == vg.MoveComp:
 			b.WriteString("M" + pair(e.Pos))
-		case vg.LineComp:
+		case e.Type == vg.LineComp && x == last:
+			b.WriteString("V" + coord(float64(e.Pos.Y)))
+		case e.Type == vg.LineComp:
 			b.WriteString("L" + pair(e.Pos))
+		}
+		last = x
+		switch e.Type {
 		case vg.ArcComp:
 			arc(&b, e)
 		case vg.CurveComp:

@@ -67,6 +67,9 @@ func (s scale) format(value float64) string {
 	return strings.TrimSpace(s.number(value) + " " + s.unit)
 }
 
+// round is number for round values, of axes: without zeros at its end.
+func (s scale) round(value float64) string { return round(value / s.factor) }
+
 // quantity is a value in the scale that suits it.
 func quantity(value float64, unit string) string { return scaleFor(unit, value).format(value) }
 
@@ -88,6 +91,21 @@ func digits(v float64) string {
 	return strconv.FormatFloat(v, 'f', 3, 64)
 }
 
+// round writes a round number without zeros at its end.
+func round(v float64) string {
+	s := digits(v)
+	if strings.Contains(s, ".") && !strings.Contains(s, "e") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	return s
+}
+
+// roundQuantity is quantity for round values.
+func roundQuantity(value float64, unit string) string {
+	s := scaleFor(unit, value)
+	return strings.TrimSpace(s.round(value) + " " + s.unit)
+}
+
 // times writes a ratio: 6.2×, 14×.
 func times(ratio float64) string {
 	switch {
@@ -102,4 +120,4 @@ func times(ratio float64) string {
 }
 
 // size writes a number of bytes.
-func size(bytes uint64) string { return quantity(float64(bytes), "B") }
+func size(bytes uint64) string { return roundQuantity(float64(bytes), "B") }
