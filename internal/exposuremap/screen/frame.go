@@ -9,7 +9,7 @@ import (
 	"offmap/internal/exposuremap"
 )
 
-// Letters of the states on the map; capitals are for whole cells.
+// Letters of the states on the map; capitals where it is half of a cell or more.
 const (
 	UntouchedLetter = '.'
 	HiddenLetter    = 'h'
@@ -48,9 +48,9 @@ func Draw(s Status, w, h int, p Profile) []string {
 		return d.fill(h)
 	}
 	states := d.states()
-	// The console gets a quarter of what the map could have.
+	// The console gets up to a quarter of what the map could have.
 	spare := h - 1 - len(states) - 1
-	console := min(max(0, (spare-4)/4), 12)
+	console := min(max(0, (spare-4)/4), 12, max(1, len(s.Console)))
 	if console > 0 {
 		spare -= console + 1
 	}
@@ -121,24 +121,40 @@ func (d *drawing) title() {
 	d.between(text{bright, d.Title}, text{grey, clock(d.Sample.MS)})
 }
 
-// cells draws the map in so many lines, in rows from the start of guest RAM.
+// cells draws the map in so many lines, in rows from the start of guest RAM. A
+// terminal with enough colours shows two rows a line, in the halves of its
+// characters; the others show letters.
 func (d *drawing) cells(lines int) {
 	exposed := byte(InWindowLetter)
 	if d.Ordinary {
 		exposed = OrdinaryLetter
 	}
-	grid := exposuremap.Scale(d.Sample.Map, lines*d.width)
-	for row := range lines {
+	halves := d.profile > Colours16
+	rows := lines
+	if halves {
+		rows *= 2
+	}
+	grid := exposuremap.Scale(d.Sample.Map, rows*d.width)
+	for range lines {
 		var b strings.Builder
 		var last style
-		for _, c := range grid[row*d.width:][:d.width] {
-			letter, s := look(c, exposed)
+		for x := range d.width {
+			var s style
+			char := "▀"
+			if halves {
+				s = style{d.profile.colourOf(grid[x], exposed), d.profile.colourOf(grid[d.width+x], exposed)}
+			} else {
+				var letter byte
+				letter, s = d.profile.look(grid[x], exposed)
+				char = string(letter)
+			}
 			if s != last {
 				b.WriteString(d.profile.sgr(s))
 				last = s
 			}
-			b.WriteByte(letter)
+			b.WriteString(char)
 		}
+		grid = grid[d.width*rows/lines:]
 		d.add(b.String(), 0)
 	}
 }
@@ -155,34 +171,40 @@ type state struct {
 // states are those that a guest of this kind can have.
 func (d *drawing) states() []state {
 	s := d.Sample
-	list := []state{{UntouchedLetter, "untouched", s.Untouched, 0, "no memory behind it"}}
+	list := []state{{UntouchedLetter, "untouched", s.Untouched, 0, "no memory yet"}}
 	if d.Hides {
-		list = append(list, state{HiddenLetter, "hidden", s.Hidden, exposuremap.Full << 4, "off the host's direct map"})
+		list = append(list, state{HiddenLetter, "hidden", s.Hidden, exposuremap.Full << 4, "off the direct map"})
 	}
+	const open = "in the direct map"
 	switch {
 	case d.Ordinary:
-		list = append(list, state{OrdinaryLetter, "ordinary", s.Ordinary, exposuremap.Full, "the host can read it"})
+		list = append(list, state{OrdinaryLetter, "ordinary", s.Ordinary, exposuremap.Full, open})
 	case d.Window > 0:
-		list = append(list, state{InWindowLetter, "in the window", s.InWindow, exposuremap.Full, "the host can read it; at most " + mib(d.Window)})
+		list = append(list, state{InWindowLetter, "in the window", s.InWindow, exposuremap.Full, open})
 	}
 	return list
 }
 
+// noteWidth is that of the longest note of a state, and a space on each side.
+const noteWidth = 20
+
 // legend says what a letter and its colour mean, and how much of RAM it is.
 func (d *drawing) legend(st state) {
-	_, s := look(st.like, st.letter)
+	_, s := d.profile.look(st.like, st.letter)
 	share := float64(st.bytes) / float64(d.Memory)
 	swatch := fmt.Sprintf("%s %c %s", d.profile.sgr(s), st.letter, d.profile.sgr(style{}))
 	head := fmt.Sprintf(" %-14s%11s %6.2f %%  ", st.name, mib(st.bytes), share*100)
 	left := d.width - 3 - len(head)
-	// The bar needs some room to say anything, and the note all its own.
-	bar, note := "", st.note
-	if room := min(left-len(note)-2, 40); room >= 10 {
-		bar = d.bar(share, room, s) + "  "
-		left -= room + 2
+	bar, note := "", ""
+	if left >= noteWidth {
+		left -= noteWidth
+		note = fmt.Sprintf(" %-*s", noteWidth-1, st.note)
 	}
-	note = note[:min(len(note), left)]
-	d.add(swatch+d.profile.sgr(style{fg: bright})+head+bar+d.profile.sgr(style{fg: grey})+note, left-len(note))
+	if room := min(left, 50); room >= 10 {
+		left -= room
+		bar = d.bar(share, room, s)
+	}
+	d.add(swatch+d.profile.sgr(style{fg: bright})+head+bar+d.profile.sgr(style{fg: grey})+note, left)
 }
 
 // bar is a share of so many characters; the least share is one of them.
@@ -195,9 +217,8 @@ func (d *drawing) bar(share float64, width int, s style) string {
 	if d.profile == None {
 		fill = "#"
 	}
-	empty := style{bg: mix(dark, noColour, .4)}
 	return d.profile.sgr(style{bg: s.bg}) + strings.Repeat(fill, n) +
-		d.profile.sgr(empty) + strings.Repeat(" ", width-n) + d.profile.sgr(style{})
+		d.profile.sgr(style{}) + strings.Repeat(" ", width-n)
 }
 
 func (d *drawing) counters() {
@@ -229,12 +250,17 @@ func (d *drawing) console(lines int) {
 	}
 }
 
-// mib is a size for people: MiB, or from 10 GiB on GiB.
+// mib is a size for people, in MiB where that says enough.
 func mib(n uint64) string {
-	if n >= 10<<30 {
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	switch {
+	case n == 0:
+		return "0"
+	case n < 1<<20:
+		return fmt.Sprintf("%d KiB", n>>10)
+	case n < 10<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 	}
-	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
 // count is a rate of at most four digits and a unit.

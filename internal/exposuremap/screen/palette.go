@@ -10,7 +10,8 @@ import (
 // Profile is what colours a terminal has.
 type Profile int
 
-// The profiles. Without colours the letters carry the map alone.
+// The profiles. With 256 colours and more the map is drawn in the halves of
+// characters, otherwise in letters, which without colours carry it alone.
 const (
 	None Profile = iota
 	Colours16
@@ -19,15 +20,25 @@ const (
 )
 
 // DetectProfile tells the terminal's profile from its environment: NO_COLOR
-// (no-color.org), COLORTERM and TERM.
+// (no-color.org), COLORTERM, TERM, and the locale, since the halves of characters
+// take UTF-8.
 func DetectProfile(getenv func(string) string) Profile {
 	term, colour := getenv("TERM"), getenv("COLORTERM")
+	locale := getenv("LC_ALL")
+	for _, name := range []string{"LC_CTYPE", "LANG"} {
+		if locale == "" {
+			locale = getenv(name)
+		}
+	}
+	locale = strings.ReplaceAll(strings.ToLower(locale), "-", "")
 	switch {
 	case getenv("NO_COLOR") != "", strings.HasSuffix(term, "-m"), strings.HasSuffix(term, "-mono"):
 		return None
+	case !strings.HasSuffix(locale, ".utf8"):
+		return Colours16
 	case colour == "truecolor", colour == "24bit", strings.HasSuffix(term, "-direct"):
 		return TrueColour
-	case strings.Contains(term, "256color"), term == "tmux", term == "alacritty", term == "xterm-kitty":
+	case strings.Contains(term, "256color"):
 		return Colours256
 	}
 	return Colours16
@@ -39,13 +50,14 @@ type rgb [3]uint8
 // The colours are apart in lightness too, in the order of how much the host
 // kernel sees.
 var (
-	dark     = rgb{38, 42, 51}    // untouched
-	blue     = rgb{36, 104, 150}  // hidden
+	dark     = rgb{48, 53, 64}    // untouched
+	blue     = rgb{32, 105, 160}  // hidden
 	amber    = rgb{245, 166, 35}  // in the window
 	red      = rgb{235, 87, 87}   // ordinary
 	grey     = rgb{140, 146, 156} // what isn't as important
 	bright   = rgb{236, 239, 244}
-	noColour = rgb{}
+	black    = rgb{1, 1, 1}
+	noColour = rgb{} // the terminal's own
 )
 
 // mix is a with the share of b, from 0 to 1, in it.
@@ -119,43 +131,76 @@ func nearest16(c rgb) int {
 	case c == dark, c == grey:
 		return 60 // bright black
 	case c == bright:
-		return 67
+		return 67 // bright white
+	case c == black:
+		return 0
 	}
 	most := max(c[0], c[1], c[2])
 	n := 0
 	for i, v := range c {
-		if int(v)*2 > int(most) {
+		if 3*int(v) > 2*int(most) {
 			n |= 1 << i // red, green and blue are bits 0 to 2
 		}
 	}
 	return n
 }
 
-// look is how a cell is drawn: a letter of its own, so that colour alone says
-// nothing, and a colour by its shares.
-func look(c exposuremap.Cell, exposed byte) (letter byte, s style) {
-	const full = exposuremap.Full
-	ground := dark
-	letter = '.'
-	if h := c.Hidden(); h > 0 {
-		letter = letterFor(HiddenLetter, h)
-		ground = mix(dark, blue, .3+.7*float64(h)/full)
+// colourOf is a cell's colour, mixed by its shares. One page of it is
+// enough to be seen.
+func (p Profile) colourOf(c exposuremap.Cell, exposed byte) rgb {
+	colour := dark
+	if c.Hidden() > 0 {
+		colour = mix(colour, blue, least+(1-least)*p.share(c.Hidden()))
 	}
-	if e := c.Exposed(); e > 0 {
-		letter = letterFor(exposed, e)
-		hot := amber
-		if exposed == OrdinaryLetter {
-			hot = red
-		}
-		// The least of it must stand out.
-		ground = mix(ground, hot, .5+.5*float64(e)/full)
+	if c.Exposed() > 0 {
+		colour = mix(colour, hot(exposed), least+(1-least)*p.share(c.Exposed()))
 	}
-	return letter, style{fg: mix(ground, bright, .35), bg: ground}
+	return colour
 }
 
-// letterFor is the capital where the state is all of a cell.
+// least is how much of a cell's colour one page in a state is, at least.
+const least = .28
+
+// hot is the colour of what is exposed.
+func hot(letter byte) rgb {
+	if letter == OrdinaryLetter {
+		return red
+	}
+	return amber
+}
+
+// look is how a cell is drawn as a letter, so that colour alone says nothing:
+// that of the state that the host sees most of, on what most of the cell is.
+func (p Profile) look(c exposuremap.Cell, exposed byte) (letter byte, s style) {
+	hidden, bare := p.share(c.Hidden()), p.share(c.Exposed())
+	s.bg = mix(dark, blue, hidden)
+	letter, s.fg = UntouchedLetter, bright
+	if c.Hidden() > 0 {
+		letter = letterFor(HiddenLetter, c.Hidden())
+	}
+	if c.Exposed() > 0 {
+		letter, s.fg = letterFor(exposed, c.Exposed()), hot(exposed)
+		if bare >= .5 {
+			s.bg, s.fg = s.fg, black
+		}
+	}
+	return letter, s
+}
+
+// share is a part of a cell as a part of a colour. Few colours have no mixtures.
+func (p Profile) share(fifteenths uint8) float64 {
+	switch share := float64(fifteenths) / exposuremap.Full; {
+	case p > Colours16:
+		return share
+	case share >= .5:
+		return 1
+	}
+	return 0
+}
+
+// letterFor is the capital where the state is half of a cell or more.
 func letterFor(letter byte, share uint8) byte {
-	if share == exposuremap.Full {
+	if share > exposuremap.Full/2 {
 		return letter - 'a' + 'A'
 	}
 	return letter

@@ -56,10 +56,14 @@ type View struct {
 // Open takes the terminal. Close must be called on every way out.
 func Open(cfg Config) *View {
 	tr := cfg.Trace
+	how := "attach " + string(tr.Attach)
+	if tr.Window > 0 {
+		how = "window of " + mib(tr.Window)
+	}
 	v := &View{
 		cfg: cfg, changed: make(chan struct{}, 1), done: make(chan struct{}),
 		status: Status{
-			Title:  fmt.Sprintf("%s: %s of %s memory, attach %s", tr.Guest, mib(tr.Memory), tr.Backend, tr.Attach),
+			Title:  fmt.Sprintf("%s: %s of %s memory, %s", tr.Guest, mib(tr.Memory), tr.Backend, how),
 			Memory: tr.Memory, Window: tr.Window, Hint: cfg.Hint,
 			Ordinary: tr.Backend.Exposed(), Hides: !tr.Backend.Exposed(),
 		},
