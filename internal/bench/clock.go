@@ -34,14 +34,15 @@ func (c *clock) begin(i int) {
 	}
 }
 
-// more reports whether the scenario is to have another round. Every scenario
-// has the one to warm up, and one that counts.
+// more reports whether the scenario is to have another round. One that has
+// begun has a round to warm up and one that counts.
 func (c *clock) more(round int) bool {
-	if round <= 1 {
-		return round == 0 || c.plan.Rounds >= 1
-	}
 	fits := time.Since(c.began)+c.round <= c.share
 	switch {
+	case round == 0:
+		return !c.plan.Env.Quick || c.plan.Duration == 0 || c.share > 0
+	case round == 1:
+		return true
 	case round > c.plan.Rounds:
 		return !c.plan.Env.Quick && fits && round <= maxRounds
 	case c.plan.Env.Quick && c.plan.Duration > 0:

@@ -20,8 +20,9 @@ type Plan struct {
 	Rounds int
 	// Duration is how long the run goes on at least, with more rounds than
 	// that: what is left of it is shared out evenly among the scenarios that
-	// are left. In a quick run it is how long it goes on at most, as far as
-	// one round of each scenario allows.
+	// are left. In a quick run it is how long it goes on at most, but for the
+	// one round that a scenario has when it has begun; scenarios that don't
+	// come to their turn are refused.
 	Duration time.Duration
 	// Progress, if not nil, is told before each sample how far the run is.
 	Progress func(Progress)
@@ -186,6 +187,8 @@ func (t *turns) results(p Plan) (list []Result) {
 				r.Status, r.Reason = Refused, s.err.Error()
 			case s.err != nil:
 				r.Status, r.Reason = Failed, s.err.Error()
+			case s.taken == 0 && t.short:
+				r.Status, r.Reason = Refused, "a quick run had no time left for it"
 			case n == 0:
 				continue
 			default:
