@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/tether"
 	"offmap/memory/exposure"
 )
 
@@ -104,8 +105,8 @@ func (g *guest) start(ctx context.Context, args []string) error {
 	}
 	g.cmd = exec.CommandContext(ctx, self, args...)
 	g.cmd.Args[0] = "offmap" // whatever the file is called
-	// The guest must not survive us, nor a Ctrl-C reach it before us.
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	// A Ctrl-C must not reach it before us.
+	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
 	g.cmd.WaitDelay = 10 * time.Second
 	g.cmd.Stderr = &g.stderr
@@ -117,7 +118,7 @@ func (g *guest) start(ctx context.Context, args []string) error {
 		return err
 	}
 	g.lines = bufio.NewScanner(out)
-	if err := g.cmd.Start(); err != nil {
+	if err := tether.Start(g.cmd); err != nil {
 		return fmt.Errorf("start a guest: %w", err)
 	}
 	g.pid = g.cmd.Process.Pid

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"offmap/internal/lab/wire"
+	"offmap/internal/tether"
 )
 
 // A machine is a running QEMU and our ends of its ports.
@@ -79,11 +80,8 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 	m.cmd = exec.Command(qemu, machineArgs(cfg, 3, 4, channels)...)
 	m.cmd.ExtraFiles = inherit
 	m.cmd.Stderr = &m.stderr
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid:   true,            // the terminal's Ctrl-C is for us to pass on
-		Pdeathsig: syscall.SIGKILL, // should we be killed
-	}
-	if err := m.cmd.Start(); err != nil {
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C is for us to pass on
+	if err := tether.Start(m.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", qemu, err)
 	}
 	var ctx context.Context

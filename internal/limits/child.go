@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/internal/tether"
 )
 
 // Command is the hidden command of the offmap binary under which a check's
@@ -51,8 +53,7 @@ type message struct {
 // ChildMain is the child: the task args[0] with the rest of args. It returns
 // the exit code.
 func ChildMain(args []string) int {
-	// Resource limits are the process's, but capabilities, and the parent whose
-	// death is to be ours, a thread's.
+	// Resource limits are the process's, but capabilities a thread's.
 	runtime.LockOSThread()
 	if len(args) == 0 || tasks()[args[0]] == nil {
 		fmt.Fprintf(os.Stderr, "offmap: %s is for offmap's own use\n", Command)
@@ -76,7 +77,7 @@ func ChildMain(args []string) int {
 	return 0
 }
 
-// child is a running child. It belongs to the goroutine that started it.
+// child is a running child.
 type child struct {
 	task   string
 	cmd    *exec.Cmd
@@ -99,17 +100,14 @@ func startChild(ctx context.Context, change func(*exec.Cmd), task string, args .
 	c.cmd.Args = append([]string{os.Args[0], Command, task}, args...)
 	c.cmd.ExtraFiles = []*os.File{w}
 	c.cmd.Stderr = &c.stderr
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if change != nil {
 		change(c.cmd)
 	}
-	// It is killed when the thread ends that started it, prctl(2).
-	runtime.LockOSThread()
 	if c.stdin, err = c.cmd.StdinPipe(); err == nil {
-		err = c.cmd.Start()
+		err = tether.Start(c.cmd)
 	}
 	if err != nil {
-		runtime.UnlockOSThread()
 		r.Close()
 		return nil, fmt.Errorf("start a child for %s: %w", task, err)
 	}
@@ -137,7 +135,6 @@ func (c *child) end() syscall.WaitStatus {
 	c.stdin.Close()
 	c.said.Close()
 	c.cmd.Wait() // the state says it all
-	runtime.UnlockOSThread()
 	status, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return status
 }

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"offmap/internal/tether"
 	"offmap/memory"
 )
 
@@ -81,7 +80,6 @@ func startVictim(t *testing.T, b memory.Backend) Target {
 	cmd := exec.Command(self)
 	// The race detector makes a program that ends sleep for a second.
 	cmd.Env = append(os.Environ(), victimVariable+"="+string(b), "GORACE=atexit_sleep_ms=0")
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +88,7 @@ func startVictim(t *testing.T, b memory.Backend) Target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := tether.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

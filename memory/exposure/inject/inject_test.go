@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/internal/tether"
 )
 
 // The tests inject into this test binary, started again as a process whose
@@ -132,12 +134,8 @@ type busy struct {
 
 func startBusy(t *testing.T) busy {
 	t.Helper()
-	// Its parent is this thread, which must not become a tracer that ends.
-	runtime.LockOSThread()
-	t.Cleanup(runtime.UnlockOSThread)
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), busyVariable+"=1", "GORACE=atexit_sleep_ms=0") // else a second
-	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -147,7 +145,7 @@ func startBusy(t *testing.T) busy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := tether.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -1,0 +1,41 @@
+// Package tether starts processes that don't outlive this one.
+package tether
+
+import (
+	"errors"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Start is cmd.Start for a process that the kernel kills when this one ends,
+// however that comes about (PR_SET_PDEATHSIG, prctl(2)).
+//
+// The kernel looks at the thread that started the child, not at its process,
+// and Go ends a thread when a goroutine returns that is locked to it, as a
+// tracer's does that has lost its tracee (memory/exposure/inject). So a
+// goroutine keeps the thread to itself until the child has ended.
+func Start(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if err != nil {
+			started <- err
+			return
+		}
+		pid := cmd.Process.Pid
+		started <- nil
+		// The child stays for cmd.Wait to reap. Once it is, this fails.
+		for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+		}
+	}()
+	return <-started
+}
