@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestLatencies holds every bucket's middle within 7 % of what is in it, and
-// the order of buckets.
+// TestLatencies holds that a bucket has what is between its edges, that these
+// are an eighth apart, and the order of buckets.
 func TestLatencies(t *testing.T) {
 	last := -1
 	for n := uint64(0); n < 1<<40; n += 1 + n/50 {
@@ -16,8 +16,8 @@ func TestLatencies(t *testing.T) {
 			t.Fatalf("%d is in bucket %d, a smaller duration in %d", n, i, last)
 		}
 		last = i
-		if m := float64(middle(i)); math.Abs(m-float64(n)) > .07*float64(n)+.5 {
-			t.Fatalf("%d counts as %v", n, middle(i))
+		if lo, width := edge(i); n < lo || n >= lo+width || width > max(1, lo/8) {
+			t.Fatalf("%d is in bucket %d, which has %d from %d on", n, i, width, lo)
 		}
 	}
 	for _, n := range []uint64{1 << 43, math.MaxUint64} {
@@ -43,12 +43,26 @@ func TestQuantiles(t *testing.T) {
 		min, max time.Duration
 	}{
 		{0, 0, 0},
-		{.5, 9 * time.Microsecond, 12 * time.Microsecond},
+		{.5, 10 * time.Microsecond, 11 * time.Microsecond},
 		{.98, 9 * time.Microsecond, 12 * time.Microsecond},
 		{.99, 900 * time.Microsecond, 1100 * time.Microsecond},
 	} {
 		if got := l.quantile(c.q); got < c.min || got > c.max {
 			t.Errorf("quantile %v is %v, want %v to %v", c.q, got, c.min, c.max)
+		}
+	}
+}
+
+// TestQuantilesBetween holds that quantiles within a bucket differ.
+func TestQuantilesBetween(t *testing.T) {
+	var l latencies
+	const n = 1 << 17 // where a bucket ends
+	for d := range n {
+		l.add(time.Duration(d))
+	}
+	for _, q := range []float64{.1, .3, .5, .57, .9, .99} {
+		if got, want := float64(l.quantile(q)), q*n; math.Abs(got-want) > .002*want {
+			t.Errorf("quantile %v is %v, want %v", q, got, want)
 		}
 	}
 }
