@@ -125,6 +125,9 @@ func commandLine(cfg *Config) string {
 		"panic=-1", "oops=panic", // a machine that oopsed proves nothing any more
 		"log_buf_len=4M", // all of the log is checked at the end
 		"random.trust_cpu=on",
+		// Where the host is busy the emulated CPU stands still for long: that
+		// is neither a broken timer nor a stall.
+		"no_timer_check", "rcupdate.rcu_cpu_stall_timeout=60", "watchdog_thresh=30",
 	}
 	if !cfg.Plain {
 		words = append(words, "secretmem.enable=1") // off by default before 6.5
