@@ -14,28 +14,43 @@ import (
 
 // withBenchProgress calls work and says on stderr how far it is and how long
 // it will take yet: on a line that changes where that is a terminal, otherwise
-// with a line a scenario.
+// with a line a scenario. With --verbose it says how long each has taken.
 func withBenchProgress(work func(func(bench.Progress))) {
 	if !slog.Default().Enabled(context.Background(), slog.LevelInfo) {
 		work(nil)
 		return
 	}
 	const eraseLine = "\r\x1b[K"
-	if term.IsTerminal(2) {
-		work(func(p bench.Progress) {
-			fmt.Fprintf(os.Stderr, "%soffmap: bench: %s%s", eraseLine, describe(p), bar(p.Done))
-		})
-		fmt.Fprint(os.Stderr, eraseLine)
-		return
-	}
-	last := -1
-	work(func(p bench.Progress) {
-		if p.Index == last {
-			return
+	terminal := term.IsTerminal(2)
+	var last bench.Progress
+	var began time.Time
+	ended := func() {
+		if terminal {
+			fmt.Fprint(os.Stderr, eraseLine)
 		}
-		last = p.Index
-		fmt.Fprintf(os.Stderr, "offmap: bench: %s (%d of %d)%s\n", p.Scenario, p.Index+1, p.Scenarios, left(p))
+		if !began.IsZero() {
+			slog.Debug(fmt.Sprintf("%s took %.1f s", last.Scenario, time.Since(began).Seconds()))
+		}
+	}
+	work(func(p bench.Progress) {
+		first := began.IsZero() || p.Index != last.Index
+		if first {
+			ended()
+			began = time.Now()
+		}
+		last = p
+		switch {
+		case terminal:
+			line := []rune("offmap: bench: " + describe(p) + bar(p.Done))
+			if cols, _, err := term.GetSize(2); err == nil { // a line that wraps isn't erased
+				line = line[:min(len(line), max(cols-1, 0))]
+			}
+			fmt.Fprint(os.Stderr, eraseLine+string(line))
+		case first:
+			fmt.Fprintf(os.Stderr, "offmap: bench: %s (%d of %d)%s\n", p.Scenario, p.Index+1, p.Scenarios, left(p))
+		}
 	})
+	ended()
 }
 
 // describe says what is being measured.
