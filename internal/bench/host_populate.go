@@ -67,11 +67,12 @@ func samplePopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, _, err := populate(s, hostSize(e), runtime.NumCPU(), false)
-	if err != nil {
-		return nil, err
+	all, view := math.NaN(), math.NaN()
+	if n := runtime.NumCPU(); n > 1 {
+		if all, _, err = populate(s, hostSize(e), n, false); err != nil {
+			return nil, err
+		}
 	}
-	view := math.NaN()
 	if s.Attach == attach.ViaBridge {
 		view, _, err = populate(s, hostSize(e), 1, true)
 	}
@@ -107,9 +108,13 @@ func floorPopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), size, strconv.Itoa(runtime.NumCPU()))
-	if err != nil {
-		return nil, err
+	all := math.NaN()
+	if n := runtime.NumCPU(); n > 1 {
+		v, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), size, strconv.Itoa(n))
+		if err != nil {
+			return nil, err
+		}
+		all = v[1]
 	}
-	return []float64{one[1], all[1], math.NaN(), one[2]}, nil
+	return []float64{one[1], all, math.NaN(), one[2]}, nil
 }

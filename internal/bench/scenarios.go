@@ -15,6 +15,7 @@ var groups = []func() []Scenario{
 	exitScenarios,
 	linuxBootScenarios,
 	costScenarios,
+	userfaultScenarios,
 	windowScenarios,
 }
 

@@ -2,7 +2,7 @@
  * A userfaultfd round trip: one thread touches a page that is missing, the
  * other reads the event and resolves it, with UFFDIO_COPY of a zero page into
  * anonymous memory, or with UFFDIO_CONTINUE of a memfd's page that it has
- * written through another mapping.
+ * written with pwrite(2).
  *
  * The toucher is in a system call, as KVM is: it has read(2) fill the page.
  *
@@ -23,8 +23,8 @@
 #include <unistd.h>
 
 struct resolver {
-	int uffd;
-	char *mem, *alias;	/* alias is NULL for UFFDIO_COPY */
+	int uffd, fd;	/* fd is -1 for UFFDIO_COPY */
+	char *mem;
 	size_t faults;
 };
 
@@ -40,10 +40,10 @@ static void *resolve(void *arg)
 
 		must(read(r->uffd, &msg, sizeof msg));
 		page = msg.arg.pagefault.address & ~(PAGE - 1);
-		if (r->alias) {
+		if (r->fd >= 0) {
 			struct uffdio_continue map = { .range = { page, PAGE } };
 
-			memcpy(r->alias + (page - (uintptr_t)r->mem), zeros, PAGE);
+			must(pwrite(r->fd, zeros, PAGE, page - (uintptr_t)r->mem));
 			must(ioctl(r->uffd, UFFDIO_CONTINUE, &map));
 		} else {
 			struct uffdio_copy copy = { .dst = page, .src = (uintptr_t)zeros, .len = PAGE };
@@ -73,7 +73,7 @@ void fault(int argc, char **argv)
 	size_t size = r.faults * PAGE;
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	int fd = -1, zero, shared = !strcmp(argv[0], "continue");
+	int zero, shared = !strcmp(argv[0], "continue");
 	pthread_t thread;
 	int64_t start;
 
@@ -86,9 +86,7 @@ void fault(int argc, char **argv)
 		reg.mode |= UFFDIO_REGISTER_MODE_MINOR;
 	}
 	must(ioctl(r.uffd, UFFDIO_API, &api));
-	r.mem = area(shared ? "memfd" : "anon", size, &fd);
-	if (shared)
-		r.alias = (char *)must(mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+	r.mem = area(shared ? "memfd" : "anon", size, &r.fd);
 	reg.range.start = (uintptr_t)r.mem, reg.range.len = size;
 	must(ioctl(r.uffd, UFFDIO_REGISTER, &reg));
 	zero = must(open("/dev/zero", O_RDONLY | O_CLOEXEC));
