@@ -42,8 +42,8 @@ func withBenchProgress(work func(func(bench.Progress))) {
 		switch {
 		case terminal:
 			line := []rune("offmap: bench: " + describe(p) + bar(p.Done))
-			if cols, _, err := term.GetSize(2); err == nil { // a line that wraps isn't erased
-				line = line[:min(len(line), max(cols-1, 0))]
+			if cols, _, err := term.GetSize(2); err == nil && cols > 0 { // a line that wraps isn't erased
+				line = line[:min(len(line), cols-1)]
 			}
 			fmt.Fprint(os.Stderr, eraseLine+string(line))
 		case first:
