@@ -14,8 +14,9 @@ import (
 // two; so the time between two marks by the host's clock must lie between the
 // shortest and the longest that the guest can have seen.
 const (
-	// clockLeast is how far the marks are apart at least.
-	clockLeast = 20 * time.Millisecond
+	// clockLeast is how far the marks are apart at least: an exit takes some
+	// microseconds, and in the lab some hundreds.
+	clockLeast = 100 * time.Millisecond
 	// clockDrift is how far the two may differ beyond that, as a part of the
 	// time: CLOCK_MONOTONIC is slewed by up to 500 ppm (adjtimex(2)), and a
 	// TSC that Linux calibrates against the PIT alone is good to 500 ppm.

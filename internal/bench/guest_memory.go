@@ -59,10 +59,30 @@ func memoryScenario(sc Scenario, cpus int, size uint64, figures []figure) Scenar
 
 // run runs the program as a subject does.
 func (p accesses) run(ctx context.Context, e *Env, s Subject) ([]measured, error) {
+	if err := enough(s.Backend, p.size); err != nil {
+		return nil, err
+	}
 	if s.Peer == C {
 		return p.inC(ctx, e)
 	}
 	return p.inGuest(ctx, s)
+}
+
+// enough wraps ErrCannot where the host hasn't got size bytes to spare for a
+// backend. Not all see to that themselves, and a host that runs out kills
+// somebody.
+func enough(b memory.Backend, size uint64) error {
+	if b == memory.Hugetlb || b == memory.Reserved {
+		return nil // memory that was set aside before
+	}
+	info, err := memory.ReadMeminfo()
+	if err != nil {
+		return err
+	}
+	if have := info["MemAvailable"]; have < size+size/4 {
+		return fmt.Errorf("%w: it takes %d MiB of memory, and this host has %d MiB available", ErrCannot, size>>20, have>>20)
+	}
+	return nil
 }
 
 // workingSet is how much memory the scenarios go over that aren't about its

@@ -37,9 +37,6 @@ func (p accesses) inGuest(ctx context.Context, s Subject) ([]measured, error) {
 
 func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, err error) {
 	size := max(uint64(memoryAt)+g.size, memory.MinSize)
-	if err := enough(s.Backend, size); err != nil {
-		return nil, err
-	}
 	p, err := payload.Lookup("bench")
 	if err != nil {
 		return nil, err
@@ -115,21 +112,4 @@ func (g measuredGuest) load(ram memory.Guest, image []byte, khz int) ([]boot.CPU
 		return cpus, g.change(ram, cpus[0])
 	}
 	return cpus, nil
-}
-
-// enough wraps ErrCannot where the host hasn't got size bytes to spare for a
-// backend. Not all see to that themselves, and a host that runs out kills
-// somebody.
-func enough(b memory.Backend, size uint64) error {
-	if b == memory.Hugetlb || b == memory.Reserved {
-		return nil // memory that was set aside before
-	}
-	info, err := memory.ReadMeminfo()
-	if err != nil {
-		return err
-	}
-	if have := info["MemAvailable"]; have < size+size/4 {
-		return fmt.Errorf("%w: a guest with %d MiB of RAM, and this host has %d MiB available", ErrCannot, size>>20, have>>20)
-	}
-	return nil
 }

@@ -228,7 +228,7 @@ func TestGuestRefusals(t *testing.T) {
 	one := func(size uint64) accesses {
 		return accesses{cpus: 1, size: size, ops: []access{{kind: "fill", size: 4096}}}
 	}
-	if _, err := one(1<<50).inGuest(t.Context(), memfdDirect); !errors.Is(err, ErrCannot) {
+	if _, err := one(1<<50).run(t.Context(), &Env{}, memfdDirect); !errors.Is(err, ErrCannot) {
 		t.Errorf("more memory than there is: %v", err)
 	}
 	few := &Env{Host: Host{Host: probe.Host{CPUs: 1}}}
