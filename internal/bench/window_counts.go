@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-
-	"offmap/memory"
 )
 
 // countedSet is small, since a fault under emulation takes the better part of a
@@ -19,7 +17,7 @@ var countedWindows = []uint64{512 << 10, 1 << 20, 2 << 20, 3 << 20, 4 << 20, 6 <
 func windowCounts() Scenario {
 	return Scenario{
 		Name: "window-faults",
-		About: "faults of the same work on 4 MiB, warm-up included, which say something of any machine: 16384 accesses by Zipf's law over the size of the window, " +
+		About: "faults of the same work on 4 MiB, warm-up included, which say something of any machine: 8192 accesses by Zipf's law over the size of the window, " +
 			"and with one of 512 KiB a touch of each page, in a random order and in sequence",
 		Metrics: slices.Concat(windowCurve("zipf", "faults", countedWindows), []Metric{
 			{Name: "scattered", Unit: "faults/page"}, {Name: "sequential", Unit: "faults/page"},
@@ -35,13 +33,13 @@ func windowCounts() Scenario {
 				return nil
 			}
 			for _, w := range countedWindows {
-				r, _, err := runZipf(ctx, s, zipf(memory.MinSize, w, countedSet, 8192))
+				r, _, err := runZipf(ctx, s, zipf(w, countedSet, 4096))
 				if err := errors.Join(err, count(r)); err != nil {
 					return nil, err
 				}
 			}
 			for _, mode := range []uint64{churnRandom, churnSequential} {
-				r, _, touched, err := runChurn(ctx, s, churn(memory.MinSize, countedWindows[0], countedSet, 4, mode))
+				r, _, touched, err := runChurn(ctx, s, churn(countedWindows[0], countedSet, 2, mode))
 				if err := errors.Join(err, count(r)); err != nil {
 					return nil, err
 				}

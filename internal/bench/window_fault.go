@@ -14,7 +14,7 @@ import (
 func windowFault() Scenario {
 	return Scenario{
 		Name: "window-fault",
-		About: "a guest eight times its window that touches a word of each page, in a random order or in sequence: a fault from its event to the wake-up, " +
+		About: "a guest that goes over 64 MiB (quick: 16) behind a window of an eighth, a word of each page, in a random order or in sequence: a fault from its event to the wake-up, " +
 			"median and 99th percentile; the guest's time a page; faults answered a second. c is the same system calls, one page at a time, with no guest and no choice",
 		Metrics: slices.Concat(faultMetrics("scattered"), faultMetrics("sequential")),
 		Native:  true,
@@ -26,18 +26,18 @@ func windowFault() Scenario {
 			return e.withFloor(s, memory.Secret)
 		},
 		Sample: func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
-			size, rounds := e.pick(memory.MinSize, 64<<20), e.pick(1, 4)
+			set, rounds := e.pick(16<<20, 64<<20), e.pick(1, 4)
 			sample := sampleFaults
 			if s.Peer == C {
-				sample = func(ctx context.Context, _ Subject, size, rounds, mode uint64) ([]float64, error) {
-					return floorFaults(ctx, e.Floor, size, rounds, mode)
+				sample = func(ctx context.Context, _ Subject, set, rounds, mode uint64) ([]float64, error) {
+					return floorFaults(ctx, e.Floor, set, rounds, mode)
 				}
 			}
-			scattered, err := sample(ctx, s, size, rounds, churnRandom)
+			scattered, err := sample(ctx, s, set, rounds, churnRandom)
 			if err != nil {
 				return nil, err
 			}
-			sequential, err := sample(ctx, s, size, rounds, churnSequential)
+			sequential, err := sample(ctx, s, set, rounds, churnSequential)
 			return slices.Concat(scattered, sequential), err
 		},
 	}
@@ -50,12 +50,15 @@ func faultMetrics(order string) []Metric {
 	}
 }
 
-// windowShare is how many times its window the guest has.
+// windowShare is how many times its window the guest uses.
 const windowShare = 8
 
-func sampleFaults(ctx context.Context, s Subject, size, rounds, mode uint64) ([]float64, error) {
-	r, perPage, touched, err := runChurn(ctx, s, churn(size, size/windowShare, 0, rounds, mode))
+func sampleFaults(ctx context.Context, s Subject, set, rounds, mode uint64) ([]float64, error) {
+	r, perPage, touched, err := runChurn(ctx, s, churn(set/windowShare, set, rounds, mode))
 	if err != nil {
+		return nil, err
+	}
+	if err := checkNative(r.Result); err != nil {
 		return nil, err
 	}
 	if r.Faults == nil || r.Faults.Count == 0 {
@@ -69,8 +72,8 @@ func sampleFaults(ctx context.Context, s Subject, size, rounds, mode uint64) ([]
 // floorSteps are by how many pages the floor goes on, by churn's mode.
 var floorSteps = [...]uint64{churnSequential: 1, churnRandom: 7919}
 
-func floorFaults(ctx context.Context, program string, size, rounds, mode uint64) ([]float64, error) {
-	pages := size / memory.PageSize
+func floorFaults(ctx context.Context, program string, set, rounds, mode uint64) ([]float64, error) {
+	pages := set / memory.PageSize
 	args := []string{"pager"}
 	for _, n := range []uint64{pages, pages / windowShare, pages * rounds, floorSteps[mode]} {
 		args = append(args, strconv.FormatUint(n, 10))

@@ -9,8 +9,7 @@ import (
 	"offmap/memory/attach"
 )
 
-// The curves' guest has more RAM than its working set, so that a window can
-// have all of that and not all of RAM.
+// sizedSet is the working set of the curves' guest in bytes.
 const sizedSet = 16 << 20
 
 var (
@@ -67,16 +66,19 @@ func sampleSize(ctx context.Context, e *Env, s Subject, window uint64) (ns [2]fl
 	if s.Attach != attach.ViaWindow {
 		window = 0
 	}
-	r, ns0, err := runZipf(ctx, s, zipf(memory.MinSize, window, sizedSet, e.pick(4096, 16384)))
+	r, perAccess, err := runZipf(ctx, s, zipf(window, sizedSet, e.pick(4096, 16384)))
 	if err != nil {
+		return ns, err
+	}
+	if err := checkNative(r.Result); err != nil {
 		return ns, err
 	}
 	if (r.Faults != nil) != (s.Attach == attach.ViaWindow) {
 		return ns, errors.New("a guest had faults of a window without one, or none with one")
 	}
-	ns[0] = ns0
+	ns[0] = perAccess
 	if !e.Quick {
-		_, ns[1], _, err = runChurn(ctx, s, churn(memory.MinSize, window, sizedSet, 2, churnRandom))
+		_, ns[1], _, err = runChurn(ctx, s, churn(window, sizedSet, 2, churnRandom))
 	}
 	return ns, err
 }
