@@ -64,6 +64,7 @@ need() {
 		qemu) missing+=(qemu-system-x86 seabios) ;;
 		cc) missing+=(gcc libc6-dev linux-libc-dev binutils) ;;
 		make) missing+=(make) ;;
+		chromium) missing+=(chromium) ;;
 		esac
 	done
 	if [ ${#missing[@]} -gt 0 ]; then
@@ -74,6 +75,8 @@ need() {
 	done
 }
 have_make() { command -v make >/dev/null; }
+# A page of offmap report is tested in a browser.
+have_chromium() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
 
 # Debian's Go is older than go.mod's and may have been told to stay so.
 if ! at_least "$(version env -C / GOTOOLCHAIN=local go version)" "$(awk '$1 == "go" { print $2 }' go.mod)"; then

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,7 @@ type page struct {
 	Title     string
 	Policy    string // Content-Security-Policy
 	Style     template.CSS
+	Hosts     []hostRow
 	Sources   []sourceRow
 	Summary   []*said
 	Sections  []sectionView
@@ -63,10 +65,20 @@ type exposureView struct {
 // sourceRow is a document and the host that it is from.
 type sourceRow struct {
 	Name, Kind, File, Accel, CPU, Settings, Made string
-	Emulated, Partial                            bool
+	Emulated                                     bool
 }
 
-type command struct{ Host, Line, Note string }
+// command is how to make documents again, and on which hosts they were made.
+type command struct {
+	Hosts      []string
+	Line, Note string
+}
+
+// hostRow is a host, and the documents from it.
+type hostRow struct {
+	Place, Kinds string
+	Partial      bool
+}
 
 func show(charts []chart) (list []view) {
 	for _, c := range charts {
@@ -120,12 +132,34 @@ func (r *Report) page() *page {
 		}
 		p.Sections = append(p.Sections, v)
 	}
+	for _, of := range groupBy(r.sources, func(s *Source) string { return s.place }) {
+		row := hostRow{Place: of[0].place}
+		var kinds []string
+		for _, same := range groupBy(of, (*Source).kind) {
+			kind := same[0].kind()
+			if len(same) > 1 {
+				kind += fmt.Sprintf(" × %d", len(same))
+			}
+			kinds = append(kinds, kind)
+			for _, s := range same {
+				row.Partial = row.Partial || s.Bench != nil && s.Bench.Partial
+			}
+		}
+		row.Kinds = strings.Join(kinds, ", ")
+		p.Hosts = append(p.Hosts, row)
+	}
 	for _, s := range r.sources {
 		p.Sources = append(p.Sources, s.row())
 		if s.Bench != nil {
 			p.Emulated = p.Emulated || emulated(s.Host.Accel)
 		}
-		p.Commands = append(p.Commands, s.command())
+		c := s.command()
+		if i := slices.IndexFunc(p.Commands, func(have command) bool { return have.Line == c.Line && have.Note == c.Note }); i >= 0 {
+			p.Commands[i].Hosts = append(p.Commands[i].Hosts, s.Name)
+		} else {
+			c.Hosts = []string{s.Name}
+			p.Commands = append(p.Commands, c)
+		}
 		if s.Trace != nil {
 			p.Exposure = append(p.Exposure, exposureView{fmt.Sprintf("%s, on %s", cut(s.Trace.Guest, 80), s.Name), show(traceCharts(s))})
 		}
@@ -137,11 +171,11 @@ func (r *Report) page() *page {
 func (s *Source) row() sourceRow {
 	row := sourceRow{
 		Name: s.Name, Kind: s.kind(), File: cut(s.File, 200), Accel: accelName(s.Host.Accel),
-		CPU: fmt.Sprintf("%d × %s", s.Host.CPUs, cut(s.Host.Model, 80)), Emulated: emulated(s.Host.Accel),
+		CPU: strings.TrimSuffix(fmt.Sprintf("%d × %s", s.Host.CPUs, cut(s.Host.Model, 80)), " × "), Emulated: emulated(s.Host.Accel),
 	}
 	started := ""
 	if s.Bench != nil {
-		started, row.Partial = s.Bench.Started, s.Bench.Partial
+		started = s.Bench.Started
 		var settings []string
 		for _, one := range []struct{ name, value string }{
 			{"governor", s.Host.Governor}, {"transparent_hugepage", s.Host.THP}, {"shmem_enabled", s.Host.ShmemTHP},
@@ -169,23 +203,23 @@ func (s *Source) command() command {
 	const unknown = "its flags aren’t in the document"
 	switch {
 	case s.Bench != nil:
-		return command{s.Name, commandLine(s.Bench.Args), ""}
+		return command{nil, commandLine(s.Bench.Args), ""}
 	case s.Trace != nil:
 		t := s.Trace
-		return command{s.Name, commandLine([]string{
-			"run", "--backend", string(t.Backend), "--attach", string(t.Attach), "-m", fmt.Sprint(t.Memory >> 20), "-c", fmt.Sprint(t.CPUs),
+		return command{nil, commandLine([]string{
+			"run", "--backend", string(t.Backend), "--attach", string(t.Attach), "-m", fmt.Sprint(t.Memory >> 20), "-c", fmt.Sprint(t.CPUs), "--exposure", "FILE",
 		}), fmt.Sprintf("guest: %s; %s", cut(t.Guest, 80), unknown)}
 	case s.Run != nil:
 		d := s.Run
-		return command{s.Name, commandLine([]string{
+		return command{nil, commandLine([]string{
 			"run", "--backend", string(d.Backend), "--attach", string(d.Attach), "-m", fmt.Sprint(d.Memory >> 20), "--json",
 		}), unknown}
 	case s.Audit != nil:
-		return command{s.Name, commandLine([]string{
+		return command{nil, commandLine([]string{
 			"audit", "--backend", string(s.Audit.Backend), "--attach", string(s.Audit.Attach), "-m", fmt.Sprint(s.Audit.Memory >> 20), "--json",
 		}), unknown}
 	}
-	return command{s.Name, commandLine([]string{s.kind(), "--json"}), unknown}
+	return command{nil, commandLine([]string{s.kind(), "--json"}), unknown}
 }
 
 // commandLine is how to type a command's arguments in a shell.
