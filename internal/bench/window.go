@@ -149,7 +149,7 @@ func binary(n uint64) string {
 	return fmt.Sprintf("%dKiB", n>>10)
 }
 
-// without is a value for every metric that isn't measured.
+// without is n values of metrics that aren't measured.
 func without(n int) []float64 {
 	values := make([]float64, n)
 	for i := range values {

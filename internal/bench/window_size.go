@@ -42,26 +42,27 @@ func windowSize() Scenario {
 func sampleSizes(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	n := len(sizedWindows)
 	values := without(2 * n)
-	var control [2]float64
+	var ns [2]float64 // by order
 	for i, w := range sizedWindows {
 		if e.Quick && !slices.Contains(quickWindows, w) {
 			continue
 		}
-		if s.Attach == attach.ViaWindow || control[0] == 0 {
+		// Without a window one value is for all.
+		if s.Attach == attach.ViaWindow || ns[0] == 0 {
 			var err error
-			if control, err = sampleSize(ctx, e, s, w); err != nil {
+			if ns, err = sampleSize(ctx, e, s, w); err != nil {
 				return nil, err
 			}
 		}
-		values[i] = control[0]
+		values[i] = ns[0]
 		if !e.Quick {
-			values[n+i] = control[1]
+			values[n+i] = ns[1]
 		}
 	}
 	return values, nil
 }
 
-// sampleSize measures both orders with a window, or without one.
+// sampleSize measures both orders, of which a quick run has only the first.
 func sampleSize(ctx context.Context, e *Env, s Subject, window uint64) (ns [2]float64, err error) {
 	if s.Attach != attach.ViaWindow {
 		window = 0
