@@ -81,12 +81,17 @@ type Scenario struct {
 	Subjects func(e *Env, working []Subject) []Subject
 	// Sample measures a subject once, from nothing, and leaves nothing behind.
 	// A NaN stands for a metric that the subject hasn't got. Errors that wrap
-	// ErrCannot are told, and the subject isn't asked again.
+	// ErrCannot are told, and the subject isn't asked again; nor is it after
+	// any other than one that wraps ErrLost.
 	Sample func(ctx context.Context, e *Env, s Subject) ([]float64, error)
 }
 
 // ErrCannot is what a scenario wraps where a subject can't be measured here.
 var ErrCannot = errors.New("can't be measured here")
+
+// ErrLost is what a scenario wraps where a sample came to nothing through a
+// peer that fails now and then: the subject is asked again, and the loss told.
+var ErrLost = errors.New("lost")
 
 // ErrEmulated wraps ErrCannot: KVM interpreted the guest's instructions, so that
 // times of it say nothing of memory.

@@ -22,7 +22,7 @@ func linuxBootScenarios() []Scenario {
 	return []Scenario{{
 		Name: "linux-boot",
 		About: "Linux boots to userland, and times port writes there: one kernel, initrd and command line on all VMMs, 512 MiB, 1 vCPU, " +
-			"but gokvm's guests have no APIC and no ACPI, and microvm's no PCI",
+			"but peers' guests have no ACPI, gokvm's no APIC, and microvm's no PCI",
 		Metrics: []Metric{
 			// From the start of the VMM's process to the guest's first line.
 			{Name: "to-userland", Unit: "sec"},
@@ -33,8 +33,6 @@ func linuxBootScenarios() []Scenario {
 			// What the VMM has resident beside guest RAM then.
 			{Name: "resident", Unit: "B"},
 			{Name: "port-write", Unit: "ns/op"},
-			// 1 for a boot of a peer that didn't get to its end, else 0.
-			{Name: "lost", Unit: "boots"},
 		},
 		Slow: true,
 		Subjects: func(e *Env, working []Subject) []Subject {
@@ -87,23 +85,18 @@ func bootLinux(ctx context.Context, e *Env, s Subject) (values []float64, err er
 	ctx, cancel := context.WithTimeoutCause(ctx, linuxTimeout, fmt.Errorf("no end after %v", linuxTimeout))
 	defer cancel()
 	b, err := v.boot(ctx, g.writes)
-	switch lost, _ := errors.AsType[*lostError](err); {
-	case lost != nil && s.Peer != "":
-		nan := math.NaN()
-		return []float64{nan, nan, nan, nan, nan, 1}, nil
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
-	machine, lost := math.NaN(), 0.0
+	machine := math.NaN()
 	if s.Peer == "" {
-		lost = math.NaN() // it would have been an error
 		if machine, err = readToUserland(g.report); err != nil {
 			return nil, err
 		}
 	}
 	return []float64{
 		b.userland.Seconds(), machine, b.cpu.Seconds(), b.resident,
-		float64(b.writes.Nanoseconds()) / float64(g.writes), lost,
+		float64(b.writes.Nanoseconds()) / float64(g.writes),
 	}, nil
 }
 

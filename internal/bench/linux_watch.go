@@ -24,11 +24,6 @@ type linuxTimes struct {
 	writes   time.Duration // that all port writes took, by the guest's clock
 }
 
-// lostError is of a guest that didn't get to its end.
-type lostError struct{ why string }
-
-func (e *lostError) Error() string { return e.why }
-
 // killDelay is how long a VMM may take to end when it is asked to.
 const killDelay = 10 * time.Second
 
@@ -56,27 +51,31 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	}
 	w.pid = cmd.Process.Pid
 	err = w.run()
-	if err == nil && v.ends {
+	if err == nil && v.own {
 		io.Copy(io.Discard, out)
 	} else {
 		cmd.Process.Kill() // or it has ended, with a code of its own
 	}
 	ended := cmd.Wait()
-	switch code := cmd.ProcessState.ExitCode(); {
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return w.linuxTimes, &lostError{fmt.Sprintf("%s: %v%s", v.args[0], context.Cause(ctx), said.quote())}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return linuxTimes{}, context.Cause(ctx)
 	case ctx.Err() != nil:
-		return w.linuxTimes, context.Cause(ctx)
-	case errors.Is(err, io.EOF) && v.cannot != 0 && code == v.cannot:
-		return w.linuxTimes, fmt.Errorf("%w: %s%s", ErrCannot, v.args[0], said.quote())
+		err = context.Cause(ctx)
+	case errors.Is(err, io.EOF) && v.cannot != 0 && cmd.ProcessState.ExitCode() == v.cannot:
+		return linuxTimes{}, fmt.Errorf("%w: %s%s", ErrCannot, v.args[0], said.quote())
 	case errors.Is(err, io.EOF):
-		return w.linuxTimes, &lostError{fmt.Sprintf("%s ended before its guest was through (%v)%s", v.args[0], cmd.ProcessState, said.quote())}
-	case err != nil:
-		return w.linuxTimes, fmt.Errorf("%s: %w%s", v.args[0], err, said.quote())
-	case v.ends && ended != nil:
-		return w.linuxTimes, fmt.Errorf("%s: %w%s", v.args[0], ended, said.quote())
+		err = fmt.Errorf("it ended before its guest was through, %v", cmd.ProcessState)
+	case err == nil && v.own:
+		err = ended
 	}
-	return w.linuxTimes, nil
+	if err != nil {
+		err = fmt.Errorf("%s: %w%s", v.args[0], err, said.quote())
+	}
+	if err != nil && !v.own {
+		err = fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	return w.linuxTimes, err
 }
 
 // watch reads a console. What is on it is a guest's to choose.

@@ -87,8 +87,20 @@ type turns struct {
 type series struct {
 	Subject
 	values [][]float64
-	taken  int   // samples
+	taken  int // samples
+	lost   int // samples, and why the last one was
+	why    error
 	err    error // it isn't asked again
+}
+
+// lose counts a sample that was lost. A subject that loses them all isn't asked
+// for ever.
+func (s *series) lose(err error) {
+	s.lost++
+	s.why = err
+	if s.taken == 0 && s.lost > 1 {
+		s.err = err
+	}
 }
 
 func newTurns(e *Env, sc Scenario, working []Subject) *turns {
@@ -125,6 +137,8 @@ func (t *turns) run(ctx context.Context, p Plan, c *clock) {
 				return
 			}
 			switch {
+			case errors.Is(err, ErrLost):
+				s.lose(err)
 			case err != nil:
 				s.err = err
 			case round > 0:
@@ -187,6 +201,8 @@ func (t *turns) results(p Plan) (list []Result) {
 				r.Status, r.Reason = Refused, s.err.Error()
 			case s.err != nil:
 				r.Status, r.Reason = Failed, s.err.Error()
+			case s.taken == 0 && s.lost > 0:
+				r.Status, r.Reason = Failed, s.why.Error()
 			case s.taken == 0 && t.short:
 				r.Status, r.Reason = Refused, "a quick run had no time left for it"
 			case n == 0:
@@ -195,7 +211,7 @@ func (t *turns) results(p Plan) (list []Result) {
 				r.Values = s.values[m]
 				r.summarise()
 				if n < p.Rounds {
-					r.Status, r.Reason = Partial, fmt.Sprintf("%d of %d values: %s", n, p.Rounds, t.why(n < s.taken))
+					r.Status, r.Reason = Partial, fmt.Sprintf("%d of %d values: %s", n, p.Rounds, t.why(s, n))
 				}
 			}
 			list = append(list, r)
@@ -204,10 +220,12 @@ func (t *turns) results(p Plan) (list []Result) {
 	return list
 }
 
-// why says why there are fewer values than there should be.
-func (t *turns) why(without bool) string {
+// why says why there are n values of a series and no more.
+func (t *turns) why(s *series, n int) string {
 	switch {
-	case without:
+	case s.lost > 0:
+		return fmt.Sprintf("%d samples were lost, the last one: %v", s.lost, s.why)
+	case n < s.taken:
 		return "some samples gave none"
 	case t.short:
 		return "a quick run had no time for more"

@@ -323,3 +323,24 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// TestLost holds that a sample that came to nothing costs no more than itself.
+func TestLost(t *testing.T) {
+	sc := fake("lossy", func(s Subject, n int) (float64, error) {
+		lost := fmt.Errorf("%w: no. %d", ErrLost, n)
+		switch {
+		case s == memfd && n == 2, s == anon, s == secret && n > 0:
+			return 0, lost
+		}
+		return 7, nil
+	})
+	d := plan(3, []Subject{memfd, anon, secret}, sc).Run(t.Context())
+	if r := find(t, d, "lossy/time", memfd); r.Status != Partial || len(r.Values) != 2 || !strings.Contains(r.Reason, "1 samples were lost, the last one: lost: no. 2") {
+		t.Errorf("one is lost: %+v", r)
+	}
+	for _, s := range []Subject{anon, secret} {
+		if r := find(t, d, "lossy/time", s); r.Status != Failed || len(r.Values) != 0 || !strings.Contains(r.Reason, "lost: no.") {
+			t.Errorf("all are lost: %+v", r)
+		}
+	}
+}
