@@ -13,7 +13,7 @@ import (
 )
 
 // figure is a metric and the operations that it takes. The last of them is the
-// one that is measured; those before it prepare its memory.
+// one that counts; those before it prepare its memory, or warm it up.
 type figure struct {
 	Metric
 	ops   []access
@@ -33,24 +33,24 @@ func memoryScenario(sc Scenario, cpus int, size uint64, figures []figure) Scenar
 			return nil, fmt.Errorf("%w: it takes %d CPUs, and this host has %d", ErrCannot, cpus, e.Host.CPUs)
 		}
 		p := accesses{cpus: cpus, size: size}
-		var measured []int // index of each measured figure
+		last := make(map[int]int) // of a figure's operations, among the results
 		for i, f := range figures {
 			if op := f.ops[len(f.ops)-1]; op.kind.AVX() && !cpuid.CPU.Supports(cpuid.AVX2) {
 				continue
 			}
 			p.ops = append(p.ops, f.ops...)
-			measured = append(measured, i)
+			last[i] = p.results() - 1
 		}
 		results, err := p.run(ctx, e, s)
 		if err != nil {
 			return nil, err
 		}
 		values := make([]float64, len(figures))
-		for i := range values {
+		for i, f := range figures {
 			values[i] = math.NaN()
-		}
-		for n, i := range measured {
-			values[i] = figures[i].value(results[n])
+			if n, ok := last[i]; ok {
+				values[i] = f.value(results[n])
+			}
 		}
 		return values, nil
 	}
