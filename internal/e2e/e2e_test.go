@@ -33,6 +33,7 @@ var (
 	only   = flag.String("only", ".", "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
 	least  = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
+	keep   = flag.String("results", "", "directory to keep what TestLinuxBoots has measured in, as SERIES.json")
 	kills  = flag.Int("kills", 3, "how many VMMs TestWindowKilled kills")
 )
 
@@ -69,7 +70,7 @@ func TestLab(t *testing.T) {
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
 	buildMutants(t, dir)
 	if *boots >= 5 {
-		preparePeer(t, dir, offmap)
+		preparePeers(t, dir)
 	}
 	for _, series := range series() {
 		t.Run(series, func(t *testing.T) {
@@ -88,6 +89,10 @@ func TestLab(t *testing.T) {
 			}
 			err := cmd.Run()
 			out.flush()
+			if measured := filepath.Join(dir, bootResults); *keep != "" && exists(measured) {
+				copyFile(t, measured, filepath.Join(*keep, series+".json"))
+				os.Remove(measured) // it isn't the next kernel's
+			}
 			if err != nil {
 				t.Fatalf("offmap %s: %v", strings.Join(args, " "), err)
 			}

@@ -1,119 +1,145 @@
 package e2e
 
 import (
-	"bufio"
-	"context"
+	"encoding/json"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
-	"offmap/guest/initramfs"
-	"offmap/internal/debian"
+	"offmap/internal/bench"
+	labmachine "offmap/internal/lab/inside"
 )
 
-// peerPackage is the VMM that boots are compared with: small, and in Go too.
-const peerPackage = "github.com/bobuhiro11/gokvm"
+// peersDir is where TestLab puts the programs of other VMMs, with all that
+// they need, as they are to be from the lab's root on.
+const peersDir = "peers"
 
-// preparePeer puts what TestPeer boots into dir: the peer, the guest's kernel
-// and its initramfs as files.
-func preparePeer(t *testing.T, dir, offmap string) {
-	t.Helper()
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "gokvm"), peerPackage)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build %s: %v\n%s", peerPackage, err, out)
-	}
-	series := strings.TrimPrefix(guestKernel, "debian:")
-	k, err := debian.GetKernel(t.Context(), series, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copyFile(t, k.Image, filepath.Join(dir, "vmlinuz"))
-	initrd, err := initramfs.New(initramfs.Options{Init: offmap})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(filepath.Join(dir, "initrd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := io.Copy(f, initrd); err != nil {
-		t.Fatal(err)
-	}
-}
+// gokvmPackage is a VMM that is small, and in Go too.
+const gokvmPackage = "github.com/bobuhiro11/gokvm"
 
-// toMarker runs a VMM until its console says that userland is there, and
-// returns how long that took from the start of the process. None is returned
-// where the marker didn't come.
-func toMarker(t *testing.T, name string, args ...string) (time.Duration, bool) {
+// qemuFirmware is what QEMU's machines microvm and q35 load for a kernel.
+var qemuFirmware = []string{"bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin", "qboot.rom"}
+
+// preparePeers gathers what TestLinuxBoots compares with.
+func preparePeers(t *testing.T, dir string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var said strings.Builder
-	cmd.Stderr = &said
-	start := time.Now()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		if strings.Contains(lines.Text(), "offmap: userland") {
-			return time.Since(start), true
+	root := filepath.Join(dir, peersDir)
+	bring := func(path string) {
+		to := filepath.Join(root, path)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
 		}
-		fmt.Fprintln(&said, lines.Text())
+		copyFile(t, path, to)
 	}
-	t.Logf("%s: no userland after %v:\n%s", name, time.Since(start), said.String())
-	return 0, false
+	run := func(name string, args ...string) string {
+		cmd := exec.Command(name, args...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", cmd, err, out)
+		}
+		return string(out)
+	}
+	run("go", "build", "-o", filepath.Join(root, "usr/bin/gokvm"), gokvmPackage)
+
+	qemu, err := exec.LookPath("qemu-system-x86_64") // the lab itself needs it
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, qemu, filepath.Join(root, "usr/bin", filepath.Base(qemu)))
+	for _, lib := range regexp.MustCompile(`/\S+`).FindAllString(run("ldd", qemu), -1) {
+		bring(lib)
+	}
+	dirs := strings.Fields(run(qemu, "-L", "help"))
+	for _, name := range qemuFirmware {
+		found := false
+		for _, d := range dirs {
+			if path := filepath.Join(d, name); !found && exists(path) {
+				bring(path)
+				found = true
+			}
+		}
+		if !found {
+			t.Fatalf("QEMU's firmware %s is in none of %v", name, dirs)
+		}
+	}
 }
 
-var tscWord = regexp.MustCompile(`tsc_early_khz=\d+`)
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
 
-// TestPeer boots one kernel, initrd and command line on offmap and on the
-// peer, in turns, in ordinary memory.
-func TestPeer(t *testing.T) {
+// installPeers copies what preparePeers has gathered to where it belongs. Run
+// from the host's directory a program would be read anew each time, through
+// the lab's file server, and offmap itself is not.
+func installPeers(t *testing.T) {
+	t.Helper()
+	if exists("/usr") {
+		t.Fatal("/usr is there: this isn't the lab, or a directory of the host's")
+	}
+	err := filepath.WalkDir(peersDir, func(path string, d fs.DirEntry, err error) error {
+		to := strings.TrimPrefix(path, peersDir)
+		switch {
+		case err != nil || to == "":
+			return err
+		case d.IsDir():
+			return os.MkdirAll(to, 0o755)
+		}
+		copyFile(t, path, to)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", "/usr/bin:"+os.Getenv("PATH"))
+}
+
+// bootResults is the file for what TestLinuxBoots has measured.
+const bootResults = "linux-boot.json"
+
+// TestLinuxBoots boots Linux in ordinary and in secret memory, and on other
+// VMMs, in turns.
+func TestLinuxBoots(t *testing.T) {
 	needInside(t)
 	if *boots < 5 {
 		t.Skip("SKIPPED: wants -boots=5 or more")
 	}
-	tsc := tscWord.FindString(offmapRun(t, append([]string{"run", "-v"}, linux("anon", "true")...)...).stderr)
-	if tsc == "" {
-		t.Fatal("offmap run -v doesn't say tsc_early_khz")
+	installPeers(t)
+	cmd := exec.Command(labmachine.BinDir+"/offmap", "bench", "--only", "linux-boot", "--backend", "anon,memfd,secret",
+		"--kernel", guestKernel, "--count", fmt.Sprint(*boots), "--report", bootResults)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		t.Error(err)
 	}
-	cmdline := "console=ttyS0 quiet panic=-1 noapic noacpi no_timer_check tsc=reliable rdinit=/init " + tsc
-	var own, peer []float64
-	lost := 0
-	for range *boots {
-		d, ok := toMarker(t, "./offmap", "run", "-q", "-k", "vmlinuz", "-i", "initrd", "-m", "512", "--backend", "anon", "--cmdline", cmdline)
-		if !ok {
-			t.Fatal("offmap lost a boot")
+	text, err := os.ReadFile(bootResults)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc bench.Document
+	if err := json.Unmarshal(text, &doc); err != nil {
+		t.Fatal(err)
+	}
+	medians := map[string]float64{}
+	for _, r := range doc.Results {
+		if r.Name == "linux-boot/to-userland" && len(r.Values) > 0 {
+			medians[r.Subject().String()] = r.Median
 		}
-		own = append(own, d.Seconds()*1000)
-		if d, ok := toMarker(t, "./gokvm", "boot", "-k", "vmlinuz", "-i", "initrd", "-m", "512M", "-c", "1", "-p", cmdline); ok {
-			peer = append(peer, d.Seconds()*1000)
-		} else {
-			lost++
+	}
+	ordinary := medians["anon+direct"]
+	for subject, most := range map[string]float64{"anon+direct": 1, "secret+bridge": 1.25} {
+		if m := medians[subject]; m == 0 || m > most*ordinary {
+			t.Errorf("%s takes %.2f s to userland and ordinary memory %.2f s, want at most %g times as long", subject, m, ordinary, most)
 		}
 	}
-	if len(peer) == 0 {
-		t.Fatal("the peer booted not once")
-	}
-	fmt.Printf("process start to userland, ms, medians of %d, interleaved: offmap anon %.0f, gokvm %.0f (%d of its boots lost), ratio %.2f\n",
-		*boots, median(own), median(peer), lost, median(own)/median(peer))
-	if median(own) > median(peer) {
-		t.Errorf("offmap takes longer than the peer")
+	for _, p := range []bench.Peer{bench.Gokvm, bench.MicroVM, bench.Q35} {
+		if m := medians[string(p)]; m == 0 || m < ordinary {
+			t.Errorf("%s takes %.2f s to userland and offmap %.2f s, want no less", p, m, ordinary)
+		}
 	}
 }
