@@ -11,7 +11,7 @@ import (
 
 // maxShare bounds the time that looking takes, as a divisor of all time: a
 // guest so large that a look takes long is looked at less often.
-const maxShare = 32
+const maxShare = 16
 
 // Guest is what is watched: a vmm.Machine.
 type Guest interface {
