@@ -77,6 +77,18 @@ func TestRefusals(t *testing.T) {
 		{"pager 64 64 1 1", "too many"},
 		{"pager 64 8 1 0", "0: not a positive number"},
 		{"fault over 1", "neither copy nor continue"},
+		{"memory 1 1M", "usage: floor memory"},
+		{"memory 1 1M nothing:0:4096:0:1", "no such operation"},
+		{"memory 1 1M read-8", "not :NUMBER"},
+		{"memory 1 1M read-8:0:4096:0", "not :NUMBER"},
+		{"memory 1 1M read-8:0:4096:0:1x", "more than an operation"},
+		{"memory 1 1M read-8:0:2097152:0:1", "not in the memory"},
+		{"memory 1 1M read-8:4096:1048576:0:1", "not in the memory"},
+		{"memory 1 1M read-8:18446744073709551615:4096:0:1", "not in the memory"},
+		{"memory 1 1M copy-8:0:1048576:0:1", "not in the memory"},
+		{"memory 2 1M read-8:0:4096:0:1", "not in the memory"},
+		{"memory 1 1M link:0:4096:24:1", "no ring has such nodes"},
+		{"memory 1 1M read-8:0:4096:0:1", "sum of what was read"},
 	} {
 		figures, err := Run(t.Context(), path, strings.Fields(c.args)...)
 		if err == nil || !strings.Contains(err.Error(), c.says) {

@@ -42,8 +42,8 @@ void read_8(struct work *w, char *p, size_t n)
 	uint64_t a = 0, b = 0, c = 0, d = 0;
 
 	for (uint64_t *q = (void *)p, *end = q + n / 8; q < end; q += 8) {
-		a += q[0], b += q[1], c += q[2], d += q[3];
-		a += q[4], b += q[5], c += q[6], d += q[7];
+		a += q[0] + q[4], b += q[1] + q[5];
+		c += q[2] + q[6], d += q[3] + q[7];
 	}
 	w->sum += a + b + c + d;
 }
