@@ -209,6 +209,9 @@ func chooseScenarios(only, skip []string, quick bool) ([]bench.Scenario, error) 
 			return nil, usage("unknown scenario %q: have %s", name, strings.Join(have, ", "))
 		}
 	}
+	if i := slices.IndexFunc(all, func(s bench.Scenario) bool { return s.Slow && slices.Contains(only, s.Name) }); quick && i >= 0 {
+		return nil, usage("--only %s: too slow for --quick", all[i].Name)
+	}
 	chosen := slices.DeleteFunc(all, func(s bench.Scenario) bool {
 		return len(only) > 0 && !slices.Contains(only, s.Name) || slices.Contains(skip, s.Name) || quick && s.Slow
 	})
