@@ -25,7 +25,6 @@ func costScenarios() []Scenario {
 		Metrics: []Metric{
 			{Name: "elapsed", Unit: "sec"}, {Name: "cpu-user", Unit: "sec"}, {Name: "cpu-system", Unit: "sec"}, {Name: "rss", Unit: "B"},
 		},
-		Slow:     true, // a window of 8 MiB has some 20,000 faults to answer
 		Subjects: func(_ *Env, working []Subject) []Subject { return working },
 		Sample: func(ctx context.Context, _ *Env, s Subject) ([]float64, error) {
 			program, err := self()
