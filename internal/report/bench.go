@@ -185,14 +185,13 @@ func (f figure) row() row {
 		median: f.Median, low: f.Low, high: f.High, raw: f.Values,
 	}
 	if a := f.Against; a != nil {
-		r.verdict, r.verdictInk = a.Verdict, inkMuted
-		switch a.Verdict {
+		r.verdict, r.verdictInk = f.verdict(a), inkMuted
+		switch r.verdict {
 		case bench.Worse:
 			r.verdict, r.verdictInk = times(a.Ratio)+" worse", inkBad
 		case bench.Better:
 			r.verdict, r.verdictInk = times(a.Ratio)+" better", inkGood
 		}
-		r.verdict = cut(r.verdict, 30)
 	}
 	return r
 }
@@ -282,15 +281,15 @@ func (f figure) tableRow() tableRow {
 	if f.Confidence < bench.Confidence {
 		t.Values += ", range"
 	}
-	t.Against, t.Floor = against(f.Against), against(f.AgainstFloor)
+	t.Against, t.Floor = f.against(f.Against), f.against(f.AgainstFloor)
 	return t
 }
 
-func against(c *bench.Comparison) string {
+func (f figure) against(c *bench.Comparison) string {
 	if c == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s %s, p %.2g: %s", times(c.Ratio), cut(c.Subject, 40), c.P, cut(c.Verdict, 30))
+	return fmt.Sprintf("%s %s, p %.2g: %s", times(c.Ratio), cut(c.Subject, 40), c.P, f.verdict(c))
 }
 
 // missing says which subjects of a scenario have no values, a line for each
@@ -333,9 +332,12 @@ func (r *Report) overviews() (list []overview) {
 	const most = 18
 	all := compare(r.figures)
 	for _, of := range groupBy(all, func(c comparison) *Source { return c.from }) {
-		rows := contrasts(of)
+		rows := slices.DeleteFunc(contrasts(of), func(c contrast) bool { return c.verdict() == tooFew })
+		if len(rows) == 0 {
+			continue
+		}
 		// What differs comes first, and is what is left where there is too much.
-		slices.SortStableFunc(rows, func(a, b contrast) int { return cmp.Compare(a.sameness(), b.sameness()) })
+		slices.SortStableFunc(rows, func(a, b contrast) int { return cmp.Compare(a.rank(), b.rank()) })
 		several := len(groupBy(rows, func(c contrast) string { return c.subject })) > 1
 		one := 1.0
 		rc := rowsChart{label: "logarithmic; right of 1× is dearer", line: &one}
@@ -352,7 +354,7 @@ func (r *Report) overviews() (list []overview) {
 			if several {
 				rw.label += " · " + c.subject
 			}
-			switch c.Against.Verdict {
+			switch c.verdict() {
 			case bench.NoDifference:
 				rw.value, rw.verdict, rw.verdictInk = "", "no difference seen", inkMuted
 			case bench.Better:

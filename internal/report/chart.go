@@ -86,13 +86,18 @@ func newPlot() *plot.Plot {
 		a.Tick.LineStyle = draw.LineStyle{Color: inkMuted, Width: 0.6}
 		a.Tick.Length = 3
 		a.Padding = 0
-		a.Label.Padding = 2
 	}
 	p.X.Tick.Label = style(inkMuted, 9.5, draw.XCenter, draw.YTop)
-	p.X.Label.TextStyle = style(inkMuted, 9.5, draw.XCenter, draw.YBottom)
 	p.Y.Tick.Label = style(inkMuted, 9.5, draw.XRight, draw.YCenter)
-	p.Y.Label.TextStyle = style(inkMuted, 9.5, draw.XCenter, draw.YBottom)
 	return p
+}
+
+// axisLabel draws what a horizontal axis is of along the bottom, and returns
+// what is left for the plot. The plot's own label would be centred by values,
+// which on a logarithmic axis is far from the middle.
+func axisLabel(c draw.Canvas, text string) draw.Canvas {
+	c.FillText(style(inkMuted, 9.5, draw.XCenter, draw.YBottom), vg.Point{X: c.Center().X, Y: c.Min.Y + 2}, text)
+	return draw.Crop(c, 0, 0, 13, 0)
 }
 
 // axis is the range of values on an axis, and how they are written there.

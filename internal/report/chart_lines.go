@@ -61,10 +61,9 @@ func (lc linesChart) draw(c draw.Canvas) {
 	p := newPlot()
 	lc.x.apply(&p.X)
 	lc.y.apply(&p.Y)
-	p.X.Label.Text = lc.labelX
 	p.X.Padding, p.Y.Padding = 3, 3
 	p.Add(grid{lc.y}, lc)
-	p.Draw(draw.Crop(c, 0, 0, 0, -14))
+	p.Draw(draw.Crop(axisLabel(c, lc.labelX), 0, 0, 0, -14))
 }
 
 // Plot implements plot.Plotter.

@@ -43,11 +43,10 @@ func (rc rowsChart) height() vg.Length { return vg.Length(axisHeight + rowHeight
 func (rc rowsChart) draw(c draw.Canvas) {
 	p := newPlot()
 	rc.axis.apply(&p.X)
-	p.X.Label.Text = rc.label
 	p.HideY()
 	p.Y.Min, p.Y.Max = 0, 1
 	p.Add(rc)
-	p.Draw(draw.Crop(c, 5, -5, 0, 0))
+	p.Draw(draw.Crop(axisLabel(c, rc.label), 5, -5, 0, 0))
 }
 
 // Plot implements plot.Plotter.

@@ -69,6 +69,27 @@ func words(name string) string {
 	return cut(strings.NewReplacer("-", " ", "/", ", ").Replace(name), 80)
 }
 
+// tooFew is said in place of a verdict where there are so few values that no
+// difference, however large, could have been seen.
+const tooFew = "too few values"
+
+// verdict is what came of one of the figure's comparisons.
+func (f figure) verdict(c *bench.Comparison) string {
+	if c.Verdict == bench.NoDifference && f.Confidence < bench.Confidence {
+		return tooFew
+	}
+	return c.Verdict
+}
+
+// verdict is that of the figure, and of what it is compared with.
+func (c comparison) verdict() string {
+	v := c.figure.verdict(c.Against)
+	if v == bench.NoDifference && c.ordinary != nil && c.ordinary.Confidence < bench.Confidence {
+		return tooFew
+	}
+	return v
+}
+
 // comparison is a figure of secret memory beside ordinary memory.
 type comparison struct {
 	figure
@@ -148,7 +169,7 @@ func contrasts(all []comparison) (list []contrast) {
 			continue
 		}
 		one := contrast{comparison: c, points: 1}
-		if c.Against.Verdict == bench.NoDifference {
+		if c.verdict() == bench.NoDifference {
 			one.same = 1
 		}
 		k := key{c.from, c.scenario, c.metric, c.Curve, c.subject}
@@ -172,17 +193,20 @@ func contrasts(all []comparison) (list []contrast) {
 // differs reports whether c shows more of a difference than d does. One that
 // was seen is more than one that wasn't, whatever the medians are.
 func (c comparison) differs(d comparison) bool {
-	seen, other := c.Against.Verdict != bench.NoDifference, d.Against.Verdict != bench.NoDifference
-	if seen != other {
-		return seen
+	if a, b := c.rank(), d.rank(); a != b {
+		return a < b
 	}
 	return math.Abs(math.Log(c.cost)) > math.Abs(math.Log(d.cost))
 }
 
-// sameness orders contrasts: 0 is one with a difference, 1 one without.
-func (c contrast) sameness() int {
-	if c.Against.Verdict == bench.NoDifference {
+// rank orders comparisons by what they tell: 0 a difference, 1 that there is
+// none to see, 2 nothing.
+func (c comparison) rank() int {
+	switch c.verdict() {
+	case bench.NoDifference:
 		return 1
+	case tooFew:
+		return 2
 	}
 	return 0
 }

@@ -57,8 +57,8 @@ const (
 // Size of the drawn map at most. A trace's own is larger, and its cells are put
 // together.
 const (
-	mapColumns = 150
-	mapRows    = 96
+	mapColumns = 120
+	mapRows    = 64
 )
 
 // timeAxis is that of both pictures.
@@ -77,12 +77,11 @@ func (m exposureMap) draw(c draw.Canvas) {
 	legend(c, []legendEntry{{"the host can read it", inkExposed}, {"hidden", inkHidden}, {"untouched", inkUntouched}})
 	p := newPlot()
 	timeAxis(m.Trace).apply(&p.X)
-	p.X.Label.Text = "seconds"
 	address := axis{low: 0, high: float64(m.Memory), format: func(v float64) string { return size(uint64(v)) }}
 	address.apply(&p.Y)
 	p.Y.Tick.Marker = plot.ConstantTicks(sizeTicks(m.Memory))
 	p.Add(m)
-	p.Draw(draw.Crop(c, 0, -10, 0, -18))
+	p.Draw(draw.Crop(axisLabel(c, "seconds"), 0, -10, 0, -18))
 }
 
 // sizeTicks are marks for a number of bytes: at its quarters.
@@ -94,60 +93,52 @@ func sizeTicks(bytes uint64) (ticks []plot.Tick) {
 	return ticks
 }
 
-// Plot implements plot.Plotter. A row of the map is filled from below by what is
-// exposed of it and then by what is hidden, so that areas are true; what is
-// exposed at all is at least a hair wide.
+// shades is in how many strengths a colour of the map comes.
+const shades = 8
+
+// shade is the strength for a share of pages: at least a visible one, where
+// there are any.
+func shade(share float64) int {
+	if share <= 0 {
+		return 0
+	}
+	return min(shades, 2+int(share*(shades-2)+0.5))
+}
+
+// Plot implements plot.Plotter. The colours lie on one another: how much has
+// memory at all, and over it how much of that is exposed.
 func (m exposureMap) Plot(c draw.Canvas, p *plot.Plot) {
-	const hair = 0.4
 	x, y := p.Transforms(&c)
 	c.SetColor(inkUntouched)
 	c.Fill(c.Rectangle.Path())
 	columns := m.columns()
-	var exposed, hidden stripes
-	for _, col := range columns {
-		at := x((col.from + col.to) / 2)
-		for i, r := range col.rows {
-			bottom := y(float64(m.Memory) * float64(i) / float64(len(col.rows)))
-			height := y(float64(m.Memory)*float64(i+1)/float64(len(col.rows))) - bottom
-			e := height * vg.Length(r.exposed)
-			if r.exposed > 0 {
-				e = max(e, hair)
-			}
-			h := min(height*vg.Length(r.hidden), height-e)
-			exposed.add(at, bottom, bottom+e)
-			hidden.add(at, bottom+e, bottom+e+h)
-		}
-	}
-	width := c.Size().X/vg.Length(len(columns)) + 0.2
 	for _, layer := range []struct {
-		ink ink
-		vg.Path
-	}{{inkHidden, hidden.path}, {inkExposed, exposed.path}} {
-		if len(layer.Path) > 0 {
-			c.SetLineStyle(draw.LineStyle{Color: layer.ink, Width: width})
-			c.Stroke(layer.Path)
+		ink   ink
+		share func(mapRow) float64
+	}{
+		{inkHidden, func(r mapRow) float64 { return r.hidden + r.exposed }},
+		{inkExposed, func(r mapRow) float64 { return r.exposed / max(r.hidden+r.exposed, 1e-9) }},
+	} {
+		var paths [shades + 1]vg.Path
+		for _, col := range columns {
+			at := func(row int) vg.Length { return y(float64(m.Memory) * float64(row) / float64(len(col.rows))) }
+			for i := 0; i < len(col.rows); {
+				j, s := i+1, shade(layer.share(col.rows[i]))
+				for j < len(col.rows) && shade(layer.share(col.rows[j])) == s {
+					j++
+				}
+				paths[s] = append(paths[s], vg.Rectangle{Min: vg.Point{X: x(col.from), Y: at(i)}, Max: vg.Point{X: x(col.to), Y: at(j)}}.Path()...)
+				i = j
+			}
+		}
+		for s := 1; s <= shades; s++ {
+			if len(paths[s]) > 0 {
+				c.SetColor(layer.ink.faint(uint8(255 * s / shades)))
+				c.Fill(paths[s])
+			}
 		}
 	}
 	userland(c, x, m.Trace)
-}
-
-// stripes are vertical lines, those that meet made one.
-type stripes struct {
-	path  vg.Path
-	x, to vg.Length
-}
-
-func (s *stripes) add(x, from, to vg.Length) {
-	if to-from < 0.01 {
-		return
-	}
-	if n := len(s.path); n > 0 && s.x == x && from-s.to < 0.01 {
-		s.path[n-1].Pos.Y = to
-	} else {
-		s.path.Move(vg.Point{X: x, Y: from})
-		s.path.Line(vg.Point{X: x, Y: to})
-	}
-	s.x, s.to = x, to
 }
 
 // mapColumn is a span of time, with what was where in it.
@@ -192,7 +183,11 @@ func userland(c draw.Canvas, x func(float64) vg.Length, t *exposuremap.Trace) {
 	}
 	at := x(*t.ToUserland)
 	c.StrokeLine2(draw.LineStyle{Color: inkText, Width: 0.8, Dashes: []vg.Length{2, 2}}, at, c.Min.Y, at, c.Max.Y)
-	c.FillText(style(inkText, 9.5, draw.XRight, draw.YTop), vg.Point{X: at - 3, Y: c.Max.Y - 3}, "userland")
+	align, off := draw.XRight, vg.Length(-3)
+	if at < c.Center().X {
+		align, off = draw.XLeft, 3
+	}
+	c.FillText(style(inkText, 9.5, align, draw.YTop), vg.Point{X: at + off, Y: c.Max.Y - 3}, "userland")
 }
 
 // exposureLine draws how much was hidden and exposed over time, stacked.
@@ -202,7 +197,6 @@ func (l exposureLine) draw(c draw.Canvas) {
 	legend(c, []legendEntry{{"the host can read it", inkExposed}, {"hidden", inkHidden}})
 	p := newPlot()
 	timeAxis(l.Trace).apply(&p.X)
-	p.X.Label.Text = "seconds"
 	top := uint64(0)
 	for _, s := range l.Samples {
 		top = max(top, s.Hidden+s.Exposed(), s.ExposedPeak)
@@ -210,7 +204,7 @@ func (l exposureLine) draw(c draw.Canvas) {
 	p.Y.Min, p.Y.Max = 0, max(1, float64(top)*1.08)
 	p.Y.Tick.Marker = plot.ConstantTicks(roundSizes(float64(top)))
 	p.Add(l)
-	p.Draw(draw.Crop(c, 0, -10, 0, -18))
+	p.Draw(draw.Crop(axisLabel(c, "seconds"), 0, -10, 0, -18))
 }
 
 // roundSizes are marks at round numbers of bytes up to a top: powers of two

@@ -146,7 +146,7 @@ func TestHostile(t *testing.T) {
 	if n := strings.Count(page, "alert(1)"); n < 50 {
 		t.Errorf("the texts are there only %d times: this test sees nothing", n)
 	}
-	for _, bad := range []string{"<script", "<img", "onerror=alert(1)>", "javascript:", " style="} {
+	for _, bad := range []string{"<script", "<img", "onerror=alert(1)>", "javascript:", "ZgotmplZ", " style="} {
 		if strings.Contains(page, bad) {
 			at := strings.Index(page, bad)
 			t.Errorf("the page has %q: %q", bad, page[max(0, at-80):at+80])
@@ -250,20 +250,15 @@ func TestManyCharts(t *testing.T) {
 // FuzzReport reads any document, and shows it: nothing panics, hangs, or takes
 // much more room than the document did.
 func FuzzReport(f *testing.F) {
-	for _, name := range []string{"bench.json", "audit.json", "limits-7.json", "run.json", "doctor.json"} {
-		data, err := os.ReadFile(filepath.Join("testdata", name))
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
+	// Small ones: a page takes far longer than its mutation.
+	for _, doc := range []string{
+		`{"schema":"offmap/audit/v1","backend":"secret","attach":"bridge","matrix":[{"backend":"secret","attach":"bridge","avenues":[{"name":"ksm","verdict":"exposed","pages":3,"outside_pages":2,"control":{"backend":"anon"}}]}]}`,
+		`{"schema":"offmap/limits/v1","limits":[{"id":"a","title":"b","link":"https://x","holds":true},{"id":"c","holds":null}]}`,
+		`{"schema":"offmap/run/v1","backend":"secret","memory_bytes":1e9,"to_userland_ms":5,"faults":{"count":1,"p50_us":1e300}}`,
+		`{"schema":"offmap/doctor/v1","backends":[{"backend":"anon","attach":"direct","works":true}]}`,
+	} {
+		f.Add([]byte(doc))
 	}
-	trace := traceDocument(native, "secret", "window")
-	trace.Samples = trace.Samples[:3]
-	var b bytes.Buffer
-	if err := trace.Write(&b); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b.Bytes())
 	f.Add([]byte(`{"schema":"offmap/bench/v1","host":{"kernel":"k","accel":"kvm"},"results":[
 		{"name":"a/b","backend":"secret","attach":"bridge","unit":"ns/op","accel":"kvm","status":"measured","values":[-1e308,1e308],"median":0,"low":-1e308,"high":1e308},
 		{"name":"a/c/1","curve":"x","x":-4,"peer":"c","unit":"/","accel":"kvm","status":"measured","values":[1e-300],"median":1e-300,"low":1e-300,"high":1e-300,"against":{"subject":"x","ratio":1e-300,"p":0.1,"verdict":"worse"}}]}`))

@@ -108,10 +108,10 @@ func (s *Source) costs(all []comparison) []paragraph {
 func inShort(of []contrast) string {
 	n := map[string]int{}
 	for _, c := range of {
-		n[c.Against.Verdict]++
+		n[c.verdict()]++
 	}
 	text := fmt.Sprintf("In %s, %d of %s cost more than in ordinary memory", of[0].subject, n[bench.Worse], count(len(of), "figure"))
-	i := slices.IndexFunc(of, func(c contrast) bool { return c.Against.Verdict == bench.Worse })
+	i := slices.IndexFunc(of, func(c contrast) bool { return c.verdict() == bench.Worse })
 	if i >= 0 {
 		text += fmt.Sprintf(", at the most %s (%s)", times(of[i].cost), of[i].what())
 	}
@@ -121,6 +121,9 @@ func inShort(of []contrast) string {
 	if k := n[bench.NoDifference]; k > 0 {
 		text += fmt.Sprintf("; for %d no difference was seen", k)
 	}
+	if k := n[tooFew]; k > 0 {
+		text += fmt.Sprintf("; for %d there are too few values to see one", k)
+	}
 	return text + "."
 }
 
@@ -128,13 +131,15 @@ func inShort(of []contrast) string {
 // contrasts come with the costliest first.
 func subjectCosts(of []contrast) string {
 	var worse, better []string
-	var same []contrast
+	var same, few []contrast
 	for _, c := range of {
-		switch c.Against.Verdict {
+		switch c.verdict() {
 		case bench.Worse:
 			worse = append(worse, c.sentence())
 		case bench.Better:
 			better = append(better, c.sentence())
+		case tooFew:
+			few = append(few, c)
 		default:
 			same = append(same, c)
 		}
@@ -149,6 +154,9 @@ func subjectCosts(of []contrast) string {
 	}
 	if len(same) > 0 {
 		text = append(text, "No difference seen: "+titles(same)+".")
+	}
+	if len(few) > 0 {
+		text = append(text, "Too few values to see any: "+titles(few)+".")
 	}
 	return strings.Join(text, " ")
 }

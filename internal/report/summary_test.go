@@ -112,6 +112,21 @@ func TestCosts(t *testing.T) {
 			},
 		},
 		{
+			name: "too few values to see anything",
+			results: []bench.Result{
+				result("a/b", "ns/op", memfdDirect, 10),
+				func() bench.Result {
+					r := beside(result("a/b", "ns/op", secretBridge, 20), 2, bench.NoDifference)
+					r.Confidence = 0.75
+					return r
+				}(),
+			},
+			want: []string{
+				"In short. In secret+bridge, 0 of 1 figure cost more than in ordinary memory; for 1 there are too few values to see one.",
+				"Cost, secret+bridge. Too few values to see any: a (b).",
+			},
+		},
+		{
 			name:    "nothing measured, and why",
 			accel:   "tcg",
 			partial: true,

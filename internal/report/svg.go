@@ -154,18 +154,20 @@ func pair(p vg.Point) string { return coord(float64(p.X)) + " " + coord(float64(
 // pathData is the path in SVG's language.
 func pathData(p vg.Path) string {
 	var b strings.Builder
-	var last string // the x of the point before, to leave out where it stays
+	var lastX, lastY string // of the point before, to leave out where it stays
 	for _, e := range p {
-		x := coord(float64(e.Pos.X))
+		x, y := coord(float64(e.Pos.X)), coord(float64(e.Pos.Y))
 		switch {
 		case e.Type == vg.MoveComp:
 			b.WriteString("M" + pair(e.Pos))
-		case e.Type == vg.LineComp && x == last:
-			b.WriteString("V" + coord(float64(e.Pos.Y)))
+		case e.Type == vg.LineComp && x == lastX:
+			b.WriteString("V" + y)
+		case e.Type == vg.LineComp && y == lastY:
+			b.WriteString("H" + x)
 		case e.Type == vg.LineComp:
 			b.WriteString("L" + pair(e.Pos))
 		}
-		last = x
+		lastX, lastY = x, y
 		switch e.Type {
 		case vg.ArcComp:
 			arc(&b, e)
