@@ -51,10 +51,12 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	}
 	w.pid = cmd.Process.Pid
 	err = w.run()
-	if err == nil && v.own {
+	switch {
+	case errors.Is(err, io.EOF): // it ends, with a code of its own
+	case err == nil && v.own:
 		io.Copy(io.Discard, out)
-	} else {
-		cmd.Process.Kill() // or it has ended, with a code of its own
+	default:
+		cmd.Process.Kill()
 	}
 	ended := cmd.Wait()
 	switch {

@@ -326,7 +326,11 @@ func TestProgress(t *testing.T) {
 
 // TestLost holds that a sample that came to nothing costs no more than itself.
 func TestLost(t *testing.T) {
+	asked := 0
 	sc := fake("lossy", func(s Subject, n int) (float64, error) {
+		if s == anon {
+			asked++
+		}
 		lost := fmt.Errorf("%w: no. %d", ErrLost, n)
 		switch {
 		case s == memfd && n == 2, s == anon, s == secret && n > 0:
@@ -342,5 +346,8 @@ func TestLost(t *testing.T) {
 		if r := find(t, d, "lossy/time", s); r.Status != Failed || len(r.Values) != 0 || !strings.Contains(r.Reason, "lost: no.") {
 			t.Errorf("all are lost: %+v", r)
 		}
+	}
+	if asked != 2 {
+		t.Errorf("one that loses all is asked %d times, want 2", asked)
 	}
 }
