@@ -187,7 +187,11 @@ func userland(c draw.Canvas, x func(float64) vg.Length, t *exposuremap.Trace) {
 	if at < c.Center().X {
 		align, off = draw.XLeft, 3
 	}
-	c.FillText(style(inkText, 9.5, align, draw.YTop), vg.Point{X: at + off, Y: c.Max.Y - 3}, "userland")
+	s := style(inkText, 9.5, align, draw.YTop)
+	box := s.Rectangle("userland").Add(vg.Point{X: at + off, Y: c.Max.Y - 3})
+	c.SetColor(inkPaper.faint(0xc8))
+	c.Fill(box.Path())
+	c.FillText(s, vg.Point{X: at + off, Y: c.Max.Y - 3}, "userland")
 }
 
 // exposureLine draws how much was hidden and exposed over time, stacked.

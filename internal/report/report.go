@@ -16,7 +16,9 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
+	"strings"
 )
 
 // Report is documents, put together.
@@ -66,17 +68,13 @@ func (r *Report) WritePNG(write func(name string, png []byte) error) error {
 	return nil
 }
 
+// unnameable is what a chart's file isn't called after.
+var unnameable = regexp.MustCompile(`[^a-zA-Z0-9.]+`)
+
 // fileName makes a file's name of a chart's: letters, digits, dots and dashes,
 // and not too many of them.
 func fileName(s string) string {
 	const most = 100
-	b := []byte(s)
-	for i, c := range b {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.' && i > 0:
-		default:
-			b[i] = '-'
-		}
-	}
-	return string(b[:min(len(b), most)])
+	s = unnameable.ReplaceAllString(s, "-")
+	return strings.Trim(s[:min(len(s), most)], "-.")
 }

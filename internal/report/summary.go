@@ -91,8 +91,8 @@ func (s *Source) costs(all []comparison) []paragraph {
 	}
 	if len(subjects) == 0 {
 		short.Text = "What secret memory costs wasn’t measured here" + s.whyNot() + ". "
-	} else if n := len(all); n >= 20 {
-		short.Text += fmt.Sprintf("Of %d comparisons at 95 %%, about %d would show a difference by chance alone. ", n, (n+10)/20)
+	} else if n := told(all); n >= 20 {
+		short.Text += fmt.Sprintf("Of %d comparisons at 95 %%, up to about %d would show a difference by chance alone. ", n, (n+10)/20)
 	}
 	if s.Bench.Partial {
 		short.Text += "The run was stopped before its end. "
@@ -102,6 +102,16 @@ func (s *Source) costs(all []comparison) []paragraph {
 	}
 	short.Text = strings.TrimSpace(short.Text)
 	return append([]paragraph{short}, list...)
+}
+
+// told is how many comparisons tell anything.
+func told(all []comparison) (n int) {
+	for _, c := range all {
+		if c.verdict() != tooFew {
+			n++
+		}
+	}
+	return n
 }
 
 // inShort counts what differs from ordinary memory, and names the costliest.
