@@ -147,6 +147,28 @@ func TestResidencyAtWork(t *testing.T) {
 	t.Logf("%d looks, at most %d KiB in the window, %+v", looks, most>>10, w.Counts())
 }
 
+// TestResidencyOnTheWay has pages on their way in and out, whose frames hold
+// what the guest wrote: they are exposed, also where the store has them.
+func TestResidencyOnTheWay(t *testing.T) {
+	w := &Window{view: &view{size: 64 * memory.PageSize}, frames: policy.NewFrames(64, 8), stored: newBitmap(64)}
+	w.frames.Take(5)
+	w.stored.add(6)
+	w.frames.Take(6)
+	w.stored.add(7)
+	w.frames.Take(8)
+	w.frames.Drop(8)
+	got := make([]memory.PageState, 64)
+	peak, err := w.Residency(got)
+	if err != nil || peak != 3*memory.PageSize {
+		t.Errorf("a peak of %d bytes, %v", peak, err)
+	}
+	for p, want := range map[int]memory.PageState{5: memory.InWindow, 6: memory.InWindow, 7: memory.Hidden, 8: memory.Untouched, 63: memory.Untouched} {
+		if got[p] != want {
+			t.Errorf("page %d is %v, want %v", p, got[p], want)
+		}
+	}
+}
+
 func TestResidencyOfOtherRAM(t *testing.T) {
 	w := newWindow(t, flat(t, 1<<20), Config{Size: MinSize})
 	for _, n := range []int{0, 255, 257} {
