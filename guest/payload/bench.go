@@ -11,22 +11,25 @@ type BenchKind string
 
 // Kinds that others than a list of them need to tell apart.
 const (
-	BenchFill  BenchKind = "fill"  // writes what reads and copies then find
-	BenchLink  BenchKind = "link"  // makes the ring that a chase goes round
-	BenchTouch BenchKind = "touch" // writes a word of each page, once
-	BenchChase BenchKind = "chase" // follows the ring
+	BenchFill    BenchKind = "fill"    // writes what reads and copies then find
+	BenchLink    BenchKind = "link"    // makes the ring that a chase goes round
+	BenchScatter BenchKind = "scatter" // writes a word of each node in a ring's order
+	BenchTouch   BenchKind = "touch"   // writes a word of each page, once
+	BenchChase   BenchKind = "chase"   // follows the ring
 )
 
 // benchKinds are in the order of their numbers, and of the table in bench.S.
 var benchKinds = []BenchKind{
-	BenchFill, BenchLink, BenchTouch, BenchChase, "random-read", "random-write",
+	BenchFill, BenchLink, BenchScatter, BenchTouch, BenchChase, "random-read", "random-write",
 	"read-8", "read-16", "read-32",
 	"write-8", "write-16", "write-32", "write-rep", "write-nt",
 	"copy-8", "copy-16", "copy-32", "copy-rep", "copy-nt",
 }
 
 // Prepares says that an operation of this kind isn't measured.
-func (k BenchKind) Prepares() bool { return k == BenchFill || k == BenchLink }
+func (k BenchKind) Prepares() bool {
+	return k == BenchFill || k == BenchLink || k == BenchScatter
+}
 
 // AVX says that an operation of this kind needs the registers of AVX2.
 func (k BenchKind) AVX() bool { return k == "read-32" || k == "write-32" || k == "copy-32" }

@@ -49,7 +49,7 @@ func TestEncodeBench(t *testing.T) {
 	if got := DecodeBench(b, 2, 3); len(got.Stretches) != 2 || len(got.Stretches[1]) != 3 || got.Stretches[1][2] != (BenchStretch{}) {
 		t.Errorf("before the guest: %+v", got)
 	}
-	for at, want := range map[int]byte{0: 2, 8: 99, 17: 0x11, 16: 0xc0, 320: 0, 328: 1, 336: 2, 384: 3, 392: 3, 400: 4, 408: 5, 416: 6} {
+	for at, want := range map[int]byte{0: 2, 8: 99, 17: 0x11, 16: 0xc0, 320: 0, 328: 1, 336: 2, 384: 4, 392: 3, 400: 4, 408: 5, 416: 6} {
 		if b[at] != want {
 			t.Errorf("byte %d is %#x, want %#x", at, b[at], want)
 		}

@@ -24,16 +24,16 @@ func latencyScenarios() []Scenario {
 	return []Scenario{
 		memoryScenario(Scenario{
 			Name: "chase", About: about + "cache lines of a working set; c is the same loop in C", Native: true,
-		}, 1, 64<<20, chases(cacheLine, 4<<10, 64<<20)),
+		}, 1, 64<<20, scattered, chases(cacheLine, 4<<10, 64<<20)),
 		memoryScenario(Scenario{
 			Name: "chase-large", About: about + "cache lines of a working set; c is the same loop in C", Native: true, Slow: true,
-		}, 1, 1<<30, chases(cacheLine, 64<<20, 1<<30)),
+		}, 1, 1<<30, scattered, chases(cacheLine, 64<<20, 1<<30)),
 		memoryScenario(Scenario{
 			Name: "tlb", About: about + "pages of 4 KiB, one line each: how far the TLB reaches with the pages that the backend has; c is the same loop in C", Native: true,
-		}, 1, 64<<20, chases(aPage, 16*aPage, 64<<20)),
+		}, 1, 64<<20, scattered, chases(aPage, 16*aPage, 64<<20)),
 		memoryScenario(Scenario{
 			Name: "tlb-large", About: about + "pages of 4 KiB, one line each; c is the same loop in C", Native: true, Slow: true,
-		}, 1, 256<<20, chases(aPage, 64<<20, 256<<20)),
+		}, 1, 256<<20, scattered, chases(aPage, 64<<20, 256<<20)),
 	}
 }
 

@@ -42,10 +42,10 @@ func everything(cpus int) accesses {
 	for _, k := range []payload.BenchKind{
 		"touch", "fill", "read-8", "read-16", "read-32", "random-read",
 		"copy-8", "copy-16", "copy-32", "copy-rep", "copy-nt",
-		"write-8", "write-16", "write-32", "write-rep", "write-nt", "random-write", "link", "chase",
+		"write-8", "write-16", "write-32", "write-rep", "write-nt", "random-write", "scatter", "link", "chase",
 	} {
 		if !k.AVX() || cpuid.CPU.Supports(cpuid.AVX2) {
-			p.ops = append(p.ops, access{k, 0, size, 64, time.Millisecond})
+			p.ops = append(p.ops, access{k, 0, size, cacheLine, time.Millisecond})
 		}
 	}
 	return p

@@ -30,7 +30,7 @@ func touchScenarios() []Scenario {
 }
 
 func firstTouch(name, about string, cpus int) Scenario {
-	sc := memoryScenario(Scenario{Name: name, About: about}, cpus, touchSize, []figure{{
+	sc := memoryScenario(Scenario{Name: name, About: about}, cpus, touchSize, untouched, []figure{{
 		Metric: Metric{Name: "write", Unit: "ns/page"},
 		ops:    []access{{kind: payload.BenchTouch, size: touchSize, least: touchTime}},
 		value:  func(m measured) float64 { return m.nanoseconds(memory.PageSize) },

@@ -34,7 +34,7 @@ _start:	jmp	main
 	.set OP_KIND,   0
 	.set OP_BASE,   8			# address
 	.set OP_SIZE,   16			# bytes, of all vCPUs
-	.set OP_STRIDE, 24			# link, chase: bytes a node
+	.set OP_STRIDE, 24			# link, scatter, chase: bytes a node
 	.set OP_CYCLES, 32			# at least
 
 	.set R_START, 0				# TSC
@@ -81,6 +81,7 @@ _start:	jmp	main
 kinds:
 	kind	fill, NONE, NONE, 0				# fill
 	kind	link, NONE, NONE, 0				# link
+	kind	scatter, NONE, NONE, 0				# scatter
 	kind	nothing, touch, check_touch, ONCE		# touch
 	kind	begin_chase, chase, check_chase, ACCESSES	# chase
 	kind	begin_random, random_read, check_random_read, ACCESSES	# random-read

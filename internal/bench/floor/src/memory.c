@@ -26,6 +26,7 @@
 const struct kind kinds[] = {
 	{ .name = "fill", .begin = fill },
 	{ .name = "link", .begin = link_ring },
+	{ .name = "scatter", .begin = scatter },
 	{ .name = "touch", .run = touch_pages, .check = check_touch, .once = 1 },
 	{ .name = "chase", .begin = begin_chase, .run = chase, .check = check_chase, .accesses = 1 },
 	{ .name = "random-read", .begin = begin_random, .run = random_read, .check = check_random_read, .accesses = 1 },
@@ -109,7 +110,7 @@ static struct op parse(char *text, size_t size, int threads)
 
 	if (o.size > size || o.at > size || last > size - o.at || o.at % 64 || o.size / threads < PAGE)
 		die("%s: not in the memory", all);
-	if ((o.kind->begin == link_ring || o.kind->run == chase) &&
+	if ((o.kind->begin == link_ring || o.kind->begin == scatter || o.kind->run == chase) &&
 	    (o.stride < 64 || o.stride > PAGE || o.stride & (o.stride - 1)))
 		die("%s: no ring has such nodes", all);
 	return o;

@@ -66,6 +66,7 @@ void check_copy(struct work *w, size_t n);
 
 /* Accesses anywhere, in memory_random.c. */
 void link_ring(struct work *w);
+void scatter(struct work *w);
 void begin_chase(struct work *w);
 void chase(struct work *w, char *p, size_t n);
 void check_chase(struct work *w, size_t n);

@@ -55,6 +55,17 @@ void link_ring(struct work *w)
 		*node(w, i) = node(w, shuffle(r, (unshuffle(r, i) + 1) & r.mask));
 }
 
+void scatter(struct work *w)
+{
+	struct ring r = ring(w);
+
+	for (uint64_t i = 0; i <= r.mask; i++) {
+		void **n = node(w, shuffle(r, i));
+
+		*n = n;
+	}
+}
+
 void begin_chase(struct work *w)
 {
 	w->node = node(w, shuffle(ring(w), 0));
