@@ -33,10 +33,6 @@ func (s PageState) String() string {
 	return fmt.Sprintf("page state %d", uint8(s))
 }
 
-// Exposed reports whether the host kernel can read a page in that state through
-// its direct map.
-func (s PageState) Exposed() bool { return s == InWindow || s == Ordinary }
-
 // Residency brings pages up to date, which has the state of each page of RAM in
 // the layout's order: Ordinary or Hidden by the backend, or Untouched. At the
 // first call they are all Untouched, and afterwards what the call before made
