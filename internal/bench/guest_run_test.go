@@ -255,6 +255,9 @@ func TestGuestScenarios(t *testing.T) {
 	for _, group := range []func() []Scenario{bandwidthScenarios, latencyScenarios, randomScenarios, uncachedScenarios, touchScenarios} {
 		for _, sc := range group() {
 			t.Run(sc.Name, func(t *testing.T) {
+				if s := sc.Subjects(e, []Subject{{Backend: memory.Secret, Attach: attach.ViaWindow}}); (len(s) == 0) != sc.Slow {
+					t.Errorf("with a window: %v", s)
+				}
 				if sc.Slow || testing.Short() {
 					t.Skip("SKIPPED: slow")
 				}
