@@ -2,10 +2,12 @@
 
 GO      ?= go
 KMOD    := memory/kmod
+STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
 GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -path './internal/bench/floor/src/*' -o -name '*.bin')
 
 bin/offmap: $(GOFILES) ## build the program, static, into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./cmd/offmap
+	$(STATIC) -o guest/initramfs/small.elf ./guest/initramfs/small
+	$(STATIC) -tags embed -o $@ ./cmd/offmap
 
 build: bin/offmap
 
@@ -35,7 +37,7 @@ docs: bin/offmap ## make the generated pages of docs/ again, in the lab on every
 	$(GO) run ./internal/docgen limits
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin guest/initramfs/small.elf
 	-$(MAKE) -C $(KMOD) clean
 
 help: ## list the targets

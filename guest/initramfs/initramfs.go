@@ -1,7 +1,8 @@
 // Package initramfs builds the initramfs with which offmap boots Linux when it
-// isn't given one. It holds one program, the offmap binary itself, as process
-// 1 and, by links, as every command (package userland). So there is nothing
-// to build, fetch or cache before a guest can run.
+// isn't given one. It holds one program as process 1 and, by links, as every
+// command (package userland): the one that is embedded here, or where it isn't
+// (see small) the offmap binary itself. So there is nothing to build, fetch or
+// cache before a guest can run.
 package initramfs
 
 import (
@@ -26,7 +27,7 @@ import (
 type Options struct {
 	// Init is the program to start as process 1; it must be static, and be
 	// userland.Program for the names that it is called by. Empty is the
-	// program that runs now.
+	// embedded program, or the one that runs now.
 	Init string
 	// Files are regular files of the host to put in: path in the guest to
 	// path on the host. Directories on the way are made.
@@ -124,8 +125,11 @@ func (a *archive) addFile(name, host string) error {
 	return a.add(regular(name, f, info.Size(), info.Mode().Perm()))
 }
 
-// addInit adds the program at file, or else the one that runs now, as /init.
+// addInit adds the program at file, or else the default, as /init.
 func (a *archive) addInit(file string) error {
+	if file == "" && small != nil {
+		return a.add(regular("init", bytes.NewReader(small), int64(len(small)), 0o755))
+	}
 	if file == "" {
 		// By this name it is there even if somebody has replaced it meanwhile.
 		file = "/proc/self/exe"

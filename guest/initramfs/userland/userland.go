@@ -1,8 +1,8 @@
 // Package userland is what runs inside the Linux guests that offmap boots:
 // process 1, a POSIX shell, and the few commands that somebody who looks
-// around in a guest wants. It is part of the offmap binary, which is all that
-// our initramfs holds: started as /init it is process 1, and started by the
-// name of a command, through a link, it is that command.
+// around in a guest wants. The program that it is part of is all that our
+// initramfs holds: started as /init it is process 1, and started by the name of
+// a command, through a link, it is that command.
 package userland
 
 import (
