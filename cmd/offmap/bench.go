@@ -99,7 +99,7 @@ work here, 4 if none does.`,
 	fl.StringSliceVar(&f.backends, "backend", nil, "measure only these `BACKENDS` ("+names(memory.Backends())+"),\nor pairs such as secret+window")
 	fl.IntVar(&f.count, "count", defaultRounds, fmt.Sprintf("rounds; fewer than %d give no 95 %% interval (%[1]d with --quick)", bench.MinRounds))
 	fl.DurationVar(&f.duration, "duration", 0, "take more rounds than --count until the run has lasted this long, such as 10m;\nthe scenarios have equal shares of it")
-	fl.BoolVar(&f.quick, "quick", false, "less than a minute: no slow scenarios, small sizes, and fewer rounds where time is short")
+	fl.BoolVar(&f.quick, "quick", false, "less than a minute: what says most, in small sizes, and fewer rounds where time is short")
 	fl.StringVar(&f.floor, "floor", "", "`FILE` of the program that is the floor (default: built with cc, if there is one)")
 	fl.StringSliceVar(&f.peers, "peer", nil, "another VMM's program as `NAME=FILE`, with NAME gokvm or qemu (default: those on\nthe PATH)")
 	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` for scenarios that boot Linux, as for offmap run")
@@ -123,7 +123,7 @@ func listScenarios(w io.Writer) error {
 	for _, s := range all {
 		about := s.About
 		if s.Slow {
-			about += " (slow)"
+			about += " (not with --quick)"
 		}
 		fmt.Fprintf(&b, "%-*s%s\n", indent, s.Name, beside(about, indent, terminalWidth()))
 	}
@@ -209,11 +209,8 @@ func chooseScenarios(only, skip []string, quick bool) ([]bench.Scenario, error) 
 			return nil, usage("unknown scenario %q: have %s", name, strings.Join(have, ", "))
 		}
 	}
-	if i := slices.IndexFunc(all, func(s bench.Scenario) bool { return s.Slow && slices.Contains(only, s.Name) }); quick && i >= 0 {
-		return nil, usage("--only %s: too slow for --quick", all[i].Name)
-	}
 	chosen := slices.DeleteFunc(all, func(s bench.Scenario) bool {
-		return len(only) > 0 && !slices.Contains(only, s.Name) || slices.Contains(skip, s.Name) || quick && s.Slow
+		return len(only) > 0 && !slices.Contains(only, s.Name) || slices.Contains(skip, s.Name) || quick && s.Slow && len(only) == 0
 	})
 	if len(chosen) == 0 {
 		return nil, usage("--only, --skip and --quick leave no scenario to measure")

@@ -204,11 +204,14 @@ func (s scale) cell(r bench.Result) string {
 	return text
 }
 
-// comparison writes a ratio, or ~ where no difference was seen.
+// comparison writes a ratio, ~ where no difference was seen, or ? where none
+// could be.
 func comparison(c *bench.Comparison) string {
 	switch {
 	case c.Verdict == bench.NoDifference:
 		return "~"
+	case c.Verdict == bench.TooFew:
+		return "?"
 	case c.Ratio == 0:
 		return c.Verdict
 	}
@@ -241,7 +244,7 @@ func benchLegend(doc *bench.Document, width int) string {
 	signs := "Medians, ± the wider side of their 95 % interval."
 	for _, r := range doc.Results {
 		if r.Against != nil {
-			signs += fmt.Sprintf(" × is the ratio to %s; ~: no difference seen (p ≥ 0.05, or an interval is wider than the difference).", r.Against.Subject)
+			signs += fmt.Sprintf(" × is the ratio to %s; ~: no difference seen (p ≥ 0.05, or an interval is wider than the difference); ?: too few values.", r.Against.Subject)
 			break
 		}
 	}

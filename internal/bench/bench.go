@@ -74,7 +74,7 @@ type Scenario struct {
 	// instructions itself. They are refused where KVM or the machine below it
 	// emulates them.
 	Native bool
-	// Slow scenarios are left out of a quick run.
+	// Slow scenarios are left out of a quick run, unless they are asked for.
 	Slow bool
 	// Subjects are those that the scenario can be measured for, of the pairs
 	// that work here. The first one is not special.

@@ -102,6 +102,6 @@ type Comparison struct {
 	// Ratio is that of the medians, 0 where the other one's is 0.
 	Ratio float64 `json:"ratio"`
 	P     float64 `json:"p"` // Mann-Whitney
-	// Verdict is "better", "worse" or "no difference seen".
+	// Verdict is "better", "worse", "no difference seen" or "too few values".
 	Verdict string `json:"verdict"`
 }

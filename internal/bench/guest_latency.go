@@ -7,7 +7,6 @@ import (
 
 	"offmap/guest/payload"
 	"offmap/memory"
-	"offmap/memory/attach"
 )
 
 // Nodes of a ring: one a cache line, or one a page.
@@ -25,29 +24,30 @@ func latencyScenarios() []Scenario {
 	const about = "time of a load whose address is what the load before it read, round a pseudo-random ring of all "
 	return []Scenario{
 		memoryScenario(Scenario{
-			Name: "chase", About: about + "cache lines of a working set; c is the same loop in C", Native: true,
+			Name: "chase", About: about + "cache lines of a working set; c is the same loop in C (quick: no windows)", Native: true,
 		}, 1, 64<<20, scattered, chases(cacheLine, 4<<10, 64<<20)),
-		unpaged(memoryScenario(Scenario{
+		withoutWindows(memoryScenario(Scenario{
 			Name: "chase-large", About: about + "cache lines of a working set; c is the same loop in C", Native: true, Slow: true,
 		}, 1, 1<<30, scattered, chases(cacheLine, 64<<20, 1<<30))),
 		memoryScenario(Scenario{
-			Name: "tlb", About: about + "pages of 4 KiB, one line each: how far the TLB reaches with the pages that the backend has; c is the same loop in C", Native: true,
+			Name: "tlb", About: about + "pages of 4 KiB, one line each: how far the TLB reaches with the pages that the backend has; c is the same loop in C", Native: true, Slow: true,
 		}, 1, 64<<20, scattered, chases(aPage, 16*aPage, 64<<20)),
-		unpaged(memoryScenario(Scenario{
+		withoutWindows(memoryScenario(Scenario{
 			Name: "tlb-large", About: about + "pages of 4 KiB, one line each; c is the same loop in C", Native: true, Slow: true,
 		}, 1, 256<<20, scattered, chases(aPage, 64<<20, 256<<20))),
 	}
 }
 
-// unpaged leaves out guests behind a window, which faults its way through so
-// much memory for minutes; scenarios of its own say what a fault costs.
-func unpaged(sc Scenario) Scenario {
+// withoutWindows is for memory that takes minutes behind a window.
+func withoutWindows(sc Scenario) Scenario {
 	all := sc.Subjects
-	sc.Subjects = func(e *Env, working []Subject) []Subject {
-		return slices.DeleteFunc(slices.Clone(all(e, working)), func(s Subject) bool { return s.Attach == attach.ViaWindow })
-	}
+	sc.Subjects = func(e *Env, working []Subject) []Subject { return all(e, unpaged(working)) }
 	return sc
 }
+
+// quickSizes are the working sets of a quick run: in the caches of each level
+// that most processors have, and in none.
+var quickSizes = []uint64{16 << 10, 256 << 10, 4 << 20, 64 << 20}
 
 // chases are figures of rings from one size to another, in bytes.
 func chases(stride, from, to uint64) (figures []figure) {
@@ -61,6 +61,7 @@ func chases(stride, from, to uint64) (figures []figure) {
 			Metric: m,
 			ops:    []access{{kind: payload.BenchLink, size: size, stride: stride}, chase, chase},
 			value:  func(m measured) float64 { return m.nanoseconds(1) },
+			quick:  slices.Contains(quickSizes, size),
 		})
 	}
 	return figures

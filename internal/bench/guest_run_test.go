@@ -248,17 +248,18 @@ func TestGuestRefusals(t *testing.T) {
 	}
 }
 
-// TestGuestScenarios takes a sample of each scenario that isn't slow.
+// TestGuestScenarios takes a sample of each scenario that isn't large.
 func TestGuestScenarios(t *testing.T) {
 	needKVM(t)
-	e := &Env{Host: ThisHost(os.DirFS("/")), Quick: true}
+	e := &Env{Host: ThisHost(os.DirFS("/"))}
 	for _, group := range []func() []Scenario{bandwidthScenarios, latencyScenarios, randomScenarios, uncachedScenarios, touchScenarios} {
 		for _, sc := range group() {
 			t.Run(sc.Name, func(t *testing.T) {
-				if s := sc.Subjects(e, []Subject{{Backend: memory.Secret, Attach: attach.ViaWindow}}); (len(s) == 0) != sc.Slow {
+				large := strings.HasSuffix(sc.Name, "-large")
+				if s := sc.Subjects(&Env{}, []Subject{{Backend: memory.Secret, Attach: attach.ViaWindow}}); (len(s) == 0) != large {
 					t.Errorf("with a window: %v", s)
 				}
-				if sc.Slow || testing.Short() {
+				if large || testing.Short() {
 					t.Skip("SKIPPED: slow")
 				}
 				if sc.Native && e.Host.Accel == "tcg" {

@@ -24,16 +24,17 @@ const (
 func touchScenarios() []Scenario {
 	const about = "a guest's first write to each page of 32 MiB of fresh RAM, as far as it comes in a second; c is the same on a mapping without KVM"
 	return []Scenario{
-		firstTouch("first-touch", about, 1),
-		firstTouch("first-touch-2", about+"; two vCPUs, each with half of the RAM", 2),
+		firstTouch(Scenario{Name: "first-touch", About: about}, 1),
+		firstTouch(Scenario{Name: "first-touch-2", About: about + "; two vCPUs, each with half of the RAM", Slow: true}, 2),
 	}
 }
 
-func firstTouch(name, about string, cpus int) Scenario {
-	sc := memoryScenario(Scenario{Name: name, About: about}, cpus, touchSize, untouched, []figure{{
+func firstTouch(sc Scenario, cpus int) Scenario {
+	sc = memoryScenario(sc, cpus, touchSize, untouched, []figure{{
 		Metric: Metric{Name: "write", Unit: "ns/page"},
 		ops:    []access{{kind: payload.BenchTouch, size: touchSize, least: touchTime}},
 		value:  func(m measured) float64 { return m.nanoseconds(memory.PageSize) },
+		quick:  true,
 	}})
 	sc.Subjects = func(e *Env, working []Subject) []Subject { return e.withFloor(working, memory.Memfd, memory.Secret) }
 	inGuest := sc.Sample

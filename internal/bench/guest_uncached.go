@@ -25,6 +25,7 @@ func uncachedScenarios() []Scenario {
 	}
 	sc := Scenario{
 		Name: "uncached",
+		Slow: true,
 		About: "an 8-byte access in sequence and at random to 2 MiB that the guest's own page tables map uncached (index 3 of the PAT), and to 2 MiB that they don't; " +
 			"a ratio of 1 is a KVM that ignores them, as it may",
 		Native: true,

@@ -20,6 +20,7 @@ import (
 func costScenarios() []Scenario {
 	return []Scenario{{
 		Name: "vmm-cost",
+		Slow: true,
 		About: "offmap run of the payload touch with 32 MiB of RAM, as a process of its own: its CPU time, the guest's included, from start to end; " +
 			"and the most memory of its own that it was seen to have (Rss of /proc/PID/smaps, 50 times a second, of all mappings smaller than guest RAM, its own program included)",
 		Metrics: []Metric{

@@ -15,6 +15,7 @@ func directMapScenarios() []Scenario {
 	before, _ := memory.ReadMeminfo() // all 0 where it can't be read, which Sample tells
 	return []Scenario{{
 		Name: "direct-map",
+		Slow: true,
 		About: "how much RAM the kernel maps for itself with pages of each size (/proc/meminfo): before this run, while 256 MiB of the backend's memory is populated (quick: 64), " +
 			"and after it is freed; it is the host's, so what one backend splits is seen in the others' figures too",
 		Metrics: []Metric{

@@ -17,6 +17,7 @@ import (
 func neighbourScenarios() []Scenario {
 	return []Scenario{{
 		Name: "neighbour",
+		Slow: true,
 		About: "another's work before and while 256 MiB of the backend's memory is populated (quick: 64), while it is there, and after it is freed. " +
 			"chase follows pointers in ordinary memory: user space doesn't use the direct map, so only the TLB flushes of populating can slow it. " +
 			"read is pread(2) of 64 bytes at random of a memfd, which the kernel copies through the direct map: smaller pages there cost it TLB misses. " +

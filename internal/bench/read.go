@@ -100,7 +100,7 @@ func (r *Result) check() error {
 		if c == nil {
 			continue
 		}
-		if !slices.Contains([]string{Better, Worse, NoDifference}, c.Verdict) || c.P < 0 || c.P > 1 {
+		if !slices.Contains([]string{Better, Worse, NoDifference, TooFew}, c.Verdict) || c.P < 0 || c.P > 1 {
 			return fmt.Errorf("against %s: p = %v, verdict %q", c.Subject, c.P, c.Verdict)
 		}
 	}

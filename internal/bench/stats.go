@@ -23,6 +23,7 @@ const (
 	Better       = "better"
 	Worse        = "worse"
 	NoDifference = "no difference seen"
+	TooFew       = "too few values" // to see any difference
 )
 
 // summarise fills in the median of r's values and its interval. Of fewer than
@@ -50,9 +51,12 @@ func compare(r, base *Result) *Comparison {
 	if ratio := r.Median / base.Median; !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
 		d.Ratio = ratio
 	}
+	if min(r.Confidence, base.Confidence) < Confidence {
+		d.Verdict = TooFew
+		return d
+	}
 	diff := r.Median - base.Median
-	if c.P >= c.Alpha || min(r.Confidence, base.Confidence) < Confidence ||
-		math.Abs(diff) < max(r.High-r.Low, base.High-base.Low) {
+	if c.P >= c.Alpha || math.Abs(diff) < max(r.High-r.Low, base.High-base.Low) {
 		return d
 	}
 	d.Verdict = Worse

@@ -95,7 +95,7 @@ func TestCompare(t *testing.T) {
 		// p < 0.05, but by less than an interval is wide.
 		{"hardly slower", measuredAs(secret, around(106, 10)...), false, NoDifference, 1.06},
 		{"wide", measuredAs(secret, 101, 102, 103, 104, 150, 200, 300, 400, 500, 600), false, NoDifference, 0},
-		{"too few values", measuredAs(secret, around(200, 5)...), false, NoDifference, 2},
+		{"too few values", measuredAs(secret, around(200, 5)...), false, TooFew, 2},
 	} {
 		c.r.More = c.more
 		got := compare(&c.r, &base)

@@ -17,6 +17,7 @@ var countedWindows = []uint64{512 << 10, 1 << 20, 2 << 20, 3 << 20, 4 << 20, 6 <
 func windowCounts() Scenario {
 	return Scenario{
 		Name: "window-faults",
+		Slow: true,
 		About: "faults of the same work on 4 MiB, warm-up included, which say something of any machine: 8192 accesses by Zipf's law over the size of the window, " +
 			"and with one of 512 KiB a touch of each page, in a random order and in sequence",
 		Metrics: slices.Concat(windowCurve("zipf", "faults", countedWindows), []Metric{

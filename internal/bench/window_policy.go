@@ -17,6 +17,7 @@ var replayedWindows = []uint64{8 << 20, 16 << 20, 32 << 20, 48 << 20, 64 << 20, 
 func windowPolicy() Scenario {
 	return Scenario{
 		Name: "window-policy",
+		Slow: true,
 		About: "faults of a recorded boot of Linux with 256 MiB, over the size of the window, by the policy that chooses the page to go. Simulated, so that all values are alike: " +
 			"secret+window is the product's; lru sees every use of a page, which no pager does, and opt the future",
 		Metrics: windowCurve("boot", "faults", replayedWindows),

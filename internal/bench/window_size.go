@@ -22,6 +22,7 @@ var (
 func windowSize() Scenario {
 	return Scenario{
 		Name: "window-size",
+		Slow: true,
 		About: "a guest at work on 16 MiB, the pages used by Zipf's law or all of them in random order, over the size of its window: time of an access, once every page was used and as many accesses were made before. " +
 			"memfd+direct has no window: one value for all of them (quick: three sizes, Zipf only)",
 		Metrics: slices.Concat(windowCurve("zipf", "ns/op", sizedWindows), windowCurve("random", "ns/op", sizedWindows)),

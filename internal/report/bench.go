@@ -185,7 +185,7 @@ func (f figure) row() row {
 		median: f.Median, low: f.Low, high: f.High, raw: f.Values,
 	}
 	if a := f.Against; a != nil {
-		r.verdict, r.verdictInk = f.verdict(a), inkMuted
+		r.verdict, r.verdictInk = a.Verdict, inkMuted
 		switch r.verdict {
 		case bench.Worse:
 			r.verdict, r.verdictInk = times(a.Ratio)+" worse", inkBad
@@ -289,7 +289,7 @@ func (f figure) against(c *bench.Comparison) string {
 	if c == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s %s, p %.2g: %s", times(c.Ratio), cut(c.Subject, 40), c.P, f.verdict(c))
+	return fmt.Sprintf("%s %s, p %.2g: %s", times(c.Ratio), cut(c.Subject, 40), c.P, c.Verdict)
 }
 
 // missing says which subjects of a scenario have no values, a line for each

@@ -69,27 +69,6 @@ func words(name string) string {
 	return cut(strings.NewReplacer("-", " ", "/", ", ").Replace(name), 80)
 }
 
-// tooFew is said in place of a verdict where there are so few values that no
-// difference, however large, could have been seen.
-const tooFew = "too few values"
-
-// verdict is what came of one of the figure's comparisons.
-func (f figure) verdict(c *bench.Comparison) string {
-	if c.Verdict == bench.NoDifference && f.Confidence < bench.Confidence {
-		return tooFew
-	}
-	return c.Verdict
-}
-
-// verdict is that of the figure, and of what it is compared with.
-func (c comparison) verdict() string {
-	v := c.figure.verdict(c.Against)
-	if v == bench.NoDifference && c.ordinary != nil && c.ordinary.Confidence < bench.Confidence {
-		return tooFew
-	}
-	return v
-}
-
 // comparison is a figure of secret memory beside ordinary memory.
 type comparison struct {
 	figure
@@ -169,7 +148,7 @@ func contrasts(all []comparison) (list []contrast) {
 			continue
 		}
 		one := contrast{comparison: c, points: 1}
-		if c.verdict() == bench.NoDifference {
+		if c.Against.Verdict == bench.NoDifference {
 			one.same = 1
 		}
 		k := key{c.from, c.scenario, c.metric, c.Curve, c.subject}
@@ -202,10 +181,10 @@ func (c comparison) differs(d comparison) bool {
 // rank orders comparisons by what they tell: 0 a difference, 1 that there is
 // none to see, 2 nothing.
 func (c comparison) rank() int {
-	switch c.verdict() {
+	switch c.Against.Verdict {
 	case bench.NoDifference:
 		return 1
-	case tooFew:
+	case bench.TooFew:
 		return 2
 	}
 	return 0

@@ -21,7 +21,7 @@ func (r *Report) overviews() (list []overview) {
 	const most = 18
 	all := compare(r.figures)
 	for _, of := range groupBy(all, func(c comparison) *Source { return c.from }) {
-		rows := slices.DeleteFunc(contrasts(of), func(c contrast) bool { return c.verdict() == tooFew })
+		rows := slices.DeleteFunc(contrasts(of), func(c contrast) bool { return c.Against.Verdict == bench.TooFew })
 		if len(rows) == 0 {
 			continue
 		}
@@ -43,7 +43,7 @@ func (r *Report) overviews() (list []overview) {
 			if several {
 				rw.label += " · " + c.subject
 			}
-			switch c.verdict() {
+			switch c.Against.Verdict {
 			case bench.NoDifference:
 				rw.value, rw.verdict, rw.verdictInk = "", "no difference seen", inkMuted
 			case bench.Better:

@@ -106,7 +106,7 @@ func (s *Source) costs(all []comparison) []paragraph {
 // told is how many comparisons tell anything.
 func told(all []comparison) (n int) {
 	for _, c := range all {
-		if c.verdict() != tooFew {
+		if c.Against.Verdict != bench.TooFew {
 			n++
 		}
 	}
@@ -117,10 +117,10 @@ func told(all []comparison) (n int) {
 func inShort(of []contrast) string {
 	n := map[string]int{}
 	for _, c := range of {
-		n[c.verdict()]++
+		n[c.Against.Verdict]++
 	}
 	text := fmt.Sprintf("In %s, %d of %s cost more than in ordinary memory", of[0].subject, n[bench.Worse], count(len(of), "figure"))
-	i := slices.IndexFunc(of, func(c contrast) bool { return c.verdict() == bench.Worse })
+	i := slices.IndexFunc(of, func(c contrast) bool { return c.Against.Verdict == bench.Worse })
 	if i >= 0 {
 		text += fmt.Sprintf(", at the most %s (%s)", times(of[i].cost), of[i].what())
 	}
@@ -130,7 +130,7 @@ func inShort(of []contrast) string {
 	if k := n[bench.NoDifference]; k > 0 {
 		text += fmt.Sprintf("; for %d no difference was seen", k)
 	}
-	if k := n[tooFew]; k > 0 {
+	if k := n[bench.TooFew]; k > 0 {
 		text += fmt.Sprintf("; for %d there are too few values to see one", k)
 	}
 	return text + "."
@@ -142,12 +142,12 @@ func subjectCosts(of []contrast) string {
 	var worse, better []string
 	var same, few []contrast
 	for _, c := range of {
-		switch c.verdict() {
+		switch c.Against.Verdict {
 		case bench.Worse:
 			worse = append(worse, c.sentence())
 		case bench.Better:
 			better = append(better, c.sentence())
-		case tooFew:
+		case bench.TooFew:
 			few = append(few, c)
 		default:
 			same = append(same, c)
