@@ -1,7 +1,7 @@
 package bench
 
 import (
-	le "encoding/binary"
+	"encoding/binary"
 	"errors"
 	"math"
 	"strings"
@@ -175,17 +175,17 @@ func encodeReport(p accesses, r payload.BenchReport) []byte {
 	at := len(b) - 64*len(p.ops)*p.cpus
 	for _, s := range r.Stretches {
 		for _, c := range s {
-			le.LittleEndian.PutUint64(b[at:], c.Start)
-			le.LittleEndian.PutUint64(b[at+8:], c.End)
-			le.LittleEndian.PutUint64(b[at+16:], c.Units)
+			binary.LittleEndian.PutUint64(b[at:], c.Start)
+			binary.LittleEndian.PutUint64(b[at+8:], c.End)
+			binary.LittleEndian.PutUint64(b[at+16:], c.Units)
 			at += 64
 		}
 	}
 	at = 64
 	for _, marks := range [][]payload.BenchMark{r.First[:], r.Last[:]} {
 		for _, m := range marks {
-			le.LittleEndian.PutUint64(b[at:], m.Before)
-			le.LittleEndian.PutUint64(b[at+8:], m.After)
+			binary.LittleEndian.PutUint64(b[at:], m.Before)
+			binary.LittleEndian.PutUint64(b[at+8:], m.After)
 			at += 16
 		}
 	}

@@ -3,7 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
-	le "encoding/binary"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -174,14 +174,14 @@ func TestRing(t *testing.T) {
 			mem := leftBy(t, g)
 			seen := make([]bool, nodes)
 			var far uint64
-			at := le.LittleEndian.Uint64(mem) // where node 0 leads
+			at := binary.LittleEndian.Uint64(mem) // where node 0 leads
 			for range nodes {
 				off := at - uint64(memoryAt)
 				if off >= size || seen[off/stride] {
 					t.Fatalf("stride %d, %d nodes: at %#x for the second time, or outside", stride, nodes, at)
 				}
 				seen[off/stride] = true
-				next := le.LittleEndian.Uint64(mem[off:])
+				next := binary.LittleEndian.Uint64(mem[off:])
 				if d := next - at; d > 4*stride && -d > 4*stride {
 					far++
 				}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"offmap/guest/initramfs/userland"
+	"offmap/internal/tether"
 )
 
 // linuxTimes is what a boot came to.
@@ -37,7 +38,7 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	cmd := exec.CommandContext(ctx, v.path)
 	cmd.Args = v.args
 	// It must not survive us, nor a Ctrl-C reach it before us.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = killDelay
 	cmd.Stderr = &said
@@ -46,7 +47,7 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 		return linuxTimes{}, err
 	}
 	w := watch{start: time.Now(), console: bufio.NewReader(out), want: writes, said: &said}
-	if err := cmd.Start(); err != nil {
+	if err := tether.Start(cmd); err != nil {
 		return linuxTimes{}, fmt.Errorf("%w: %w", ErrCannot, err)
 	}
 	w.pid = cmd.Process.Pid

@@ -135,18 +135,10 @@ func scan(said, format string, numbers ...*uint64) error {
 func windowCurve(name, unit string, windows []uint64) (points []Metric) {
 	for _, w := range windows {
 		points = append(points, Metric{
-			Name: name + "/" + binary(w), Unit: unit, Curve: "window", X: float64(w), XUnit: "B",
+			Name: name + "/" + sizeName(w), Unit: unit, Curve: "window", X: float64(w), XUnit: "B",
 		})
 	}
 	return points
-}
-
-// binary is a number of bytes for a name, such as "64MiB".
-func binary(n uint64) string {
-	if n%(1<<20) == 0 {
-		return fmt.Sprintf("%dMiB", n>>20)
-	}
-	return fmt.Sprintf("%dKiB", n>>10)
 }
 
 // without is n values of metrics that aren't measured.

@@ -97,7 +97,7 @@ func TestWindowScenarios(t *testing.T) {
 		{windowCounts(), func(t *testing.T, v map[string]float64) {
 			last := math.Inf(1)
 			for _, w := range countedWindows {
-				n := v["zipf/"+binary(w)]
+				n := v["zipf/"+sizeName(w)]
 				if n > last*1.05 {
 					t.Errorf("%v faults with %d KiB, %v with less", n, w>>10, last)
 				}
@@ -124,7 +124,7 @@ func TestWindowControl(t *testing.T) {
 	needWindow(t)
 	v := sampleOf(t, quickEnv(), windowSize(), memfd)
 	for _, w := range quickWindows {
-		if got := v["zipf/"+binary(w)]; got != v["zipf/2MiB"] || !(got > 1) {
+		if got := v["zipf/"+sizeName(w)]; got != v["zipf/2MiB"] || !(got > 1) {
 			t.Errorf("memfd: %v ns at %d MiB", got, w>>20)
 		}
 	}
