@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,13 +30,10 @@ const killDelay = 10 * time.Second
 // boot starts the VMM and reads its guest's console until the guest has timed
 // so many port writes. The process is gone when it returns.
 func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
-	// The process dies with the thread that has started it, PR_SET_PDEATHSIG.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	var said tail
 	cmd := exec.CommandContext(ctx, v.path)
 	cmd.Args = v.args
-	// It must not survive us, nor a Ctrl-C reach it before us.
+	// A Ctrl-C must not reach it before us.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = killDelay
