@@ -114,6 +114,10 @@ type device struct {
 
 const blockSize = 512
 
+// deviceWrites is how many a device makes at most. Natively a guest is through
+// before it has; where all is emulated, the guest would hardly get on beside it.
+const deviceWrites = 20_000
+
 // block is what the device has written to a page.
 func (d *device) block(page int64) []byte {
 	b := make([]byte, 0, blockSize)
@@ -143,7 +147,7 @@ func (d *device) run(ctx context.Context, ram memory.Guest) error {
 	const first = occupied / memory.PageSize
 	r := rand.New(rand.NewPCG(uint64(d.at), 1))
 	wide := make([]byte, 3*memory.PageSize)
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && d.turns < deviceWrites {
 		page := first + r.Int64N(int64(len(d.turn))-first)
 		if err := d.check(ram, page); err != nil {
 			return err
