@@ -215,6 +215,9 @@ func comparison(c *bench.Comparison) string {
 	case c.Ratio == 0:
 		return c.Verdict
 	}
+	if c.Ratio >= 100 {
+		return fmt.Sprintf("%.0f×", c.Ratio)
+	}
 	return fmt.Sprintf("%.2f×", c.Ratio)
 }
 

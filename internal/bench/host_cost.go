@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strconv"
@@ -70,10 +70,12 @@ func sampleCost(ctx context.Context, program string, s Subject) ([]float64, erro
 		fallthrough
 	case err != nil:
 		return nil, fmt.Errorf("offmap run: %w: %s", err, bytes.TrimSpace(said.Bytes()))
-	case rss == 0:
-		return nil, errors.New("offmap run ended before its memory could be seen")
 	}
-	return []float64{elapsed.Seconds(), state.UserTime().Seconds(), state.SystemTime().Seconds(), float64(rss)}, nil
+	most := float64(rss)
+	if rss == 0 {
+		most = math.NaN() // it ended before it could be seen
+	}
+	return []float64{elapsed.Seconds(), state.UserTime().Seconds(), state.SystemTime().Seconds(), most}, nil
 }
 
 // mostRSS looks at a process until it has ended, and returns the most memory of
