@@ -174,7 +174,7 @@ func TestBenchTable(t *testing.T) {
 			}
 		}
 		for _, want := range []string{
-			"PARTIAL", "under TCG: x", "1.234 ±10%", "1.300 ±10% ~", "2.468 ±10% 2.00×", "1234 ±10% 1000.00×",
+			"PARTIAL", "under TCG: x", "1.234 ±10%", "1.300 ±10% ~", "2.468 ±10% 2.00×", "1234 ±10% 1000×",
 			"5.000 (n=1)", "refused", "1 of 10 values",
 		} {
 			if !strings.Contains(flat, want) {
