@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"offmap/guest/payload"
 	"offmap/internal/bench/floor"
@@ -36,32 +35,24 @@ func exitScenarios() []Scenario {
 }
 
 func sampleExits(ctx context.Context, s Subject, count uint64) ([]float64, error) {
-	r, err := runPayload(ctx, s, "exits", 1, memory.MinSize, count)
+	r, err := guest{payload: "exits", args: []uint64{count}, cpus: 1, size: memory.MinSize}.run(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	var n, writes, reads, loads uint64
-	if _, err := fmt.Sscanf(r.Said, payload.ExitsReport, &n, &writes, &reads, &loads); err != nil || n != count {
-		return nil, fmt.Errorf("payload exits said %q (%v)", r.Said, err)
+	if err := scan(r.Said, payload.ExitsReport, &n, &writes, &reads, &loads); err != nil {
+		return nil, err
+	}
+	if n != count {
+		return nil, fmt.Errorf("payload exits said %.200q: that isn't what it was asked for", r.Said)
 	}
 	if got := r.Exits["mmio"]; got < count {
 		return nil, fmt.Errorf("payload exits read %d times where no memory is, and KVM left for it %d times", count, got)
 	}
-	if err := r.check(writes + reads + loads); err != nil {
+	if err := r.likely(writes + reads + loads); err != nil {
 		return nil, err
 	}
 	return []float64{r.nanoseconds(writes) / float64(n), r.nanoseconds(reads) / float64(n), r.nanoseconds(loads) / float64(n)}, nil
-}
-
-// check holds the cycles that a guest counted against the host's clock: a guest
-// whose TSC runs at another rate than KVM says measures nothing. What the guest
-// did before and after it counted, and its ending, take time of their own.
-func (r guestRun) check(cycles uint64) error {
-	counted := time.Duration(r.nanoseconds(cycles))
-	if counted > r.Took+r.Took/50 || counted < r.Took/2-50*time.Millisecond {
-		return fmt.Errorf("the guest counted %v by its TSC at %d kHz where the host's clock saw %v", counted, r.TSCKHz, r.Took)
-	}
-	return nil
 }
 
 func floorExits(ctx context.Context, e *Env, count uint64) ([]float64, error) {

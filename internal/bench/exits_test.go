@@ -22,7 +22,7 @@ func TestClocksAgree(t *testing.T) {
 		{"a fifth of it", 4e8, time.Second, false},
 	} {
 		r := guestRun{TSCKHz: kHz, Took: c.took}
-		if err := r.check(c.cycles); (err == nil) != c.ok {
+		if err := r.likely(c.cycles); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

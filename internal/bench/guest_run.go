@@ -1,16 +1,12 @@
 package bench
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"offmap/guest/payload"
 	"offmap/memory"
-	"offmap/vmm"
 	"offmap/vmm/boot"
 )
 
@@ -36,20 +32,10 @@ func (p accesses) inGuest(ctx context.Context, s Subject) ([]measured, error) {
 }
 
 func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, err error) {
-	size := max(uint64(memoryAt)+g.size, memory.MinSize)
-	p, err := payload.Lookup("bench")
-	if err != nil {
-		return nil, err
-	}
-	var (
-		console bytes.Buffer
-		marks   = make(chan time.Time, 2*payload.BenchMarkings+1) // one more would be too many
-		ram     memory.Guest
-		khz     int
-	)
-	m, err := vmm.New(vmm.Config{
-		Memory: size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Console: &console,
-		Event: func(v byte) {
+	marks := make(chan time.Time, 2*payload.BenchMarkings+1) // one more would be too many
+	_, err = guest{
+		payload: "bench", cpus: g.cpus, size: g.ram(), native: true, load: g.load,
+		event: func(v byte) {
 			if v != payload.EventMark {
 				return
 			}
@@ -58,40 +44,28 @@ func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, 
 			default:
 			}
 		},
-		Guest: func(mem memory.Guest, cpus, tscKHz int) ([]boot.CPU, error) {
-			ram, khz = mem, tscKHz
-			return g.load(mem, p.Image(), khz)
+		inspect: func(ram memory.Guest, khz int) error {
+			left := make([]byte, payload.BenchSize(len(g.ops), g.cpus))
+			if _, err := ram.ReadAt(left, int64(programAt)); err != nil {
+				return fmt.Errorf("reading the guest's results: %w", err)
+			}
+			close(marks)
+			var moments []time.Time
+			for t := range marks {
+				moments = append(moments, t)
+			}
+			results, err = g.judge(payload.DecodeBench(left, len(g.ops), g.cpus), moments, khz)
+			return err
 		},
-	})
-	if err != nil {
-		return nil, cannot(err)
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	r, err := m.Run(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// First, since a guest that is interpreted may fail in any way.
-	if err := checkNative(r); err != nil {
-		return nil, err
-	}
-	if o := r.Outcome; o.Reason != vmm.PowerOff || o.Code != 0 {
-		return nil, fmt.Errorf("payload bench ended with %s %d: %s", o.Reason, o.Code, strings.TrimSpace(o.Detail+" "+console.String()))
-	}
-	left := make([]byte, payload.BenchSize(len(g.ops), g.cpus))
-	if _, err := ram.ReadAt(left, int64(programAt)); err != nil {
-		return nil, fmt.Errorf("reading the guest's results: %w", err)
-	}
-	close(marks)
-	var moments []time.Time
-	for t := range marks {
-		moments = append(moments, t)
-	}
-	return g.judge(payload.DecodeBench(left, len(g.ops), g.cpus), moments, khz)
+	}.run(ctx, s)
+	return results, err
 }
 
+// ram is how many bytes of RAM the guest takes.
+func (g measuredGuest) ram() uint64 { return max(uint64(memoryAt)+g.size, memory.MinSize) }
+
 // load puts the payload and its program into RAM.
-func (g measuredGuest) load(ram memory.Guest, image []byte, khz int) ([]boot.CPU, error) {
+func (g measuredGuest) load(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error) {
 	program, err := g.encode(uint64(programAt), uint64(memoryAt), khz)
 	if err != nil {
 		return nil, err
@@ -99,7 +73,7 @@ func (g measuredGuest) load(ram memory.Guest, image []byte, khz int) ([]boot.CPU
 	if len(program) > int(memoryAt-programAt) {
 		return nil, fmt.Errorf("a bench program of %d bytes: it has room for %d", len(program), memoryAt-programAt)
 	}
-	cpus, err := boot.Payload(ram, image, boot.PayloadConfig{
+	cpus, err := boot.Payload(ram, p.Image(), boot.PayloadConfig{
 		CPUs: g.cpus, Ring: g.ring, AVX: g.needsAVX(), Args: []uint64{uint64(programAt)},
 	})
 	if err != nil {

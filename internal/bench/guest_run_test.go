@@ -19,7 +19,6 @@ import (
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
-	"offmap/vmm"
 	"offmap/vmm/boot"
 )
 
@@ -197,27 +196,12 @@ func TestRing(t *testing.T) {
 // leftBy runs a guest and returns what it leaves in the memory that it measures.
 func leftBy(t *testing.T, g measuredGuest) []byte {
 	t.Helper()
-	p, err := payload.Lookup("bench")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ram memory.Guest
-	m, err := vmm.New(vmm.Config{
-		Memory: max(uint64(memoryAt)+g.size, memory.MinSize), CPUs: g.cpus, Backend: memory.Memfd, Attach: attach.Direct,
-		Guest: func(mem memory.Guest, _, khz int) ([]boot.CPU, error) {
-			ram = mem
-			return g.load(mem, p.Image(), khz)
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	if r, err := m.Run(t.Context()); err != nil || r.Outcome.Code != 0 || r.Outcome.Reason != vmm.PowerOff {
-		t.Fatalf("%+v, %v", r, err)
-	}
 	mem := make([]byte, g.size)
-	if _, err := ram.ReadAt(mem, int64(memoryAt)); err != nil {
+	_, err := guest{payload: "bench", cpus: g.cpus, size: g.ram(), load: g.load, inspect: func(ram memory.Guest, _ int) error {
+		_, err := ram.ReadAt(mem, int64(memoryAt))
+		return err
+	}}.run(t.Context(), memfdDirect)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return mem

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"offmap/guest/payload"
@@ -15,6 +16,23 @@ import (
 	"offmap/vmm/boot"
 )
 
+// guest is an embedded payload and the machine to run it in.
+type guest struct {
+	payload string
+	args    []uint64
+	cpus    int
+	size    uint64 // bytes of RAM
+	options attach.Options
+	event   func(byte) // as vmm.Config.Event
+	// load puts the payload into RAM; nil is guest.place.
+	load func(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error)
+	// native refuses a run that KVM interpreted.
+	native bool
+	// inspect, if not nil, has RAM and the TSC's frequency after a run that
+	// went well.
+	inspect func(ram memory.Guest, khz int) error
+}
+
 // guestRun is a payload's run in a machine of its own.
 type guestRun struct {
 	vmm.Result
@@ -23,59 +41,98 @@ type guestRun struct {
 	Took   time.Duration // from its first word, EventUserland, to its end
 }
 
-// runPayload runs an embedded payload with size bytes of RAM until it ends the
-// guest by itself, with exit code 0.
-func runPayload(ctx context.Context, s Subject, name string, cpus int, size uint64, args ...uint64) (guestRun, error) {
-	return guest{payload: name, cpus: cpus, size: size, args: args}.run(ctx, s)
+// place puts the payload into RAM, with nothing but its arguments.
+func (g guest) place(ram memory.Guest, p payload.Payload, _ int) ([]boot.CPU, error) {
+	return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: g.cpus, Ring: p.Ring, Args: g.args})
 }
 
-// guest is an embedded payload and the machine to run it in.
-type guest struct {
-	payload string
-	args    []uint64
-	cpus    int
-	size    uint64 // bytes of RAM
-	options attach.Options
-	// prepare, if not nil, has RAM before the payload is put there.
-	prepare func(memory.Guest) error
-}
-
-// run runs it until it ends by itself, with exit code 0.
+// run runs the payload until it ends by itself, with exit code 0.
 func (g guest) run(ctx context.Context, s Subject) (r guestRun, err error) {
 	p, err := payload.Lookup(g.payload)
 	if err != nil {
 		return r, err
 	}
-	var console bytes.Buffer
+	if g.load == nil {
+		g.load = g.place
+	}
+	var (
+		console bytes.Buffer
+		ram     memory.Guest
+	)
 	start := time.Now()
 	m, err := vmm.New(vmm.Config{
-		Memory: g.size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Options: g.options, Console: &console,
-		Guest: func(ram memory.Guest, cpus, tscKHz int) ([]boot.CPU, error) {
-			r.TSCKHz = tscKHz
-			if g.prepare != nil {
-				if err := g.prepare(ram); err != nil {
-					return nil, err
-				}
-			}
-			return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring, Args: g.args})
+		Memory: g.size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Options: g.options, Console: &console, Event: g.event,
+		Guest: func(mem memory.Guest, _, tscKHz int) ([]boot.CPU, error) {
+			ram, r.TSCKHz = mem, tscKHz
+			return g.load(mem, p, tscKHz)
 		},
 	})
 	if err != nil {
 		return r, cannot(err)
 	}
+	defer func() { err = errors.Join(err, m.Close()) }()
 	r.Result, err = m.Run(ctx)
 	r.Took = time.Since(start) - r.ToUserland
-	err = errors.Join(err, m.Close())
 	r.Said = console.String()
-	if o := r.Outcome; err == nil && (o.Reason != vmm.PowerOff || o.Code != 0) {
-		err = fmt.Errorf("payload %s ended with %s %d: %s %s", g.payload, o.Reason, o.Code, o.Detail, r.Said)
+	if err != nil {
+		return r, err
 	}
-	return r, err
+	if g.native { // first, since a guest that is interpreted may fail in any way
+		if err := checkNative(r.Result); err != nil {
+			return r, err
+		}
+	}
+	if o := r.Outcome; o.Reason != vmm.PowerOff || o.Code != 0 {
+		return r, fmt.Errorf("payload %s ended with %s %d: %s", g.payload, o.Reason, o.Code, strings.TrimSpace(o.Detail+" "+r.Said))
+	}
+	if g.inspect != nil {
+		return r, g.inspect(ram, r.TSCKHz)
+	}
+	return r, nil
 }
 
 // nanoseconds converts cycles of the guest's TSC.
 func (r guestRun) nanoseconds(cycles uint64) float64 {
 	return float64(cycles) * 1e6 / float64(r.TSCKHz)
+}
+
+// possible holds the cycles that a guest counted against the host's clock: a
+// guest whose TSC runs at another rate than KVM says measures nothing. It may
+// have gone on for long after what it counted.
+func (r guestRun) possible(cycles uint64) error {
+	if counted := time.Duration(r.nanoseconds(cycles)); cycles == 0 || counted > r.Took+r.Took/50 {
+		return r.clockError(counted)
+	}
+	return nil
+}
+
+// likely is possible for a guest that did little but what it counted.
+func (r guestRun) likely(cycles uint64) error {
+	if counted := time.Duration(r.nanoseconds(cycles)); counted < r.Took/2-50*time.Millisecond {
+		return r.clockError(counted)
+	}
+	return r.possible(cycles)
+}
+
+func (r guestRun) clockError(counted time.Duration) error {
+	return fmt.Errorf("%w: it counted %v at %d kHz, and the clock saw %v", errClock, counted, r.TSCKHz, r.Took)
+}
+
+// scan reads the numbers in what a guest said, which must be the format with
+// numbers in it and nothing else.
+func scan(said, format string, numbers ...*uint64) error {
+	into, values := make([]any, len(numbers)), make([]any, len(numbers))
+	for i, n := range numbers {
+		into[i] = n
+	}
+	_, err := fmt.Sscanf(said, format, into...)
+	for i, n := range numbers {
+		values[i] = *n
+	}
+	if err != nil || fmt.Sprintf(format, values...) != said {
+		return fmt.Errorf("the guest said %.200q and not its report (%v)", said, err)
+	}
+	return nil
 }
 
 // cannot has an error that says that this host lacks something wrap ErrCannot.

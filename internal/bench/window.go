@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 
 	"offmap/guest/payload"
 	"offmap/memory"
 	"offmap/memory/attach"
+	"offmap/vmm/boot"
 )
 
 // windowScenarios are what the window of secret+window costs (docs/window.md).
@@ -38,25 +38,27 @@ func roomFor(set uint64) uint64 { return max(memory.MinSize, 2*set) }
 // churn is a guest that touches a word of each page of its working set, of set
 // bytes, behind a window of so many bytes.
 func churn(window, set, rounds, mode uint64) guest {
-	return guest{
+	return stored(guest{
 		payload: "churn", args: []uint64{set, rounds, mode, 1}, cpus: 1, size: roomFor(set),
-		options: attach.Options{Window: window}, prepare: store(set),
-	}
+		options: attach.Options{Window: window},
+	}, set)
 }
 
-// store has the backend give memory for a working set of so many bytes. A page's
-// first use of secret memory costs more than a fault: without this, a window's
-// first evictions would be measured with it.
-func store(set uint64) func(ram memory.Guest) error {
-	const payload = 1 << 20 // more than it has before the working set
-	return func(ram memory.Guest) error {
-		for at := uint64(0); at < set+payload; at += memory.PageSize {
+// stored is a guest that finds memory for a working set of so many bytes given
+// by its backend already. A page's first use of secret memory costs more than a
+// fault: without this, a window's first evictions would be measured with it.
+func stored(g guest, set uint64) guest {
+	const payloads = 1 << 20 // more than they have before the working set
+	place := g.place
+	g.load = func(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error) {
+		for at := uint64(0); at < set+payloads; at += memory.PageSize {
 			if _, err := ram.WriteAt([]byte{0}, int64(at)); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		return nil
+		return place(ram, p, khz)
 	}
+	return g
 }
 
 // runChurn runs it, and returns the nanoseconds that a page took and how many
@@ -81,10 +83,10 @@ func runChurn(ctx context.Context, s Subject, g guest) (r guestRun, perPage floa
 // zipf is a guest that makes so many accesses to warm up and to measure, to
 // some pages of its working set of set bytes far more often than to others.
 func zipf(window, set, accesses uint64) guest {
-	return guest{
+	return stored(guest{
 		payload: "zipf", args: []uint64{set, accesses, 0, accesses}, cpus: 1, size: roomFor(set),
-		options: attach.Options{Window: window}, prepare: store(set),
-	}
+		options: attach.Options{Window: window},
+	}, set)
 }
 
 // runZipf runs it, and returns the nanoseconds of an access.
@@ -103,32 +105,6 @@ func runZipf(ctx context.Context, s Subject, g guest) (r guestRun, perAccess flo
 		return r, 0, err
 	}
 	return r, r.nanoseconds(cycles) / float64(accesses), nil
-}
-
-// possible holds the cycles that a guest counted against the host's clock, as far
-// as can be: a guest behind a window goes on for long after what it measures.
-func (r guestRun) possible(cycles uint64) error {
-	if counted := time.Duration(r.nanoseconds(cycles)); cycles == 0 || counted > r.Took+r.Took/50 {
-		return fmt.Errorf("the guest counted %v by its TSC at %d kHz where the host's clock saw %v", counted, r.TSCKHz, r.Took)
-	}
-	return nil
-}
-
-// scan reads the numbers in what a guest said, which must be the format with
-// numbers in it and nothing else.
-func scan(said, format string, numbers ...*uint64) error {
-	into, values := make([]any, len(numbers)), make([]any, len(numbers))
-	for i, n := range numbers {
-		into[i] = n
-	}
-	_, err := fmt.Sscanf(said, format, into...)
-	for i, n := range numbers {
-		values[i] = *n
-	}
-	if err != nil || fmt.Sprintf(format, values...) != said {
-		return fmt.Errorf("the guest said %.200q and not its report (%v)", said, err)
-	}
-	return nil
 }
 
 // windowCurve are the metrics of a line over windows of so many bytes.
