@@ -69,9 +69,10 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 }
 
 // leaveOneIdle gives this process more of Go's processors (GOMAXPROCS) than
-// there are vCPUs. A vCPU in KVM_RUN holds one. Where none besides is idle, the
-// runtime looks every 20 µs which it can take back from a system call, and never
-// stops doing so; in the lab, with one CPU, that doubled what an exit costs.
+// there are vCPUs. A vCPU in KVM_RUN holds one; in the lab, with one CPU, an exit
+// cost twice as much where none besides was idle. The likely cause is the
+// runtime's monitor: it then looks every 20 µs which processor it can take back
+// from a system call (runtime.sysmon, retake).
 func leaveOneIdle(cpus int) {
 	if runtime.GOMAXPROCS(0) <= cpus {
 		runtime.GOMAXPROCS(cpus + 1)
