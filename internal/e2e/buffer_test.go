@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"regexp"
 	"sync"
 )
 
@@ -30,7 +31,11 @@ func (s *syncBuffer) String() string {
 type prefixed struct {
 	prefix string
 	line   []byte
+	bad    []string // the lines that say which tests failed
 }
+
+// failure is how Go's tests say that they failed, hang or crash.
+var failure = regexp.MustCompile(`^(\s*--- FAIL:|panic: |fatal error: |\s+Test\S+ \(.*\)$|left behind: |offmap: )`)
 
 func (w *prefixed) Write(p []byte) (int, error) {
 	w.line = append(w.line, p...)
@@ -40,6 +45,9 @@ func (w *prefixed) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		fmt.Fprintf(os.Stdout, "%s%s\n", w.prefix, line)
+		if failure.Match(line) {
+			w.bad = append(w.bad, string(line))
+		}
 		w.line = rest
 	}
 }

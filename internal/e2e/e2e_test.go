@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -72,21 +73,24 @@ func TestLab(t *testing.T) {
 	if *boots >= 5 {
 		preparePeers(t, dir)
 	}
-	for _, series := range series() {
+	kernels := series()
+	limit := share(t, len(kernels))
+	for _, series := range kernels {
 		t.Run(series, func(t *testing.T) {
+			if *boots == 1 {
+				t.Parallel() // each kernel has one processor to run on
+			}
+			// Whatever hangs is told by the innermost, with its stacks.
 			args := []string{
-				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord + " " + *words, "--timeout", within(t, time.Minute), "-v",
+				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord + " " + *words, "--timeout", limit.String(), "-v",
 				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--program", self, "--",
-				"-test.v", "-test.timeout=" + within(t, 2*time.Minute), "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
+				"-test.v", "-test.timeout=" + (limit - time.Minute).String(), "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
 				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least),
 			}
 			cmd := exec.Command(offmap, args...)
 			cmd.Dir = dir
 			out := &prefixed{prefix: series + ": "}
 			cmd.Stdout, cmd.Stderr = out, out
-			if *boots == 1 {
-				t.Parallel() // each kernel has one processor to run on
-			}
 			err := cmd.Run()
 			out.flush()
 			if measured := filepath.Join(dir, bootResults); *keep != "" && exists(measured) {
@@ -94,20 +98,25 @@ func TestLab(t *testing.T) {
 				os.Remove(measured) // it isn't the next kernel's
 			}
 			if err != nil {
-				t.Fatalf("offmap %s: %v", strings.Join(args, " "), err)
+				t.Fatalf("offmap %s: %v\n%s", strings.Join(args, " "), err, strings.Join(out.bad, "\n"))
 			}
 		})
 	}
 }
 
-// within is the time until the test's deadline, less some for what comes after
-// it: whatever hangs inside the lab is told by the innermost, with its stacks.
-func within(t *testing.T, less time.Duration) string {
+// share is how long each of n kernels may take, for the last to end before the
+// test's deadline.
+func share(t *testing.T, n int) time.Duration {
 	end, ok := t.Deadline()
 	if !ok {
-		return "0"
+		return 24 * time.Hour
 	}
-	return (time.Until(end) - less).Round(time.Second).String()
+	atOnce := 1
+	if *boots == 1 {
+		atOnce = runtime.GOMAXPROCS(0) // the default of go test -parallel
+	}
+	turns := (n + atOnce - 1) / atOnce
+	return ((time.Until(end) - time.Minute) / time.Duration(turns)).Round(time.Second)
 }
 
 // series lists the kernels to test in.
