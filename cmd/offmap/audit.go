@@ -145,7 +145,7 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 		return usage("unknown --fail-on %q: have %s, %s, %s", f.failOn, failExposed, failInconclusive, failNever)
 	}
 	var err error
-	if c.Avenues, err = chooseAvenues(f.only, f.skip); err != nil {
+	if c.Avenues, err = choose("avenue", exposure.Avenues(), func(a exposure.Avenue) string { return a.Name }, f.only, f.skip); err != nil {
 		return err
 	}
 	chief, err := f.columns(cmd.Context(), &c)
@@ -174,23 +174,6 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 		err = exitWith(exitCheck, nil)
 	}
 	return err
-}
-
-// chooseAvenues picks the attacks to make.
-func chooseAvenues(only, skip []string) ([]exposure.Avenue, error) {
-	all := exposure.Avenues()
-	for _, name := range slices.Concat(only, skip) {
-		if !slices.ContainsFunc(all, func(a exposure.Avenue) bool { return a.Name == name }) {
-			return nil, usage("unknown avenue %q: see offmap audit --list", name)
-		}
-	}
-	chosen := slices.DeleteFunc(all, func(a exposure.Avenue) bool {
-		return len(only) > 0 && !slices.Contains(only, a.Name) || slices.Contains(skip, a.Name)
-	})
-	if len(chosen) == 0 {
-		return nil, usage("--only and --skip leave no attack to make")
-	}
-	return chosen, nil
 }
 
 // columns fills in c.Columns, controls first, and returns which of them is the

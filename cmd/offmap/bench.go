@@ -136,11 +136,10 @@ func runBench(ctx context.Context, f benchFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	report, err := openReport(runFlags{report: f.report})
+	report, err := openReport(false, f.report)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, report.close()) }()
 	env := &bench.Env{Host: bench.ThisHost(os.DirFS("/")), Quick: f.quick, Kernel: f.kernel, Initrd: f.initrd}
 	plan.Env = env
 	missing, remove, err := f.others(ctx, env)
@@ -199,23 +198,14 @@ func (f benchFlags) check() (plan bench.Plan, wanted []probe.Pair, err error) {
 }
 
 func chooseScenarios(only, skip []string, quick bool) ([]bench.Scenario, error) {
-	all := benchScenarios()
-	var have []string
-	for _, s := range all {
-		have = append(have, s.Name)
+	all, err := choose("scenario", benchScenarios(), func(s bench.Scenario) string { return s.Name }, only, skip)
+	if quick && len(only) == 0 {
+		all = slices.DeleteFunc(all, func(s bench.Scenario) bool { return s.Slow })
 	}
-	for _, name := range slices.Concat(only, skip) {
-		if !slices.Contains(have, name) {
-			return nil, usage("unknown scenario %q: have %s", name, strings.Join(have, ", "))
-		}
+	if err == nil && len(all) == 0 {
+		return nil, usage("--skip and --quick leave no scenario")
 	}
-	chosen := slices.DeleteFunc(all, func(s bench.Scenario) bool {
-		return len(only) > 0 && !slices.Contains(only, s.Name) || slices.Contains(skip, s.Name) || quick && s.Slow && len(only) == 0
-	})
-	if len(chosen) == 0 {
-		return nil, usage("--only, --skip and --quick leave no scenario to measure")
-	}
-	return chosen, nil
+	return all, err
 }
 
 // printBench prints the document in a format.

@@ -46,9 +46,9 @@ A limit that doesn't hold is a result: the exit code is 0 all the same.`,
   offmap lab --kernel all -- limits --json`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
-			chosen, err := limits.Find(only)
+			chosen, err := choose("limit", limits.All(), func(l limits.Limit) string { return l.ID }, only, nil)
 			if err != nil {
-				return exitWith(exitUsage, err)
+				return err
 			}
 			doc := limitsReport{Schema: "offmap/limits/v1", Host: probe.ThisHost()}
 			if doc.Limits, err = checkLimits(cmd.Context(), chosen); err != nil {

@@ -69,7 +69,7 @@ func makeReport(files []string, output, pngs, title string) error {
 		return nil
 	}
 	kib := (page.Len() + 1023) / 1024
-	if err := replaceFile(output, page.Bytes()); err != nil {
+	if err := writeTarget(output, func(w io.Writer) error { _, err := page.WriteTo(w); return err }); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	slog.Info(fmt.Sprintf("wrote %s (%d KiB)", output, kib))
@@ -93,39 +93,11 @@ func writeCharts(r *report.Report, dir string) error {
 	n := 0
 	err := r.WritePNG(func(name string, png []byte) error {
 		n++
-		return replaceFile(filepath.Join(dir, name), png)
+		return writeTarget(filepath.Join(dir, name), func(w io.Writer) error { _, err := w.Write(png); return err })
 	})
 	if err != nil {
 		return fmt.Errorf("write the charts: %w", err)
 	}
 	slog.Info(fmt.Sprintf("wrote %d charts into %s", n, dir))
 	return nil
-}
-
-// replaceFile writes a file whole or not at all: what was there stays until
-// then. What isn't a regular file, such as /dev/null, is written to.
-func replaceFile(name string, data []byte) (err error) {
-	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		return os.WriteFile(name, data, 0o644)
-	}
-	f, err := os.CreateTemp(filepath.Dir(name), ".offmap-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
 }

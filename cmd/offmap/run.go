@@ -141,11 +141,10 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
 		defer cancel()
 	}
-	report, err := openReport(f)
+	report, err := openReport(f.json, f.report)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, report.close()) }()
 	guest, err := f.guest.open(ctx)
 	if err != nil {
 		return err
@@ -277,36 +276,30 @@ func outcome(o vmm.Outcome, err error) error {
 	return nil
 }
 
-// reportFile is where a report goes: nowhere, to stdout, or to a file that is
-// opened before the guest runs, so that a bad name is said at once.
-type reportFile struct{ f *os.File }
+// reportTarget is where a report goes: nowhere, to stdout, or to a file.
+type reportTarget struct {
+	stdout bool
+	file   string
+}
 
-func openReport(f runFlags) (*reportFile, error) {
+// openReport says at once that a report can't be written where it should go.
+func openReport(stdout bool, file string) (reportTarget, error) {
+	if file != "" {
+		if err := checkTarget(file); err != nil {
+			return reportTarget{}, fmt.Errorf("report: %w", err)
+		}
+	}
+	return reportTarget{stdout, file}, nil
+}
+
+func (t reportTarget) write(doc any) error {
 	switch {
-	case f.json:
-		return &reportFile{os.Stdout}, nil
-	case f.report == "":
-		return &reportFile{}, nil
+	case t.stdout:
+		return printJSON(os.Stdout, doc)
+	case t.file != "":
+		return writeTarget(t.file, func(w io.Writer) error { return printJSON(w, doc) })
 	}
-	file, err := os.Create(f.report)
-	if err != nil {
-		return nil, fmt.Errorf("report: %w", err)
-	}
-	return &reportFile{file}, nil
-}
-
-func (r *reportFile) write(doc any) error {
-	if r.f == nil {
-		return nil
-	}
-	return printJSON(r.f, doc)
-}
-
-func (r *reportFile) close() error {
-	if r.f == nil || r.f == os.Stdout {
-		return nil
-	}
-	return r.f.Close()
+	return nil
 }
 
 // printJSON prints one document.

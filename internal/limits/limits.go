@@ -62,20 +62,6 @@ func ours(b memory.Backend) []Limit {
 	)
 }
 
-// Find returns the limits with these IDs, in the order of All; with none, all.
-func Find(ids []string) ([]Limit, error) {
-	all := All()
-	if len(ids) == 0 {
-		return all, nil
-	}
-	for _, id := range ids {
-		if !slices.ContainsFunc(all, func(l Limit) bool { return l.ID == id }) {
-			return nil, fmt.Errorf("no limit %q: `offmap limits` without --only lists them", id)
-		}
-	}
-	return slices.DeleteFunc(all, func(l Limit) bool { return !slices.Contains(ids, l.ID) }), nil
-}
-
 // Result is a limit as JSON shows it. Holds is null where nothing could be
 // observed, and Observed then says why.
 type Result struct {

@@ -42,15 +42,6 @@ func TestFields(t *testing.T) {
 	}
 }
 
-func TestFind(t *testing.T) {
-	if got, err := Find([]string{"sealing", "memlock"}); err != nil || len(got) != 2 || got[0].ID != "memlock" {
-		t.Errorf("two limits: %d, %v", len(got), err)
-	}
-	if _, err := Find([]string{"memlock", "nonsense"}); err == nil || !strings.Contains(err.Error(), "nonsense") {
-		t.Errorf("unknown ID: %v", err)
-	}
-}
-
 // TestHere makes the checks on this host, whatever it has: each observes
 // something or says what it lacks, and leaves nothing behind.
 func TestHere(t *testing.T) {
