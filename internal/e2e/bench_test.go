@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -128,7 +127,7 @@ func TestBenchRefuses(t *testing.T) {
 // TestBenchInterrupted ends a run midway.
 func TestBenchInterrupted(t *testing.T) {
 	needInside(t)
-	cmd := exec.Command("./offmap", "bench", "--only", "create", "--count", "100000", "--json", "--backend", "memfd,secret+window")
+	cmd := command(t, patience, "./offmap", "bench", "--only", "create", "--count", "100000", "--json", "--backend", "memfd,secret+window")
 	var stdout bytes.Buffer
 	var stderr syncBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -266,7 +265,7 @@ func TestLabDoctor(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args := append([]string{"lab", "--kernel", "6.1"}, c.lab...)
-			cmd := exec.Command(offmap, append(args, "--", "doctor", "--json", "-m", "32", "--attach", "bridge")...)
+			cmd := command(t, patience, offmap, append(args, "--", "doctor", "--json", "-m", "32", "--attach", "bridge")...)
 			cmd.Dir = t.TempDir()
 			cmd.Env = os.Environ()
 			code, stdout, stderr := output(t, cmd)

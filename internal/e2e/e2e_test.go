@@ -7,7 +7,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -163,7 +162,7 @@ func TestPackages(t *testing.T) {
 			if p == "memory/exposure" {
 				onlyOn(t, "7") // it takes minutes, and TestAudit makes the same attacks on all
 			}
-			out, err := exec.Command("./"+filepath.Base(p)+".test", "-test.v", "-test.short", "-test.timeout=8m").CombinedOutput()
+			out, err := command(t, 9*time.Minute, "./"+filepath.Base(p)+".test", "-test.v", "-test.short", "-test.timeout=8m").CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
@@ -186,21 +185,20 @@ type result struct {
 // offmapRun runs the program.
 func offmapRun(t *testing.T, args ...string) result {
 	t.Helper()
-	return offmapRunFor(t, 3*time.Minute, args...)
+	return offmapRunFor(t, patience, args...)
 }
 
 // offmapRunFor runs the program, which has that long.
 func offmapRunFor(t *testing.T, timeout time.Duration, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "./offmap", args...)
+	cmd := command(t, timeout, "./offmap", args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
 	err := cmd.Run()
-	if cmd.ProcessState == nil || ctx.Err() != nil {
-		t.Fatalf("offmap %s: %v, %v\n%s\n%s", strings.Join(args, " "), err, ctx.Err(), stdout.String(), stderr.String())
+	took := time.Since(start)
+	if cmd.ProcessState == nil || took > timeout {
+		t.Fatalf("offmap %s: %v after %v\n%s\n%s", strings.Join(args, " "), err, took, stdout.String(), stderr.String())
 	}
-	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), time.Since(start)}
+	return result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), took}
 }

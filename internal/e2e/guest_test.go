@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -99,7 +98,7 @@ func TestEndings(t *testing.T) {
 		}
 	})
 	t.Run("SIGTERM", func(t *testing.T) {
-		cmd := exec.Command("./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
+		cmd := command(t, patience, "./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +109,7 @@ func TestEndings(t *testing.T) {
 		}
 	})
 	t.Run("SIGKILL", func(t *testing.T) {
-		cmd := exec.Command("./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
+		cmd := command(t, patience, "./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

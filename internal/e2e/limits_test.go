@@ -3,7 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -83,14 +82,14 @@ func TestLimitsOfUser(t *testing.T) {
 	}
 }
 
-// TestLimitsPlain boots kernels that are told nothing of secret memory: 6.5 made
+// TestLabPlain boots kernels that are told nothing of secret memory: 6.5 made
 // on the default.
-func TestLimitsPlain(t *testing.T) {
+func TestLabPlain(t *testing.T) {
 	if !*inLab {
 		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
 	}
 	for _, series := range series() {
-		cmd := exec.Command(program, "lab", "--kernel", series, "--plain", "--no-module", "--", "limits", "--json", "--only", "off-by-default")
+		cmd := command(t, patience, program, "lab", "--kernel", series, "--plain", "--no-module", "--", "limits", "--json", "--only", "off-by-default")
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("%s: %v", series, err)

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -17,6 +18,21 @@ import (
 	"offmap/internal/lab/outside"
 	"offmap/memory/exposure"
 )
+
+// patience is how long a command may take that isn't known to take longer.
+const patience = 3 * time.Minute
+
+// command is a command that has so long. Then it is made to say where it
+// stands, as a Go program does at SIGABRT, and ends.
+func command(t *testing.T, timeout time.Duration, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGABRT) }
+	cmd.WaitDelay = 20 * time.Second
+	return cmd
+}
 
 // guest is an `offmap run` that a test watches, and ends in its own way.
 type guest struct {
@@ -47,7 +63,7 @@ func start(t *testing.T, cmd *exec.Cmd) *guest {
 // startRun runs `offmap run` with args.
 func startRun(t *testing.T, args ...string) *guest {
 	t.Helper()
-	return start(t, exec.Command("./offmap", append([]string{"run"}, args...)...))
+	return start(t, command(t, 2*patience, "./offmap", append([]string{"run"}, args...)...))
 }
 
 // await waits until the guest has said a text.

@@ -37,7 +37,7 @@ func TestLabLacks(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			args := append(append([]string{"lab", "--kernel", "6.1"}, c.lab...), "--", "run", "--backend", "secret", "-m", "64")
 			args = append(args, c.run...)
-			cmd := exec.Command(offmap, args...)
+			cmd := command(t, patience, offmap, args...)
 			cmd.Dir = t.TempDir()
 			var stdout, stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
@@ -77,7 +77,7 @@ func asUserWith(t *testing.T, limit uint64, devices []string, args ...string) *e
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Setrlimit(unix.RLIMIT_MEMLOCK, &old) })
-	cmd := exec.Command("./offmap", args...)
+	cmd := command(t, patience, "./offmap", args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
 	return cmd
 }
