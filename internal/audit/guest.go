@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -103,12 +102,8 @@ func (g *guest) start(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	g.cmd = exec.CommandContext(ctx, self, args...)
+	g.cmd = tether.Command(ctx, self, args...)
 	g.cmd.Args[0] = "offmap" // whatever the file is called
-	// A Ctrl-C must not reach it before us.
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	g.cmd.Cancel = func() error { return g.cmd.Process.Signal(syscall.SIGTERM) }
-	g.cmd.WaitDelay = 10 * time.Second
 	g.cmd.Stderr = &g.stderr
 	if g.stdin, err = g.cmd.StdinPipe(); err != nil {
 		return err

@@ -8,11 +8,11 @@ import (
 	"io"
 	"math"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
 
+	"offmap/internal/tether"
 	"offmap/memory"
 )
 
@@ -48,13 +48,11 @@ const (
 
 func sampleCost(ctx context.Context, program string, s Subject) ([]float64, error) {
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, program, "run", "--quiet", "--payload", "touch",
+	cmd := tether.Command(ctx, program, "run", "--quiet", "--payload", "touch",
 		"--memory", strconv.Itoa(costSize>>20), "--backend", string(s.Backend), "--attach", string(s.Attach))
 	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
 	start := time.Now()
-	if err := cmd.Start(); err != nil {
+	if err := tether.Start(cmd); err != nil {
 		return nil, fmt.Errorf("running %s: %w", program, err)
 	}
 	ended := make(chan error, 1)

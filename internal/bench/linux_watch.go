@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"offmap/guest/initramfs/userland"
@@ -24,19 +22,12 @@ type linuxTimes struct {
 	writes   time.Duration // that all port writes took, by the guest's clock
 }
 
-// killDelay is how long a VMM may take to end when it is asked to.
-const killDelay = 10 * time.Second
-
 // boot starts the VMM and reads its guest's console until the guest has timed
 // so many port writes. The process is gone when it returns.
 func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	var said tail
-	cmd := exec.CommandContext(ctx, v.path)
+	cmd := tether.Command(ctx, v.path)
 	cmd.Args = v.args
-	// A Ctrl-C must not reach it before us.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = killDelay
 	cmd.Stderr = &said
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -2,13 +2,26 @@
 package tether
 
 import (
+	"context"
 	"errors"
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// Command is exec.CommandContext for a process to be started by Start that ends
+// in good order: the end of ctx asks it to by SIGTERM, and gives it 10 s. The
+// terminal's Ctrl-C is the caller's, and doesn't reach it.
+func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}
 
 // Start is cmd.Start for a process that the kernel kills when this one ends,
 // however that comes about (PR_SET_PDEATHSIG, prctl(2)).
