@@ -1,15 +1,12 @@
 package bench
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"offmap/internal/tether"
@@ -69,16 +66,15 @@ func sampleCost(ctx context.Context, program string, s Subject) ([]float64, erro
 	case err != nil:
 		return nil, fmt.Errorf("offmap run: %w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}
-	most := float64(rss)
 	if rss == 0 {
-		most = math.NaN() // it ended before it could be seen
+		rss = math.NaN() // it ended before it could be seen
 	}
-	return []float64{elapsed.Seconds(), state.UserTime().Seconds(), state.SystemTime().Seconds(), most}, nil
+	return []float64{elapsed.Seconds(), state.UserTime().Seconds(), state.SystemTime().Seconds(), rss}, nil
 }
 
 // mostRSS looks at a process until it has ended, and returns the most memory of
 // its own that it was seen to have, in bytes, and how it ended.
-func mostRSS(pid int, ended <-chan error) (most uint64, err error) {
+func mostRSS(pid int, ended <-chan error) (most float64, err error) {
 	tick := time.NewTicker(costInterval)
 	defer tick.Stop()
 	for {
@@ -87,40 +83,8 @@ func mostRSS(pid int, ended <-chan error) (most uint64, err error) {
 			return most, err
 		case <-tick.C:
 		}
-		f, err := os.Open(fmt.Sprintf("/proc/%d/smaps", pid))
-		if err != nil {
-			continue // it is about to be told
-		}
-		rss, _ := ownRSS(f, costSize) // it may end meanwhile
-		f.Close()
-		most = max(most, rss)
-	}
-}
-
-// ownRSS sums up what is resident of all mappings in a process's smaps
-// (Documentation/filesystems/proc.rst) that are smaller than guest, in bytes.
-// Larger ones are guest RAM, a view of it, or a window onto it: a Go program of
-// this size has none of its own that are resident.
-func ownRSS(smaps io.Reader, guest uint64) (sum uint64, err error) {
-	var size uint64
-	lines := bufio.NewScanner(smaps)
-	for lines.Scan() {
-		f := strings.Fields(lines.Text())
-		if len(f) != 3 || f[2] != "kB" {
-			continue
-		}
-		kib, err := strconv.ParseUint(f[1], 10, 54)
-		if err != nil {
-			return 0, fmt.Errorf("smaps line %q: %w", lines.Text(), err)
-		}
-		switch f[0] {
-		case "Size:":
-			size = kib << 10
-		case "Rss:":
-			if size < guest {
-				sum += kib << 10
-			}
+		if rss := resident(pid, costSize); rss > most { // not a NaN, when it has just ended
+			most = rss
 		}
 	}
-	return sum, lines.Err()
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -54,30 +53,5 @@ func TestCost(t *testing.T) {
 	defer cancel()
 	if _, err := sampleCost(ctx, program, ordinary); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("stopped from outside: %v", err)
-	}
-}
-
-func TestOwnRSS(t *testing.T) {
-	const text = `00400000-00801000 r-xp 00000000 fe:00 9995688                 /usr/bin/offmap
-Size:               4100 kB
-KernelPageSize:        4 kB
-Rss:                2000 kB
-Pss:                2000 kB
-VmFlags: rd ex mr mw me sd
-7f719c5a0000-7f719e5a0000 rw-s 00000000 00:01 25229           /memfd:offmap-ram (deleted)
-Size:              32768 kB
-Rss:               32768 kB
-7f71eb042000-7f71eb043000 rw-p 00000000 00:00 0
-Size:                  4 kB
-Rss:                   4 kB
-`
-	if got, err := ownRSS(strings.NewReader(text), 32<<20); err != nil || got != 2004<<10 {
-		t.Errorf("%d, %v; want %d", got, err, 2004<<10)
-	}
-	if got, err := ownRSS(strings.NewReader(text), 64<<20); err != nil || got != (2004+32768)<<10 {
-		t.Errorf("with a larger guest: %d, %v", got, err)
-	}
-	if _, err := ownRSS(strings.NewReader("Rss: many kB\n"), 1); err == nil {
-		t.Error("no error for a number that is none")
 	}
 }

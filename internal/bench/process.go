@@ -26,8 +26,9 @@ func cpuTime(pid int) (time.Duration, error) {
 }
 
 // resident is how many bytes a process has resident outside of its mappings of
-// size and more, such as those of its guest's RAM, or NaN where that can't be
-// read.
+// size and more, or NaN where that can't be read. Those are its guest's RAM,
+// views of it, or windows onto it: a Go program of this size has none of its own
+// that are resident.
 func resident(pid int, size uint64) float64 {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/smaps")
 	if err != nil {
