@@ -117,12 +117,27 @@ func (g *guest) start(ctx context.Context, args []string) error {
 		return fmt.Errorf("start a guest: %w", err)
 	}
 	g.pid = g.cmd.Process.Pid
-	if err := g.awaitCanary(); err != nil {
+	if err := g.inTime(g.awaitCanary); err != nil {
 		g.cmd.Process.Kill()
 		g.done = true
 		return g.explain(errors.Join(err, g.cmd.Wait()))
 	}
 	return nil
+}
+
+// guestTime is how long a guest may take to plant its canary, and to end. In
+// the lab, where the processor is emulated, it takes seconds.
+var guestTime = 5 * time.Minute
+
+// inTime calls f, which waits for the guest, and ends that by killing a guest
+// that takes too long.
+func (g *guest) inTime(f func() error) error {
+	late := time.AfterFunc(guestTime, func() { g.cmd.Process.Kill() })
+	err := f()
+	if !late.Stop() {
+		return fmt.Errorf("killed, since it took more than %v", guestTime)
+	}
+	return err
 }
 
 // awaitCanary reads the guest's console until the canary is planted.
@@ -172,12 +187,14 @@ func (g *guest) end(how exposure.Moment) error {
 	default:
 		io.WriteString(g.stdin, tellEnd)
 	}
-	for g.lines.Scan() {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(g.lines.Text()), canaryKept); ok {
-			fmt.Sscanf(rest, "%d", &g.kept)
+	err := g.inTime(func() error {
+		for g.lines.Scan() {
+			if rest, ok := strings.CutPrefix(strings.TrimSpace(g.lines.Text()), canaryKept); ok {
+				fmt.Sscanf(rest, "%d", &g.kept)
+			}
 		}
-	}
-	err := g.cmd.Wait()
+		return g.cmd.Wait()
+	})
 	if g.cmd.ProcessState.ExitCode() == code && code != 0 {
 		err = nil
 	}

@@ -66,6 +66,9 @@ func ask(req Request) (Reply, error) {
 		return reply, err
 	}
 	defer port.Close()
+	if err := port.SetDeadline(time.Now().Add(patience)); err != nil {
+		return reply, err
+	}
 	text, err := json.Marshal(req)
 	if err != nil {
 		return reply, err
@@ -86,9 +89,12 @@ func ask(req Request) (Reply, error) {
 	return reply, nil
 }
 
+// patience is how long a search may take, and how long another process may have
+// the port. It takes seconds.
+const patience = 2 * time.Minute
+
 // open waits for its turn while another process has the port.
 func open() (*os.File, error) {
-	const patience = 2 * time.Minute
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		f, err := os.OpenFile(device, os.O_RDWR, 0)
 		if err == nil || !isBusy(err) || time.Since(start) > patience {
