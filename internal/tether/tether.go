@@ -35,19 +35,25 @@ func Start(cmd *exec.Cmd) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	var pidfd int
+	cmd.SysProcAttr.PidFD = &pidfd
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
+		started <- err
 		if err != nil {
-			started <- err
 			return
 		}
-		pid := cmd.Process.Pid
-		started <- nil
-		// The child stays for cmd.Wait to reap. Once it is, this fails.
-		for errors.Is(unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil), unix.EINTR) {
+		defer unix.Close(pidfd)
+		// Not wait4, which returns as well when this process stops the child by
+		// ptrace.
+		ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		for {
+			if _, err := unix.Poll(ended, -1); !errors.Is(err, unix.EINTR) {
+				return
+			}
 		}
 	}()
 	return <-started

@@ -2,6 +2,7 @@ package tether
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -112,6 +113,41 @@ func TestThreadEnds(t *testing.T) {
 				t.Errorf("the child ended with signal %d, want %d", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestTracedChild stops children for a moment by ptrace, which the threads that
+// wait for their ends must not take for that.
+func TestTracedChild(t *testing.T) {
+	for range 60 { // a thread of theirs is seldom among those that end
+		cmd := role("child")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Start(cmd); err != nil {
+			t.Fatal(err)
+		}
+		traced := make(chan error)
+		go func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			pid := cmd.Process.Pid
+			err := errors.Join(unix.PtraceSeize(pid), unix.PtraceInterrupt(pid))
+			if err == nil {
+				time.Sleep(20 * time.Millisecond) // for others who wait to see it first
+				_, err = unix.Wait4(pid, nil, unix.WALL, nil)
+			}
+			traced <- errors.Join(err, unix.PtraceDetach(pid))
+		}()
+		if err := <-traced; err != nil {
+			t.Fatal(err)
+		}
+		onThreadThatEnds(t, nil)
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the child: %v", err)
+		}
 	}
 }
 

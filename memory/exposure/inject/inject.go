@@ -85,22 +85,14 @@ var code = []byte{
 // Errors wrap ErrRefused if this process may not trace the other.
 func Run(ctx context.Context, pid int, f func(*Thread) error) error {
 	done := make(chan error, 1)
-	aside(func() {
-		err := run(ctx, pid, f)
-		// If a call of ours still hangs, the lock stays. Our thread then ends
-		// with this goroutine, whereby the kernel lets go of all that it traces.
-		if !errors.Is(err, errLost) || errors.Is(err, errEnded) {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	})
+	aside(func() { done <- run(ctx, pid, f) })
 	return <-done
 }
 
-// aside calls f in a goroutine of its own, locked to a thread that ends with it
-// unless f unlocks it. The process's first thread is no such thread: Go parks
-// it for good (runtime.mexit), and it would hold what it traces for ever, dead
-// or alive.
+// aside calls f in a goroutine of its own, locked to a thread that ends with it,
+// whereby the kernel lets go of all that the thread still traces. The process's
+// first thread is no such thread: Go parks it for good (runtime.mexit), and it
+// would hold what it traces for ever, dead or alive.
 func aside(f func()) {
 	go func() {
 		runtime.LockOSThread()

@@ -403,7 +403,7 @@ func TestTracerGone(t *testing.T) {
 	before[1]++ // the page stays
 	done := make(chan error)
 	var task string
-	aside(func() { // never unlocked
+	aside(func() {
 		th, err := enter(t.Context(), b.pid)
 		if err == nil {
 			task = fmt.Sprintf("/proc/%d/task/%d", b.pid, th.tracee)
@@ -429,13 +429,38 @@ func TestTracerGone(t *testing.T) {
 func TestAside(t *testing.T) {
 	for range 1000 {
 		tid := make(chan int)
-		aside(func() {
-			tid <- unix.Gettid()
-			runtime.UnlockOSThread()
-		})
+		aside(func() { tid <- unix.Gettid() })
 		if n := <-tid; n == unix.Getpid() {
 			t.Fatal("on the process's first thread")
 		}
+	}
+}
+
+// The first thread of a process that is killed isn't waited for in vain, while
+// another one waits for us to reap it.
+func TestFirstThreadEnds(t *testing.T) {
+	b := startBusy(t)
+	done := make(chan error)
+	aside(func() {
+		done <- func() error {
+			if _, err := enter(t.Context(), b.pid); err != nil {
+				return err
+			}
+			first := tracee(b.pid)
+			if err := errors.Join(unix.PtraceSeize(b.pid), first.interrupt(), first.stopped(t.Context())); err != nil {
+				return err
+			}
+			if err := unix.Kill(b.pid, unix.SIGKILL); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			defer cancel()
+			_, err := first.wait(ctx)
+			return err
+		}()
+	})
+	if err := <-done; !errors.Is(err, unix.ESRCH) {
+		t.Errorf("the wait for a killed process's first thread: %v", err)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -153,6 +155,7 @@ func (t tracee) resume(signal unix.Signal) error {
 // first, since most calls take microseconds, then at growing intervals.
 func (t tracee) wait(ctx context.Context) (unix.WaitStatus, error) {
 	const spins = 200
+	const maxPause = 5 * time.Millisecond
 	pause := 20 * time.Microsecond
 	for i := 0; ; i++ {
 		var st unix.WaitStatus
@@ -171,9 +174,21 @@ func (t tracee) wait(ctx context.Context) (unix.WaitStatus, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
+		if pause == maxPause && t.zombie() {
+			return 0, unix.ESRCH
+		}
 		time.Sleep(pause)
-		pause = min(2*pause, 5*time.Millisecond)
+		pause = min(2*pause, maxPause)
 	}
+}
+
+// zombie reports whether the thread has ended without wait4 saying so. That is
+// the first thread of a process of which others haven't been reaped yet, which
+// may be waiting for us.
+func (t tracee) zombie() bool {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", int(t)))
+	_, rest, _ := strings.Cut(string(stat), ") ") // the name may hold anything
+	return strings.HasPrefix(rest, "Z")
 }
 
 // reap waits for the thread's end. It must be ending.
