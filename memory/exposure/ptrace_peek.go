@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/memory/exposure/inject"
 )
 
 // ptracePeek reads the VMM's memory as debuggers did before there were better
@@ -32,10 +33,11 @@ func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
 	if err != nil {
 		return f, orDenied(err)
 	}
-	pages = pages[:min(len(pages), peekTried)]
-	// A tracer is a thread.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	inject.OwnThread(func() { f, err = t.peek(ctx, pages[:min(len(pages), peekTried)]) })
+	return f, err
+}
+
+func (t Target) peek(ctx context.Context, pages []uint64) (f Finding, err error) {
 	if err := unix.PtraceSeize(t.PID); err != nil {
 		return f, orDenied(fmt.Errorf("ptrace PTRACE_SEIZE of %d: %w", t.PID, err))
 	}
@@ -44,7 +46,7 @@ func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
 			err = errors.Join(err, fmt.Errorf("ptrace PTRACE_DETACH of %d: %w", t.PID, e))
 		}
 	}()
-	if err := stop(t.PID); err != nil {
+	if err := inject.Stop(ctx, t.PID); err != nil {
 		return f, err
 	}
 	var page [pageSize]byte
@@ -106,24 +108,4 @@ func (t Target) candidates(ctx context.Context) ([]uint64, error) {
 		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	}
 	return append(blind, shown...), nil
-}
-
-// stop stops a thread that this thread traces, and waits until it has stopped.
-func stop(tid int) error {
-	if err := unix.PtraceInterrupt(tid); err != nil {
-		return fmt.Errorf("ptrace PTRACE_INTERRUPT of %d: %w", tid, err)
-	}
-	for {
-		var status unix.WaitStatus
-		_, err := unix.Wait4(tid, &status, unix.WALL, nil)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return fmt.Errorf("wait for thread %d to stop: %w", tid, err)
-		case status.Stopped():
-			return nil
-		default:
-			return fmt.Errorf("thread %d ended under ptrace: %w", tid, unix.ESRCH)
-		}
-	}
 }

@@ -84,15 +84,34 @@ var code = []byte{
 //
 // Errors wrap ErrRefused if this process may not trace the other.
 func Run(ctx context.Context, pid int, f func(*Thread) error) error {
-	done := make(chan error, 1)
-	aside(func() { done <- run(ctx, pid, f) })
-	return <-done
+	var err error
+	OwnThread(func() { err = run(ctx, pid, f) })
+	return err
 }
 
-// aside calls f in a goroutine of its own, locked to a thread that ends with it,
-// whereby the kernel lets go of all that the thread still traces. The process's
-// first thread is no such thread: Go parks it for good (runtime.mexit), and it
-// would hold what it traces for ever, dead or alive.
+// OwnThread calls f on a thread of its own, as a tracer needs one, and returns
+// when f does. The thread ends then, whereby the kernel lets go of all that it
+// still traces.
+func OwnThread(f func()) {
+	done := make(chan struct{})
+	aside(func() {
+		defer close(done)
+		f()
+	})
+	<-done
+}
+
+// Stop stops thread tid, which the calling thread has seized, for its memory to be
+// read by ptrace(2). Signals that come first are delivered: a Go program's runtime
+// counts on those that it sends itself.
+func Stop(ctx context.Context, tid int) error {
+	t := tracee(tid)
+	return errors.Join(t.interrupt(), t.stopped(ctx))
+}
+
+// aside calls f in a goroutine of its own, locked to a thread that ends with it.
+// The process's first thread is no such thread: Go parks it for good
+// (runtime.mexit), and it would hold what it traces for ever, dead or alive.
 func aside(f func()) {
 	go func() {
 		runtime.LockOSThread()
