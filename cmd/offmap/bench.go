@@ -198,14 +198,15 @@ func (f benchFlags) check() (plan bench.Plan, wanted []probe.Pair, err error) {
 }
 
 func chooseScenarios(only, skip []string, quick bool) ([]bench.Scenario, error) {
-	all, err := choose("scenario", benchScenarios(), func(s bench.Scenario) string { return s.Name }, only, skip)
-	if quick && len(only) == 0 {
-		all = slices.DeleteFunc(all, func(s bench.Scenario) bool { return s.Slow })
+	chosen, err := choose("scenario", benchScenarios(), func(s bench.Scenario) string { return s.Name }, only, skip)
+	if err != nil || !quick || len(only) > 0 {
+		return chosen, err
 	}
-	if err == nil && len(all) == 0 {
+	chosen = slices.DeleteFunc(chosen, func(s bench.Scenario) bool { return s.Slow })
+	if len(chosen) == 0 {
 		return nil, usage("--skip and --quick leave no scenario")
 	}
-	return all, err
+	return chosen, nil
 }
 
 // printBench prints the document in a format.
