@@ -121,7 +121,7 @@ func clone(ctx context.Context, b tracee) (_ *Thread, err error) {
 	}
 	// One that waits for what no signal interrupts may not stop; it isn't hurt
 	// when its tracer ends.
-	if err := errors.Join(b.interrupt(), b.stopped(ctx)); err != nil {
+	if err := Stop(ctx, int(b)); err != nil {
 		return nil, err
 	}
 	// From here on what is begun is finished, however long it takes: half-way

@@ -401,17 +401,16 @@ func TestTracerGone(t *testing.T) {
 	b := startBusy(t)
 	before := b.held(t)
 	before[1]++ // the page stays
-	done := make(chan error)
 	var task string
-	aside(func() {
-		th, err := enter(t.Context(), b.pid)
-		if err == nil {
+	var err error
+	OwnThread(func() {
+		var th *Thread
+		if th, err = enter(t.Context(), b.pid); err == nil {
 			task = fmt.Sprintf("/proc/%d/task/%d", b.pid, th.tracee)
 			_, err = th.Call(unix.SYS_GETPID)
 		}
-		done <- err
 	})
-	if err := <-done; err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	for range 100 {
@@ -424,13 +423,13 @@ func TestTracerGone(t *testing.T) {
 	t.Errorf("%s is still there", task)
 }
 
-// TestAside holds that a tracer is never the thread that doesn't end. The
+// TestOwnThread holds that a tracer is never the thread that doesn't end. The
 // first thread is free to be taken while the test waits.
-func TestAside(t *testing.T) {
+func TestOwnThread(t *testing.T) {
 	for range 1000 {
-		tid := make(chan int)
-		aside(func() { tid <- unix.Gettid() })
-		if n := <-tid; n == unix.Getpid() {
+		var tid int
+		OwnThread(func() { tid = unix.Gettid() })
+		if tid == unix.Getpid() {
 			t.Fatal("on the process's first thread")
 		}
 	}
@@ -440,28 +439,18 @@ func TestAside(t *testing.T) {
 // another one waits for us to reap it.
 func TestFirstThreadEnds(t *testing.T) {
 	b := startBusy(t)
-	done := make(chan error)
-	aside(func() {
-		done <- func() error {
-			if _, err := enter(t.Context(), b.pid); err != nil {
-				return err
-			}
-			first := tracee(b.pid)
-			if err := errors.Join(unix.PtraceSeize(b.pid), first.interrupt(), first.stopped(t.Context())); err != nil {
-				return err
-			}
-			if err := unix.Kill(b.pid, unix.SIGKILL); err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-			defer cancel()
-			_, err := first.wait(ctx)
-			return err
-		}()
+	OwnThread(func() {
+		_, err := enter(t.Context(), b.pid)
+		if err := errors.Join(err, unix.PtraceSeize(b.pid), Stop(t.Context(), b.pid), unix.Kill(b.pid, unix.SIGKILL)); err != nil {
+			t.Error(err)
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, err := tracee(b.pid).wait(ctx); !errors.Is(err, unix.ESRCH) {
+			t.Errorf("the wait for a killed process's first thread: %v", err)
+		}
 	})
-	if err := <-done; !errors.Is(err, unix.ESRCH) {
-		t.Errorf("the wait for a killed process's first thread: %v", err)
-	}
 }
 
 func TestEnds(t *testing.T) {
