@@ -35,6 +35,7 @@ generate: ## assemble the embedded payloads again
 docs: bin/offmap ## make the generated pages of docs/ again, in the lab on every kernel
 	$(GO) run ./internal/docgen kernels
 	$(GO) run ./internal/docgen limits
+	$(GO) run ./internal/docgen audit
 
 clean: ## remove what was built
 	rm -rf bin guest/initramfs/small.elf

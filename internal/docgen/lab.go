@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"offmap/internal/audit"
 	"offmap/internal/debian"
 	"offmap/internal/limits"
 	"offmap/internal/probe"
@@ -52,6 +53,8 @@ type document struct {
 	Host     probe.Host      `json:"host"`
 	Backends []probe.Trial   `json:"backends"` // of doctor
 	Limits   []limits.Result `json:"limits"`   // of limits
+	Memory   uint64          `json:"memory_bytes"`
+	Matrix   []audit.Audited `json:"matrix"` // of audit, as is Memory
 }
 
 // readDocument reads a document of a command.

@@ -1,5 +1,5 @@
 // Command docgen writes the pages of docs/ that are made from what the program
-// finds in the lab: docgen limits|kernels.
+// finds in the lab: docgen audit|kernels|limits.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 )
 
 var pages = map[string]func(ctx context.Context, args []string) error{
+	"audit":   audits,
 	"kernels": kernels,
 	"limits":  limitsOf,
 }
@@ -18,7 +19,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if len(os.Args) < 2 || pages[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run ./internal/docgen kernels|limits [DOCUMENT.json]...")
+		fmt.Fprintln(os.Stderr, "usage: go run ./internal/docgen audit|kernels|limits [DOCUMENT.json]...")
 		os.Exit(2)
 	}
 	if err := pages[os.Args[1]](ctx, os.Args[2:]); err != nil {
