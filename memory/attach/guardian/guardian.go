@@ -5,7 +5,7 @@
 // frames are ordinary memory: if the VMM is killed, the kernel frees them with
 // what is in them. The guardian is a process that holds the file too, so that
 // they aren't freed, waits until the VMM is gone, overwrites them with zeros,
-// gives them back and ends. It is 600 bytes of machine code (asm/guardian.S)
+// gives them back and ends. It is 600 bytes of machine code (guardian.S)
 // and has nothing of the VMM's but the file and one end of a socket.
 //
 // # How it knows
@@ -39,6 +39,7 @@
 package guardian
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/memory/freestanding"
 )
+
+// name is the process's in ps. "pkill offmap" must not find it, so that
+// killing the VMM that way leaves it its work.
+const name = "window-guardian"
+
+//go:generate sh ../../freestanding/build.sh guardian.S
+
+//go:embed guardian.bin
+var image []byte
 
 // Either takes about a millisecond, on a host that isn't short of everything.
 var (
@@ -90,26 +102,17 @@ func start(window int) (*Guardian, error) {
 		return nil, err
 	}
 	defer file.Close()
-	program, err := load()
-	if err != nil {
-		return nil, err
-	}
-	defer program.Close()
 	life, end, err := socketpair()
 	if err != nil {
 		return nil, err
 	}
 	defer end.Close()
 
-	process, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{name}, &os.ProcAttr{
-		Dir:   "/",
-		Env:   []string{},
-		Files: []*os.File{end, file}, // LIFE and WINDOW of guardian.S
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
+	// LIFE and WINDOW of guardian.S
+	process, err := freestanding.Start(name, image, []*os.File{end, file}, &syscall.SysProcAttr{Setsid: true})
 	if err != nil {
 		life.Close()
-		return nil, fmt.Errorf("starting the guardian from a memfd: %w: is /proc mounted, and does a security module forbid to execute memfds?", err)
+		return nil, err
 	}
 	g := &Guardian{process: process, life: life, done: make(chan struct{})}
 	// The goroutine also keeps life reachable: as garbage it would be closed.
