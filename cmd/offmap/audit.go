@@ -36,6 +36,7 @@ type auditFlags struct {
 	skip    []string
 	pid     int
 	canary  string
+	freeze  bool
 	failOn  string
 	json    bool
 	list    bool
@@ -111,6 +112,7 @@ exposed, other than to its owner, or if an attack was inconclusive (--fail-on).`
 	fl.StringSliceVar(&f.skip, "skip", nil, "leave these attacks out")
 	fl.IntVar(&f.pid, "pid", 0, "attack the guest that the `offmap run` with this process id runs, with --canary")
 	fl.StringVar(&f.canary, "canary", "", "the canary of that guest, as its program canary printed it (`HEX`)")
+	fl.BoolVar(&f.freeze, "freeze-host", false, "make the attacks too for which all processes and devices of this host stand still for about a second: hibernation")
 	fl.StringVar(&f.failOn, "fail-on", failInconclusive, "exit with 3 if an attack was: exposed, or inconclusive (or exposed), or never")
 	fl.BoolVar(&f.json, "json", false, "print JSON")
 	fl.BoolVar(&f.list, "list", false, "list the avenues and do nothing")
@@ -138,7 +140,7 @@ func listAvenues(w io.Writer) error {
 
 func runAudit(cmd *cobra.Command, f auditFlags) error {
 	c := audit.Config{
-		Kernel: f.kernel, Memory: uint64(f.memory), Outside: outsideScan(),
+		Kernel: f.kernel, Memory: uint64(f.memory), Freeze: f.freeze, Outside: outsideScan(),
 		Progress: func(what string) { slog.Info(what) },
 	}
 	if !slices.Contains([]string{failExposed, failInconclusive, failNever}, f.failOn) {
@@ -146,6 +148,9 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 	}
 	var err error
 	if c.Avenues, err = choose("avenue", exposure.Avenues(), func(a exposure.Avenue) string { return a.Name }, f.only, f.skip); err != nil {
+		return err
+	}
+	if err := checkFreeze(f.freeze); err != nil {
 		return err
 	}
 	chief, err := f.columns(cmd.Context(), &c)

@@ -39,6 +39,8 @@ type Config struct {
 	// the others; the first of them counts where several were read.
 	Columns []Column
 	Avenues []exposure.Avenue
+	// Freeze allows attacks for which all of the host stands still.
+	Freeze bool
 	// Outside scans the host's RAM from outside the host; nil where there is
 	// no outside.
 	Outside func(...exposure.Canary) ([]exposure.Hits, error)
@@ -175,6 +177,10 @@ func (a *run) attackOnce(ctx context.Context, g *guest, av exposure.Avenue) tria
 	defer cancel()
 	// What the guest said it planted holds until it says otherwise.
 	t := trial{planted: g.planted, kept: g.planted}
+	if av.Halts && !a.Freeze {
+		t.err = fmt.Errorf("%w: all processes and devices of this host would stand still for about a second: allow it with --freeze-host", exposure.ErrUnavailable)
+		return t
+	}
 	t.Finding, t.err = av.Attack(ctx, g.target())
 	if t.err != nil && ctx.Err() != nil {
 		t.err = context.Cause(ctx)

@@ -70,6 +70,8 @@ type Avenue struct {
 	Owner bool
 	// Ends says that the attack ends the process.
 	Ends bool
+	// Halts says that all of the host stands still for about a second.
+	Halts bool
 
 	Scan   Moment
 	Attack func(context.Context, Target) (Finding, error)

@@ -5,49 +5,38 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/memory/exposure/snapshot"
 )
 
 // hibernation would write all of RAM to disk.
 var hibernation = Avenue{
-	Name: "hibernation", Attack: attackHibernation,
-	About: "asks whether the kernel would write an image of all RAM to disk",
+	Name: "hibernation", Attack: attackHibernation, Halts: true,
+	About: "has the kernel make the image of all RAM that it would write to disk, and searches that (/dev/snapshot)",
 }
 
-// attackHibernation makes no image: that stops every process and device of the
-// host. What the kernel would do is no evidence of what is in an image, and
-// one process with secret memory keeps the whole host from hibernating, the
-// control's too. So there is nothing to find here, either way; what is known
-// is said, and `offmap limits` shows that secret memory is what makes the
-// difference.
-func attackHibernation(context.Context, Target) (Finding, error) {
-	state, err := hibernationState()
-	if err != nil {
-		return Finding{}, err
+// attackHibernation searches an image. One process with secret memory keeps
+// the whole host from having one made, and so the control's as well while it
+// lives: EPERM means something only if it wasn't there for the control.
+func attackHibernation(ctx context.Context, t Target) (f Finding, err error) {
+	image, err := snapshot.Search(ctx, [4]uint64{pad0, pad1, pad2, pad3}, t.Canary.masked)
+	refused, ok := errors.AsType[*snapshot.Error](err)
+	switch {
+	case ok && refused.Stage == snapshot.Opening && errors.Is(err, os.ErrNotExist):
+		return f, unavailable("%v: this kernel is built without CONFIG_HIBERNATION_SNAPSHOT_DEV", err)
+	case ok && refused.Stage == snapshot.Opening && errors.Is(err, unix.EACCES):
+		return f, unavailable("%v: run as root", err)
+	case ok && refused.Stage == snapshot.Opening && errors.Is(err, unix.EPERM):
+		// hibernation_available of kernel/power/hibernate.c
+		f.refused(err)
+		f.Detail = "the kernel makes no image while a process has secret memory, under lockdown, and with nohibernate"
+		return f, nil
+	case err != nil:
+		return f, err
 	}
-	return Finding{}, unavailable("no image of RAM is made in an audit; %s: see offmap limits --only no-hibernation", state)
-}
-
-// hibernationState says what the kernel would do.
-func hibernationState() (string, error) {
-	// "[disabled]", or the ways to power off (power/hibernate.c).
-	text, err := os.ReadFile("/sys/power/disk")
-	if errors.Is(err, os.ErrNotExist) {
-		return "this kernel is built without CONFIG_HIBERNATION", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if strings.TrimSpace(string(text)) != "[disabled]" {
-		return "the kernel would make one now", nil
-	}
-	// To open it prepares the host for hibernation, unless it is refused.
-	fd, err := unix.Open("/dev/snapshot", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		unix.Close(fd)
-		return "", errors.New("hibernation is disabled, and /dev/snapshot can be opened")
-	}
-	return fmt.Sprintf("the kernel would refuse one now (%v), as it does while any process has secret memory, under lockdown and with nohibernate", err), nil
+	f.Pages, f.Bytes = image.Hits, int64(image.Pages)*pageSize
+	f.Detail = fmt.Sprintf("the image has %d pages", image.Pages)
+	return f, nil
 }
