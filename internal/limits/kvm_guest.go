@@ -146,8 +146,18 @@ func (g *guest) Close() error {
 	return errors.Join(errs...)
 }
 
-// run enters the guest until it uses guestPort, in the direction wanted.
+// run enters the guest until it uses guestPort for 4 bytes, in the direction
+// wanted.
 func (g *guest) run(write bool) (*kvm.Exit, error) {
+	x, err := g.exchange(write)
+	if err == nil && len(x.Data) != 4 {
+		return nil, fmt.Errorf("a test guest used its port for %d bytes", len(x.Data))
+	}
+	return x, err
+}
+
+// exchange enters the guest until it uses guestPort, in the direction wanted.
+func (g *guest) exchange(write bool) (*kvm.Exit, error) {
 	x, err := g.cpu.Run()
 	for errors.Is(err, unix.EINTR) { // a signal of the Go runtime's
 		x, err = g.cpu.Run()
@@ -158,7 +168,7 @@ func (g *guest) run(write bool) (*kvm.Exit, error) {
 	if x.Reason == kvm.ExitMMIO {
 		return nil, errMMIO
 	}
-	if x.Reason != kvm.ExitIO || x.Addr != guestPort || x.Write != write || len(x.Data) != 4 {
+	if x.Reason != kvm.ExitIO || x.Addr != guestPort || x.Write != write || len(x.Data) == 0 {
 		return nil, fmt.Errorf("a test guest ended with exit %s", x.Reason)
 	}
 	return x, nil

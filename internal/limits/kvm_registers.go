@@ -18,7 +18,7 @@ func registerLimits() []Limit {
 		Link:     "https://lore.kernel.org/all/20240911143421.85612-1-faresx@amazon.de/",
 		How:      "A guest with secret RAM, over the bridge, has two canaries in its RAM, loads one into r8 to r11 and exits to the VMM. While it is stopped the direct map is searched for both through /proc/kcore.",
 		Expected: "The canary in registers is found, the one that is only in secret RAM is not",
-		Means:    "No attach hides registers: what a guest's CPU works with lies in the host's direct map at every exit. So do the FPU's state, data of port and MMIO accesses (kvm_run), the host's page cache of kernel and initrd, and console buffers.",
+		Means:    "No attach hides registers: what a guest's CPU works with lies in the host's direct map at every exit. So does the FPU's state.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkRegisters(ctx, memory.Secret, attach.ViaBridge, scanKcore)
 		},

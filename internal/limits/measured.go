@@ -9,6 +9,8 @@ func measured() (all []Limit) {
 		wipeLimits(),
 		snapshotLimits(),
 		registerLimits(),
+		ioLimits(),
+		bootFileLimits(),
 		uncachedLimits(),
 		paravirtualLimits(),
 		dirtyLimits(),

@@ -44,6 +44,12 @@ func TestMeasuredGoesRed(t *testing.T) {
 		"registers": func(ctx context.Context) (Observation, error) {
 			return checkRegisters(ctx, memory.Memfd, attach.Direct, scanKcore)
 		},
+		"io": func(ctx context.Context) (Observation, error) {
+			return checkIO(ctx, memory.Memfd, attach.Direct, scanKcore)
+		},
+		"boot-files": func(ctx context.Context) (Observation, error) {
+			return checkBootFiles(ctx, memory.Memfd, scanKcore)
+		},
 		"a page after exit": func(ctx context.Context) (Observation, error) {
 			return checkWipe(ctx, memory.Memfd, finds(1, 9, 0, 9))
 		},
@@ -61,6 +67,18 @@ func TestMeasuredGoesRed(t *testing.T) {
 		},
 		"RAM found": func(ctx context.Context) (Observation, error) {
 			return checkRegisters(ctx, memory.Memfd, attach.Direct, finds(1, 1))
+		},
+		"what was read not found": func(ctx context.Context) (Observation, error) {
+			return checkIO(ctx, memory.Memfd, attach.Direct, finds(0, 1, 0))
+		},
+		"RAM found beside what was read": func(ctx context.Context) (Observation, error) {
+			return checkIO(ctx, memory.Memfd, attach.Direct, finds(1, 1, 1))
+		},
+		"a page of the initrd missed": func(ctx context.Context) (Observation, error) {
+			return checkBootFiles(ctx, memory.Memfd, finds(bootFilePages-1, 0))
+		},
+		"RAM found beside the initrd": func(ctx context.Context) (Observation, error) {
+			return checkBootFiles(ctx, memory.Memfd, finds(bootFilePages, 1))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -85,6 +103,30 @@ func TestBlindSearch(t *testing.T) {
 		if o, err := checkWipe(t.Context(), memory.Memfd, search); err == nil || errors.Is(err, ErrSkipped) {
 			t.Errorf("%+v, %v; want an error", o, err)
 		}
+	}
+}
+
+// TestCopiesFound holds that the checks of copies make the whole of their way
+// without /proc/kcore too, and hold when a search finds what it should.
+func TestCopiesFound(t *testing.T) {
+	for name, check := range map[string]func() (Observation, error){
+		"io": func() (Observation, error) {
+			return checkIO(t.Context(), memory.Memfd, attach.Direct, finds(1, 0, 0))
+		},
+		"boot-files": func() (Observation, error) {
+			return checkBootFiles(t.Context(), memory.Memfd, finds(bootFilePages, 0))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := check()
+			if errors.Is(err, ErrSkipped) {
+				t.Skipf("SKIPPED: %v", err)
+			}
+			if err != nil || !o.Holds {
+				t.Errorf("%+v, %v", o, err)
+			}
+			t.Log(o.Text)
+		})
 	}
 }
 
