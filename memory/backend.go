@@ -70,6 +70,18 @@ var backends = []backend{
 // not got what a backend needs. The error says what to do about it.
 var ErrUnavailable = errors.New("not available on this host")
 
+// Unavailable reports whether err says that this host, as it is set up now,
+// hasn't got the memory that was asked for, rather than that something went
+// wrong: it wraps one of the errors that New names.
+func Unavailable(err error) bool {
+	for _, no := range []error{ErrUnavailable, ErrSecretAbsent, ErrSecretDisabled, ErrMemlock, ErrTooLarge} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
+
 // Backends returns the names of all backends.
 func Backends() []Backend {
 	names := make([]Backend, len(backends))

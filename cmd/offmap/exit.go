@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"syscall"
 
-	"offmap/kvm"
-	"offmap/memory"
 	"offmap/memory/attach"
 )
 
@@ -53,13 +51,6 @@ func usage(format string, args ...any) error {
 	return exitWith(exitUsage, fmt.Errorf(format, args...))
 }
 
-// cannot are the errors that mean that this host can't, rather than that
-// something went wrong.
-var cannot = []error{
-	attach.ErrUnavailable, memory.ErrUnavailable, memory.ErrSecretAbsent,
-	memory.ErrSecretDisabled, memory.ErrMemlock, memory.ErrTooLarge,
-}
-
 // exitCode is the exit code for an error that reached main.
 func exitCode(err error) int {
 	if err == nil {
@@ -71,13 +62,8 @@ func exitCode(err error) int {
 	if s, ok := errors.AsType[*signalError](err); ok {
 		return exitSignal + int(s.Signal)
 	}
-	if _, ok := errors.AsType[*kvm.OpenError](err); ok {
+	if attach.Unavailable(err) {
 		return exitCannot
-	}
-	for _, c := range cannot {
-		if errors.Is(err, c) {
-			return exitCannot
-		}
 	}
 	return exitError
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"offmap/guest/payload"
-	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm"
@@ -137,15 +136,7 @@ func scan(said, format string, numbers ...*uint64) error {
 
 // cannot has an error that says that this host lacks something wrap ErrCannot.
 func cannot(err error) error {
-	_, noKVM := errors.AsType[*kvm.OpenError](err)
-	lacks := noKVM
-	for _, lack := range []error{
-		attach.ErrUnavailable, memory.ErrUnavailable, memory.ErrSecretDisabled, memory.ErrSecretAbsent,
-		memory.ErrMemlock, memory.ErrTooLarge,
-	} {
-		lacks = lacks || errors.Is(err, lack)
-	}
-	if lacks {
+	if attach.Unavailable(err) {
 		return fmt.Errorf("%w: %w", ErrCannot, err)
 	}
 	return err

@@ -76,10 +76,8 @@ func lacking(err error) error {
 		}
 		return skipped("%s", strings.Join(why, "; "))
 	}
-	for _, no := range []error{memory.ErrSecretDisabled, memory.ErrSecretAbsent, memory.ErrMemlock, memory.ErrTooLarge} {
-		if errors.Is(err, no) {
-			return skipped("%v", err)
-		}
+	if attach.Unavailable(err) {
+		return skipped("%v", err)
 	}
 	return err
 }

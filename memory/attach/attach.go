@@ -67,6 +67,14 @@ type Rejection struct {
 // as asked.
 var ErrUnavailable = errors.New("this host can't run a guest this way")
 
+// Unavailable reports whether err says that this host lacks what a guest takes,
+// rather than that something went wrong: KVM (kvm.OpenError), the memory (see
+// memory.Unavailable), or an attach for it (ErrUnavailable).
+func Unavailable(err error) bool {
+	_, noKVM := errors.AsType[*kvm.OpenError](err)
+	return noKVM || errors.Is(err, ErrUnavailable) || memory.Unavailable(err)
+}
+
 // RefusedError is Open's answer where no attach that may be used works. It
 // wraps ErrUnavailable and the errors of all rejections.
 type RefusedError struct {

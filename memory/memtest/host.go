@@ -1,7 +1,6 @@
 package memtest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -11,17 +10,12 @@ import (
 	"offmap/memory"
 )
 
-// lacks are the errors of a host that hasn't got what a backend needs.
-var lacks = []error{memory.ErrUnavailable, memory.ErrSecretAbsent, memory.ErrSecretDisabled, memory.ErrMemlock, memory.ErrTooLarge}
-
 // NeedBackend skips the test, loudly, where err says that the host hasn't got
 // the backend, and fails it at any other error.
 func NeedBackend(t testing.TB, err error) {
 	t.Helper()
-	for _, l := range lacks {
-		if errors.Is(err, l) {
-			t.Skipf("SKIPPED: %v", err)
-		}
+	if memory.Unavailable(err) {
+		t.Skipf("SKIPPED: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
