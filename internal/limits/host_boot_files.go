@@ -22,11 +22,11 @@ func bootFileLimits() []Limit {
 	return []Limit{{
 		ID:       "boot-files-in-ordinary-memory",
 		Title:    "What a guest is booted from stays in the host's page cache, and in freed pages after that",
-		Source:   "the page cache, kernel documentation: what is read from a file is kept in the kernel's memory",
+		Source:   "the page cache, kernel documentation: ordinary reads, writes and mappings of files go through it",
 		Link:     "https://docs.kernel.org/mm/page_cache.html",
 		How:      "An initrd of 64 pages with a canary in each is put into secret guest RAM by the loader of offmap run; a second canary is only in that RAM. The direct map is searched for both through /proc/kcore then, after fsync and POSIX_FADV_DONTNEED, and when the file is gone.",
 		Expected: "Every page of the file is found once it is loaded; the canary that is only in RAM is never found",
-		Means:    "A secret that is to be hidden doesn't belong in a kernel, an initrd or a command line: hiding the guest's RAM doesn't hide its files. Give it to the guest over an encrypted connection once it runs. To drop the file from the page cache, or to delete it, wipes nothing; init_on_free=1 does that as the pages are freed.",
+		Means:    "A secret that is to be hidden doesn't belong in a kernel, an initrd or a command line: hiding the guest's RAM doesn't hide its files. Give it to the guest over an encrypted connection once it runs. To delete the file, or to drop it from the page cache where it is not on tmpfs, frees its pages and wipes nothing (see wiped-when-freed); init_on_free=1 wipes them as they are freed.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkBootFiles(ctx, memory.Secret, scanKcore)
 		},
