@@ -22,7 +22,7 @@ func ioLimits() []Limit {
 		Link:     "https://docs.kernel.org/virt/kvm/api.html#the-kvm-run-structure",
 		How:      "A guest with secret RAM, over the bridge, reads 32 bytes from a port (rep insb), which are a canary that the VMM puts into kvm_run; then it writes a second canary from its RAM to the port (rep outsb). A third stays in its RAM. The direct map is searched through /proc/kcore while the guest waits for the bytes, when it has taken them, and when it has written.",
 		Expected: "The canary that was read is found while the guest waits and still when it has taken it, and what the guest writes goes through the same bytes of kvm_run; the canary that stays in RAM is never found",
-		Means:    "No attach hides what goes through ports and MMIO registers: a serial console's text, for one. It stays in kvm_run until the next exchange overwrites it, and of a string that was read KVM's instruction emulator keeps a copy of its own (arch/x86/kvm/emulate.c, io_read); what the VMM then does with it is in the VMM's heap. Data that virtio devices move by address doesn't go this way.",
+		Means:    "No attach hides what goes through ports and MMIO registers: a serial console's text, for one. It stays in kvm_run until the next exchange overwrites it, and of a string that was read KVM's instruction emulator keeps a copy of its own (arch/x86/kvm/emulate.c, io_read); what the VMM then does with it is in the VMM's heap.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkIO(ctx, memory.Secret, attach.ViaBridge, scanKcore)
 		},
