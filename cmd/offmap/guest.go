@@ -31,7 +31,7 @@ type guestFlags struct {
 }
 
 func (f *guestFlags) add(fl *pflag.FlagSet) {
-	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, or debian:SERIES for a stock Debian\ncloud kernel ("+names(debian.KnownSeries())+"), fetched if need be")
+	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, or debian:SERIES for a stock Debian\ncloud kernel ("+names(debian.KnownSeries())+"; or an exact version, such as\ndebian:6.1=6.1.176-1), fetched if need be")
 	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` (default with debian: and --exec: offmap's own initramfs)")
 	fl.StringVar(&f.payload, "payload", "", "embedded guest to run without a kernel: "+strings.Join(payload.Names(), ", ")+" (default hello)")
 	fl.StringVar(&f.exec, "exec", "", "shell command `CMD` for offmap's own initramfs to run; the guest then powers off\nwith its exit code")

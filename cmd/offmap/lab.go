@@ -77,7 +77,7 @@ is 3, whatever the command's was.`,
 func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVarP(&f.kernels, "kernel", "k", nil, "kernel `SERIES` to run in: "+
-		strings.Join(debian.KnownSeries(), ", ")+" or all (repeatable; default the newest)")
+		strings.Join(debian.KnownSeries(), ", ")+", one of these with an\nexact version of Debian's package such as 6.1=6.1.176-1, or all (repeatable;\ndefault the newest)")
 	fl.VarP(&f.memory, "memory", "m", "RAM of the lab machine: MiB, or with K, M, G")
 	fl.IntVarP(&f.cpus, "cpus", "c", f.cpus, "processors of the lab machine")
 	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
@@ -106,8 +106,8 @@ func chosenSeries(list []string) ([]string, error) {
 	}
 	var chosen []string
 	for _, s := range list {
-		if !slices.Contains(known, s) {
-			return nil, usage("unknown kernel series %q: have %s and all", s, strings.Join(known, ", "))
+		if err := debian.CheckSeries(s); err != nil {
+			return nil, usage("%v; all is every series", err)
 		}
 		if !slices.Contains(chosen, s) {
 			chosen = append(chosen, s)
@@ -158,7 +158,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		return nil, exitWith(exitUsage, err)
 	}
 	for _, s := range lab.NeededSeries(args) {
-		if !slices.Contains(debian.KnownSeries(), s) {
+		if debian.CheckSeries(s) != nil {
 			continue // for the command inside to complain about
 		}
 		if _, _, err := getKernel(ctx, s, false); err != nil {

@@ -26,7 +26,11 @@ func newLabListCmd() *cobra.Command {
 func listLabs() error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SERIES\tRELEASE\tPACKAGE\tMODULE")
-	for _, s := range debian.KnownSeries() {
+	exact, err := debian.CachedExact()
+	if err != nil {
+		return err
+	}
+	for _, s := range append(debian.KnownSeries(), exact...) {
 		k, err := debian.Cached(s)
 		if errors.Is(err, fs.ErrNotExist) {
 			fmt.Fprintf(w, "%s\t-\tnot fetched\t-\n", s)
@@ -55,6 +59,8 @@ func newLabFetchCmd() *cobra.Command {
 		Short: "Fetch kernels and build the module for them, all without SERIES",
 		Long: `fetch brings the kernels of the lab into the cache, together with compiler and
 headers, and builds offmap.ko for each. After that the lab needs no network.
+SERIES=VERSION, such as 6.1=6.1.176-1, is that version of Debian's package, as
+long as the archive has it; a version that it doesn't have lists those that it has.
 What is in the cache already stays, unless --update finds something newer.`,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -13,7 +13,8 @@ import (
 
 // A Kernel is a stock Debian cloud kernel, unpacked in the cache.
 type Kernel struct {
-	// Series is the name it was asked for by, such as "6.1".
+	// Series is the name it was asked for by, such as "6.1", or
+	// "6.1=6.1.176-1" for exactly that version.
 	Series string `json:"series"`
 	// Release is what uname -r says in it.
 	Release string `json:"release"`
@@ -106,7 +107,8 @@ func GetKernel(ctx context.Context, series string, progress Progress) (Kernel, e
 }
 
 // UpdateKernel brings the cache up to what the archive has now. An older
-// kernel is removed, with what was built for it.
+// kernel is removed, with what was built for it. A kernel of an exact version
+// stays as it is.
 func UpdateKernel(ctx context.Context, series string, progress Progress) (Kernel, error) {
 	return fetch(ctx, series, progress, true)
 }
@@ -120,16 +122,17 @@ func fetch(ctx context.Context, series string, progress Progress, refresh bool) 
 	if err != nil {
 		return Kernel{}, err
 	}
-	home := filepath.Join(cache, "kernels", series)
-	if err := os.MkdirAll(home, 0o755); err != nil {
+	kernels := filepath.Join(cache, "kernels")
+	if err := os.MkdirAll(kernels, 0o755); err != nil {
 		return Kernel{}, fmt.Errorf("the cache: %w", err)
 	}
-	unlock, err := lock(ctx, home+".lock")
+	unlock, err := lock(ctx, filepath.Join(kernels, r.series+".lock"))
 	if err != nil {
 		return Kernel{}, err
 	}
 	defer unlock()
-	if !refresh { // somebody else may have fetched it while we waited
+	home := filepath.Join(kernels, series)
+	if !refresh || r.exact != "" { // somebody else may have fetched it while we waited
 		if k, err := Cached(series); err == nil {
 			return k, nil
 		}
@@ -163,6 +166,9 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 	if k, err := load(dest); err == nil {
 		return k, publish(home, dest)
 	}
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return Kernel{}, err
+	}
 	tmp, err := os.MkdirTemp(home, ".unpack-")
 	if err != nil {
 		return Kernel{}, err
@@ -180,7 +186,7 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 	if err := decompressModules(ctx, filepath.Join(tmp, "root")); err != nil {
 		return Kernel{}, err
 	}
-	k := Kernel{Series: r.series, Version: version, Packages: pkgs}
+	k := Kernel{Series: r.name(), Version: version, Packages: pkgs}
 	if err := assemble(filepath.Join(tmp, "root"), filepath.Join(tmp, "kernel"), &k); err != nil {
 		return Kernel{}, fmt.Errorf("%s: %w", strings.Join(pkgs, " "), err)
 	}
@@ -200,9 +206,15 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 }
 
 // kernelPackages lists the packages, each as name=version, that make up the
-// kernel that the metapackage stands for now.
+// kernel of r's exact version, or the one that the metapackage stands for now.
 func (a *apt) kernelPackages(ctx context.Context, r release) (pkgs []string, version string, err error) {
-	queue := []string{metaPackage}
+	first, version := metaPackage, r.exact
+	if version != "" {
+		if first, err = a.imagePackage(ctx, r); err != nil {
+			return nil, "", err
+		}
+	}
+	queue := []string{first}
 	seen := map[string]bool{}
 	for len(queue) > 0 {
 		name := queue[0]
@@ -211,13 +223,17 @@ func (a *apt) kernelPackages(ctx context.Context, r release) (pkgs []string, ver
 			continue
 		}
 		seen[name] = true
-		out, err := a.run(ctx, a.dir, "apt-cache", "show", "--no-all-versions", name)
+		which := name
+		if version != "" {
+			which += "=" + version
+		}
+		out, err := a.run(ctx, a.dir, "apt-cache", "show", "--no-all-versions", which)
 		if err != nil {
 			return nil, "", err
 		}
 		all := parseStanzas(string(out))
 		if len(all) == 0 {
-			return nil, "", fmt.Errorf("the archive has no package %s", name)
+			return nil, "", fmt.Errorf("the archive has no package %s", which)
 		}
 		s := all[0]
 		if version == "" {
@@ -226,9 +242,6 @@ func (a *apt) kernelPackages(ctx context.Context, r release) (pkgs []string, ver
 				return nil, "", fmt.Errorf("%s now has %s %s, which is not of the %s series",
 					r.suites[len(r.suites)-1], name, version, r.series)
 			}
-		}
-		if s["version"] != version {
-			return nil, "", fmt.Errorf("the archive has %s %s, want %s", name, s["version"], version)
 		}
 		if !strings.HasSuffix(name, "-cloud-amd64") || name == metaPackage {
 			queue = append(queue, s.sameVersionDeps()...)

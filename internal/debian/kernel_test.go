@@ -28,7 +28,17 @@ esac
 `
 	fakeAptCache = `#!/bin/sh
 for name; do :; done
-cat "$ARCHIVE/$name.control"
+case "$*" in
+*pkgnames*) cd "$ARCHIVE" && ls | sed -n 's/[.]control$//p' ;;
+*madison*) cat "$ARCHIVE/madison" ;;
+*)
+	control="$ARCHIVE/${name%%=*}.control"
+	case "$name" in
+	*=*) grep -qxF "Version: ${name#*=}" "$control" || exit 0 ;;
+	esac
+	cat "$control"
+	;;
+esac
 `
 	fakeDpkgDeb = `#!/bin/sh
 cat "$2"
@@ -49,6 +59,7 @@ func fakeArchive(t *testing.T, version string, compressed bool) (dir string) {
 	write("linux-image-cloud-amd64.control",
 		fmt.Sprintf("Package: linux-image-cloud-amd64\nVersion: %s\nDepends: %s (= %s)\n", version, image, version), 0o644)
 	write(image+".control", fmt.Sprintf("Package: %s\nVersion: %s\nDepends: kmod, linux-base (>= 4.3~)\n", image, version), 0o644)
+	write("madison", fmt.Sprintf("%s | %s | an archive\n", image, version), 0o644)
 	write("apt-get", fakeAptGet, 0o755)
 	write("apt-cache", fakeAptCache, 0o755)
 	write("dpkg-deb", fakeDpkgDeb, 0o755)
@@ -148,7 +159,7 @@ func TestUpdateKernel(t *testing.T) {
 func checkCache(t *testing.T, cache string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(cache, "kernels/6.1"))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
 	var names []string

@@ -25,6 +25,17 @@ type release struct {
 	// pin says that linux packages must come from the last of suites,
 	// which apt would not choose by itself (backports).
 	pin bool
+	// exact is the version of Debian's package, where not the current one is
+	// wanted.
+	exact string
+}
+
+// name is what r is asked for by.
+func (r release) name() string {
+	if r.exact != "" {
+		return r.series + "=" + r.exact
+	}
+	return r.series
 }
 
 // releases in ascending order; the last one is the newest.
@@ -53,11 +64,18 @@ func KnownSeries() []string {
 	return names
 }
 
-func lookup(series string) (release, error) {
+// lookup finds what name, SERIES or SERIES=VERSION, stands for.
+func lookup(name string) (release, error) {
+	series, version, exact := strings.Cut(name, "=")
 	i := slices.IndexFunc(releases, func(r release) bool { return r.series == series })
 	if i < 0 {
-		return release{}, fmt.Errorf("no Debian kernel series %q; there are %s",
+		return release{}, fmt.Errorf("no Debian kernel series %q; there are %s, and SERIES=VERSION for an exact package",
 			series, strings.Join(KnownSeries(), ", "))
 	}
-	return releases[i], nil
+	r := releases[i]
+	if exact && (!strings.HasPrefix(version, r.version) || !versionSyntax.MatchString(version)) {
+		return release{}, fmt.Errorf("%q is no version of a Debian package of series %s, which looks like %s176-1", version, series, r.version)
+	}
+	r.exact = version
+	return r, nil
 }

@@ -76,7 +76,15 @@ func TestLookup(t *testing.T) {
 			t.Errorf("lookup(%q) = %q, %v", s, r.series, err)
 		}
 	}
-	for _, s := range []string{"", "6", "6.10", "7", "all", "../6.1"} {
+	for name, want := range map[string]string{"6.1=6.1.176-1": "6.1.176-1", "7.x=7.2.6-1~bpo13+1": "7.2.6-1~bpo13+1", "6.12": ""} {
+		if r, err := lookup(name); err != nil || r.exact != want || r.name() != name {
+			t.Errorf("lookup(%q): version %q, name %q, %v", name, r.exact, r.name(), err)
+		}
+	}
+	for _, s := range []string{
+		"", "6", "6.10", "7", "all", "../6.1",
+		"6.1=", "6.1=6.12.107-1", "5.10=5.10.1-1", "all=6.1.1-1", "=6.1.1-1", "6.1=-o", "6.1=6.1./../x", "6.1=6.1.1-1 x", "6.1=6.1.1-1\n", "6.1=6.1.1,2", "6.1=1:6.1.1-1", "6.1=6.1.1-1=6.1.1-1",
+	} {
 		if _, err := lookup(s); err == nil {
 			t.Errorf("lookup(%q) succeeds", s)
 		}

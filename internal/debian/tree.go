@@ -47,6 +47,9 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 			return "", err
 		}
 		if pkgs, err = a.closure(ctx, append([]string{headers}, buildTools...)); err != nil {
+			if r.exact != "" {
+				return "", err
+			}
 			return "", fmt.Errorf("%w\nIf the archive has moved on to a newer kernel, offmap lab fetch --update %s gets that one.", err, k.Series)
 		}
 	}
