@@ -35,6 +35,8 @@ case "$*" in
 	control="$ARCHIVE/${name%%=*}.control"
 	case "$name" in
 	*=*) grep -qxF "Version: ${name#*=}" "$control" || exit 0 ;;
+	linux-image-cloud-amd64) ;;
+	*) exit 0 ;; # of any other, the newest may be another kernel's
 	esac
 	cat "$control"
 	;;
