@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 
 	"offmap/internal/audit"
+	"offmap/internal/debian"
 	"offmap/internal/probe"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -69,7 +72,7 @@ func audits(ctx context.Context, files []string) error {
 	}
 	if len(files) == 0 {
 		for _, k := range known {
-			doc, err := askLab(ctx, k, append([]string{"--timeout", "30m"}, auditLab...), "audit", "--all", "--json")
+			doc, err := askAudit(ctx, k)
 			if err != nil {
 				return err
 			}
@@ -79,6 +82,18 @@ func audits(ctx context.Context, files []string) error {
 		}
 	}
 	return os.WriteFile(auditPage, renderAudits(list, exposure.Avenues()), 0o644)
+}
+
+// askAudit runs the audit in the lab, with attacks that the host stands still
+// for unless the lab has none of that on this kernel.
+func askAudit(ctx context.Context, k debian.Kernel) ([]byte, error) {
+	flags := append([]string{"--timeout", "30m"}, auditLab...)
+	command := []string{"audit", "--all", "--json"}
+	doc, err := askLab(ctx, k, flags, append(command, "--freeze-host")...)
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == 4 { // what can't be had
+		return askLab(ctx, k, flags, command...)
+	}
+	return doc, err
 }
 
 // readAudit reads a document of `offmap audit --json`, in which every avenue
@@ -136,9 +151,9 @@ attach are.
 - inconclusive: it found the canary nowhere, and one of these wasn't shown.
 - skipped: the host lacks what the attack takes.
 
-To repeat it:
+To repeat it, without ` + "`--freeze-host`" + ` on kernels that the lab refuses it on:
 
-    bin/offmap lab --kernel all --append '` + auditWords + `' --module vhost_vsock -- audit --all
+    bin/offmap lab --kernel 6.12 --append '` + auditWords + `' --module vhost_vsock -- audit --all --freeze-host
 
 This page was made on:
 
