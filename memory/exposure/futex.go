@@ -3,7 +3,7 @@ package exposure
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
@@ -18,22 +18,18 @@ var futex = Avenue{
 	About: "has the VMM compare words of its memory with the canary's by futex(2), FUTEX_CMP_REQUEUE",
 }
 
-// A word takes a system call. So pages are tried in random order, at multiples
-// of 64 bytes, where canaries are planted, and a few finds are enough.
+// A word takes a system call. So it is looked for at multiples of 64 bytes,
+// where canaries are planted, and a few finds are enough.
 const (
-	futexEnough = 3    // pages with the canary
-	futexRead   = 64   // pages in which it was looked for
-	futexTried  = 1024 // pages of which the first word was asked for
+	futexEnough = 3 // pages with the canary
 	futexStep   = 64
 )
 
 func attackFutex(ctx context.Context, t Target) (Finding, error) {
-	pages, err := t.candidates(ctx)
+	pages, mappings, err := t.sample(ctx, sampled)
 	if err != nil {
 		return Finding{}, err
 	}
-	rand.Shuffle(len(pages), func(i, j int) { pages[i], pages[j] = pages[j], pages[i] })
-	pages = pages[:min(len(pages), futexTried)]
 	return t.inject(ctx, func(th *inject.Thread) (f Finding, err error) {
 		is := func(addr uint64, word int) (bool, error) {
 			same, err := futexIs(th, addr, t.Canary.word(word))
@@ -42,8 +38,10 @@ func attackFutex(ctx context.Context, t Target) (Finding, error) {
 			}
 			return same, err
 		}
-		for read := 0; len(pages) > 0 && read < futexRead && f.Pages < futexEnough; pages = pages[1:] {
-			found, err := futexPage(pages[0], is)
+		tried := 0
+		defer func() { f.Detail = fmt.Sprintf("%d pages tried of %d mappings", tried, mappings) }()
+		for ; tried < len(pages) && f.Pages < futexEnough; tried++ {
+			found, err := futexPage(pages[tried], is)
 			if errors.Is(err, unix.EFAULT) {
 				f.refused(err)
 				continue
@@ -51,7 +49,6 @@ func attackFutex(ctx context.Context, t Target) (Finding, error) {
 			if err != nil {
 				return f, err
 			}
-			read++
 			if found {
 				f.Pages++
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -142,7 +143,7 @@ func moveNodes(ctx context.Context, t Target, f *Finding) error {
 	if err != nil || len(nodes) < 2 {
 		return err
 	}
-	pages, err := t.candidates(ctx)
+	pages, _, err := t.sample(ctx, math.MaxInt)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 type pagemapEntry uint64
 
 func (e pagemapEntry) present() bool { return e>>63 != 0 }
+func (e pagemapEntry) swapped() bool { return e>>62&1 != 0 }
 
 // frame is the number of the page frame of a page that is present; 0 to those
 // who have no CAP_SYS_ADMIN.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,21 +17,17 @@ var ptracePeek = Avenue{
 	About: "stops a thread of the VMM's and reads memory with ptrace(2), PTRACE_PEEKDATA, word by word",
 }
 
-// A page takes 512 system calls. So pages are tried in random order, and a few
-// are enough.
-const (
-	peekBlind  = 64   // pages of a mapping that nothing is shown of
-	peekEnough = 4    // pages with the canary
-	peekRead   = 512  // pages read
-	peekTried  = 8192 // pages of which the first word was asked for
-)
+// peekEnough is in how many pages the canary has to be found. A page takes 512
+// system calls.
+const peekEnough = 4
 
 func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
-	pages, err := t.candidates(ctx)
+	pages, mappings, err := t.sample(ctx, sampled)
 	if err != nil {
 		return f, orDenied(err)
 	}
-	inject.OwnThread(func() { f, err = t.peek(ctx, pages[:min(len(pages), peekTried)]) })
+	inject.OwnThread(func() { f, err = t.peek(ctx, pages) })
+	f.Detail += fmt.Sprintf(" of %d mappings", mappings)
 	return f, err
 }
 
@@ -51,10 +45,13 @@ func (t Target) peek(ctx context.Context, pages []uint64) (f Finding, err error)
 	}
 	var page [pageSize]byte
 	defer clear(page[:])
+	tried := 0
+	defer func() { f.Detail = fmt.Sprintf("%d pages tried", tried) }()
 	for _, addr := range pages {
 		if err := ctx.Err(); err != nil {
 			return f, err
 		}
+		tried++
 		// The first word says whether the rest is to be had.
 		if _, err := unix.PtracePeekData(t.PID, uintptr(addr), page[:8]); err != nil {
 			f.refused(err)
@@ -65,47 +62,9 @@ func (t Target) peek(ctx context.Context, pages []uint64) (f Finding, err error)
 			continue
 		}
 		f.look(&t.Canary, page[:])
-		if f.Pages == peekEnough || f.Bytes == peekRead*pageSize {
+		if f.Pages == peekEnough {
 			break
 		}
 	}
 	return f, nil
-}
-
-// candidates lists pages of the target's to try. First one of each mapping, so
-// that all are tried, and more of a file's or driver's of which the page tables
-// show nothing, as of a module's view of secret memory; then what is in the
-// page tables. Both are in random order.
-func (t Target) candidates(ctx context.Context) ([]uint64, error) {
-	areas, err := t.Areas()
-	if err != nil {
-		return nil, err
-	}
-	m, err := openPagemap(t.PID)
-	if err != nil {
-		return nil, err
-	}
-	defer m.Close()
-	var blind, shown []uint64
-	for _, a := range areas {
-		before := len(shown)
-		err := m.each(ctx, a, func(addr uint64, e pagemapEntry) {
-			if e.present() {
-				shown = append(shown, addr)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
-		blind = append(blind, a.Start)
-		if len(shown) == before && strings.HasPrefix(a.Path, "/") {
-			for range peekBlind {
-				blind = append(blind, a.Start+rand.Uint64N(a.Size()/pageSize)*pageSize)
-			}
-		}
-	}
-	for _, list := range [][]uint64{blind, shown} {
-		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	}
-	return append(blind, shown...), nil
 }
