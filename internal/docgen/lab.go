@@ -30,7 +30,10 @@ func labKernels(ctx context.Context) (kernels []debian.Kernel, err error) {
 }
 
 // title names a kernel by its series and its exact package.
-func title(k debian.Kernel) string { return fmt.Sprintf("%s (%s)", k.Series, k.Version) }
+func title(k debian.Kernel) string {
+	series, _, _ := strings.Cut(k.Series, "=")
+	return fmt.Sprintf("%s (%s)", series, k.Version)
+}
 
 // askLab runs an offmap command in the lab, which is booted with flags of
 // offmap lab, and returns what it printed, also beside an error. That wraps an

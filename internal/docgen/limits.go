@@ -2,13 +2,13 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 
+	"offmap/internal/debian"
 	"offmap/internal/limits"
 	"offmap/internal/probe"
 )
@@ -20,9 +20,14 @@ const limitsPage = "docs/limits.md"
 // a second CPU, for what one CPU does to another, and a vhost device.
 var limitsLab = []string{"--timeout", "30m", "--append", "movablecore=256M", "--cpus", "2", "--module", "vhost_vsock"}
 
+// atMmap is a kernel that holds secret memory against RLIMIT_MEMLOCK when it is
+// mapped, as the current kernels of the lab's series no longer do.
+const atMmap = "6.1=6.1.176-1"
+
 // survey is what `offmap limits --json` said on one kernel.
 type survey struct {
 	title  string
+	note   string // on why the kernel is there
 	host   probe.Host
 	states map[string]limits.Result // by ID
 }
@@ -30,13 +35,9 @@ type survey struct {
 // limitsOf asks the lab's kernels and writes the page. The arguments are files
 // of `offmap limits --json`: with any, the page is made from those instead.
 func limitsOf(ctx context.Context, files []string) error {
-	known, err := labKernels(ctx)
+	known, err := limitsKernels(ctx)
 	if err != nil {
 		return err
-	}
-	titles := map[string]string{} // by release
-	for _, k := range known {
-		titles[k.Release] = title(k)
 	}
 	var docs [][]byte
 	for _, f := range files {
@@ -66,10 +67,42 @@ func limitsOf(ctx context.Context, files []string) error {
 		if err != nil {
 			return err
 		}
-		s.title = cmp.Or(titles[s.host.Kernel], s.host.Kernel)
+		s.name(known)
 		surveys = s.addTo(surveys)
 	}
 	return os.WriteFile(limitsPage, renderLimits(surveys), 0o644)
+}
+
+// limitsKernels are the lab's kernels, and atMmap before them for as long as
+// Debian's archive has it.
+func limitsKernels(ctx context.Context) ([]debian.Kernel, error) {
+	known, err := labKernels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k, err := debian.GetKernel(ctx, atMmap, nil)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "docgen: %s goes without a column: %v\n", limitsPage, err)
+		return known, nil
+	}
+	return append([]debian.Kernel{k}, known...), nil
+}
+
+// name names the survey's kernel after the one of the lab's that it is, if any.
+func (s *survey) name(known []debian.Kernel) {
+	s.title = s.host.Kernel
+	for _, k := range known {
+		if k.Release != s.host.Kernel {
+			continue
+		}
+		s.title = title(k)
+		if k.Series == atMmap {
+			s.note = " (`offmap lab --kernel " + atMmap + "`, for RLIMIT_MEMLOCK, which it counts when memory is mapped)"
+		}
+	}
 }
 
 // readSurvey reads a document of `offmap limits --json`.
@@ -126,7 +159,7 @@ func renderLimits(surveys []survey) []byte {
 	var b bytes.Buffer
 	b.WriteString(limitsIntro)
 	for _, s := range surveys {
-		fmt.Fprintf(&b, "- %s: Linux %s, KVM %s (%s), CPUs: %d\n", s.title, s.host.Kernel, s.host.KVM, s.host.Accel, s.host.CPUs)
+		fmt.Fprintf(&b, "- %s: Linux %s, KVM %s (%s), CPUs: %d%s\n", s.title, s.host.Kernel, s.host.KVM, s.host.Accel, s.host.CPUs, s.note)
 	}
 	b.WriteString("\n(`tcg` is the [lab](architecture.md#the-lab): an emulated machine, whose times say nothing about TLBs and caches.)\n")
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"offmap/internal/debian"
 	"offmap/internal/limits"
 	"offmap/internal/probe"
 )
@@ -81,7 +82,7 @@ func TestRenderLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.title = "6.6"
+	s.name([]debian.Kernel{{Series: "6.6", Version: "6.6.6-1", Release: "6.6.6"}})
 	s.states[all[0].ID] = limits.Result{ID: all[0].ID, Holds: &yes, Observed: "as said"}
 	s.states[all[1].ID] = limits.Result{ID: all[1].ID, Holds: &no, Observed: "a | b"}
 	s.states[all[2].ID] = limits.Result{ID: all[2].ID, Observed: limits.ErrSkipped.Error() + ": run as root"}
@@ -89,7 +90,7 @@ func TestRenderLimits(t *testing.T) {
 	if err := checkLimitsPage(page, all); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{"- 6.6: Linux 6.6.6, KVM svm (tcg), CPUs: 2", "| 6.6 | holds | as said |", `| 6.6 | **no** | a \| b |`, "| 6.6 | ? | run as root |", "| 6.6 | ? | not asked |"} {
+	for _, want := range []string{"- 6.6 (6.6.6-1): Linux 6.6.6, KVM svm (tcg), CPUs: 2\n", "| 6.6 (6.6.6-1) | holds | as said |", `| 6.6 (6.6.6-1) | **no** | a \| b |`, "| 6.6 (6.6.6-1) | ? | run as root |", "| 6.6 (6.6.6-1) | ? | not asked |"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
 		}
@@ -104,6 +105,21 @@ func TestRenderLimits(t *testing.T) {
 	} {
 		if checkLimitsPage(page, known) == nil {
 			t.Errorf("%s: not seen", what)
+		}
+	}
+}
+
+// TestName tells kernels of one series apart, and says why there is a second.
+func TestName(t *testing.T) {
+	known := []debian.Kernel{
+		{Series: atMmap, Version: "6.1.176-1", Release: "6.1.0-50-cloud-amd64"},
+		{Series: "6.1", Version: "6.1.192-2", Release: "6.1.0-56-cloud-amd64"},
+	}
+	for release, want := range map[string]string{"6.1.0-50-cloud-amd64": "6.1 (6.1.176-1)", "6.1.0-56-cloud-amd64": "6.1 (6.1.192-2)", "6.18": "6.18"} {
+		s := survey{host: probe.Host{Kernel: release}}
+		s.name(known)
+		if s.title != want || strings.Contains(s.note, atMmap) != (release == known[0].Release) {
+			t.Errorf("%s: title %q, note %q", release, s.title, s.note)
 		}
 	}
 }

@@ -28,7 +28,7 @@ func memlockLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "A process without CAP_IPC_LOCK, whose limit is 16 pages, maps 17 pages of secret memory and touches them one by one.",
 			Expected: "mmap(2) refuses with EAGAIN",
-			Means:    "It holds on kernels without commit 97d34aa65c29, which came with 7.3 and to stable kernels with 6.1.190, 6.12.112 and 6.18.52 (6.18.44 was seen to refuse at mmap, and to let CAP_IPC_LOCK pass). There a VMM learns at mmap that guest RAM is too large. Elsewhere mmap takes any size and the limit strikes later (see memlock-touch): the VMM has to compare its limit with guest RAM itself before it starts the guest. offmap does.",
+			Means:    "It holds on kernels without commit 97d34aa65c29, which is in 7.3 and came to stable kernels with 6.1.191 and 6.12.113, among others: 6.1.176, 6.1.190, 6.12.111 and 6.18.44 were seen to refuse at mmap, and to let CAP_IPC_LOCK pass; 6.1.192, 6.12.113, 7.2.6 and 7.3.4 were seen to charge at the first touch. Where it holds, a VMM learns at mmap that guest RAM is too large. Elsewhere mmap takes any size and the limit strikes later (see memlock-touch): the VMM has to compare its limit with guest RAM itself before it starts the guest. offmap does.",
 			check: func(ctx context.Context) (Observation, error) {
 				r, err := tryMemlock(ctx, b, false)
 				return Observation{Text: r.String(), Holds: r.Mmap == "EAGAIN"}, err
