@@ -48,7 +48,7 @@ func lockLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "The flags of each page's frame in /proc/kpageflags, for a secret mapping and a memfd's.",
 			Expected: "Every secret page is on the unevictable list (KPF_UNEVICTABLE), no page of the memfd is",
-			Means:    "Guest RAM counts in full against the host's memory, whatever the pressure: no overcommit. It shows in Unevictable of /proc/meminfo, but in no mlocked figure.",
+			Means:    "Guest RAM counts in full against the host's memory, whatever the pressure: no overcommit. It shows in Unevictable of /proc/meminfo; in a mlocked figure only on kernels that check RLIMIT_MEMLOCK at mmap (memlock).",
 			check: func(context.Context) (Observation, error) {
 				return onOneCPU(func() (Observation, error) { return checkUnevictable(b) })
 			},
