@@ -107,7 +107,7 @@ func chosenSeries(list []string) ([]string, error) {
 	var chosen []string
 	for _, s := range list {
 		if err := debian.CheckSeries(s); err != nil {
-			return nil, usage("%v; all is every series", err)
+			return nil, usage("%v", err)
 		}
 		if !slices.Contains(chosen, s) {
 			chosen = append(chosen, s)

@@ -59,9 +59,11 @@ func newLabFetchCmd() *cobra.Command {
 		Short: "Fetch kernels and build the module for them, all without SERIES",
 		Long: `fetch brings the kernels of the lab into the cache, together with compiler and
 headers, and builds offmap.ko for each. After that the lab needs no network.
-SERIES=VERSION, such as 6.1=6.1.176-1, is that version of Debian's package, as
-long as the archive has it; a version that it doesn't have lists those that it has.
-What is in the cache already stays, unless --update finds something newer.`,
+What is in the cache already stays, unless --update finds something newer.
+
+SERIES=VERSION, such as 6.1=6.1.176-1, is exactly that version of Debian's
+package, and stays. Which versions the archive has is said where it doesn't have
+the one asked for.`,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				args = []string{"all"}

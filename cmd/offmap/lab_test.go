@@ -35,7 +35,7 @@ func TestLabRefuses(t *testing.T) {
 		{"command before the dashes", working, []string{"lab", "doctor", "--", "x"}, exitUsage, "after --"},
 		{"unknown series", working, []string{"lab", "-k", "5.10", "--", "doctor"}, exitUsage, "6.1, 6.12, 7.x, and SERIES=VERSION"},
 		{"version of another series", working, []string{"lab", "-k", "6.1=6.12.107-1", "--", "doctor"}, exitUsage, `"6.12.107-1"`},
-		{"version that is a path", working, []string{"lab", "fetch", "6.1=6.1./../../x"}, exitUsage, "6.1.176-1"},
+		{"version that is a path", working, []string{"lab", "fetch", "6.1=6.1./../../x"}, exitUsage, "6.1./../../x"},
 		{"exact version offline", offline, []string{"lab", "fetch", "6.1=6.1.176-1"}, exitCannot, "debian:6.1=6.1.176-1"},
 		{"unknown series to fetch", working, []string{"lab", "fetch", "5.10"}, exitUsage, `"5.10"`},
 		{"shells in several", working, []string{"lab", "shell", "-k", "all"}, exitUsage, "one kernel"},

@@ -74,7 +74,7 @@ func lookup(name string) (release, error) {
 	}
 	r := releases[i]
 	if exact && (!strings.HasPrefix(version, r.version) || !versionSyntax.MatchString(version)) {
-		return release{}, fmt.Errorf("%q is no version of a Debian package of series %s, which looks like %s176-1", version, series, r.version)
+		return release{}, fmt.Errorf("%q is no version of Debian's kernel %s: those begin with %q and have only letters, digits and .+~-", version, series, r.version)
 	}
 	r.exact = version
 	return r, nil
