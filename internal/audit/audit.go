@@ -11,6 +11,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -92,6 +93,9 @@ type run struct {
 	during DirectMap // with the last guest that was started
 }
 
+// errWouldEnd is why there are attacks that aren't made on somebody's guest.
+var errWouldEnd = fmt.Errorf("%w: it would end, and it isn't the audit's to end", exposure.ErrInapplicable)
+
 // attackTime is how long one attack on a process may take.
 const attackTime = 3 * time.Minute
 
@@ -156,7 +160,7 @@ func (a *run) attack(ctx context.Context, column int) error {
 	for _, i := range ending {
 		av := a.Avenues[i]
 		if a.Columns[column].Running != nil {
-			a.trials[column][i] = trial{err: fmt.Errorf("%w: it would end the guest", exposure.ErrUnavailable)}
+			a.trials[column][i] = trial{err: errWouldEnd}
 			continue
 		}
 		g, err := a.start(ctx, column)
@@ -182,8 +186,11 @@ func (a *run) attackOnce(ctx context.Context, g *guest, av exposure.Avenue) tria
 		return t
 	}
 	t.Finding, t.err = av.Attack(ctx, g.target())
-	if t.err != nil && ctx.Err() != nil {
+	switch {
+	case t.err != nil && ctx.Err() != nil:
 		t.err = context.Cause(ctx)
+	case t.err == nil && !av.Ends && !running(g.pid):
+		t.err = errors.New("the guest's process ended meanwhile")
 	}
 	return t
 }

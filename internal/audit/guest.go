@@ -234,14 +234,26 @@ func (g *guest) watchChildren() {
 
 // parent is the parent of a process, 0 if it has none or is gone.
 func parent(pid int) int {
-	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(stat), ") ") // the name may hold anything
+	_, ppid := stat(pid)
+	return ppid
+}
+
+// running says that a process hasn't ended, whether it is waited for or not.
+func running(pid int) bool {
+	state, _ := stat(pid)
+	return state != "" && state != "Z" && state != "X"
+}
+
+// stat reads the state and the parent of a process, proc_pid_stat(5).
+func stat(pid int) (state string, parent int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold anything
 	fields := strings.Fields(rest)
 	if len(fields) < 2 {
-		return 0
+		return "", 0
 	}
-	ppid, _ := strconv.Atoi(fields[1])
-	return ppid
+	parent, _ = strconv.Atoi(fields[1])
+	return fields[0], parent
 }
 
 // awaitChildren waits until they are gone as well.

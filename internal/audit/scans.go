@@ -55,7 +55,7 @@ func (a *run) scanAll(ctx context.Context) error {
 				return s.after
 			}
 		}
-		return trial{err: fmt.Errorf("%w: it would end the guest", exposure.ErrUnavailable)}
+		return trial{err: errWouldEnd}
 	})
 	return nil
 }

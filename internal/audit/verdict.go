@@ -16,8 +16,9 @@ type Verdict string
 
 // The verdicts. Blocked is said only of an attack that read the canary out of
 // a control, a guest in ordinary memory, in the same run, while the canary was
-// shown to be in the guest's RAM. Skipped is an attack that this host has not
-// got what it takes for, on any memory.
+// shown to be in the guest's RAM, and that read something or was refused.
+// Skipped is an attack that this host has not got what it takes for, on any
+// memory, or that there is nothing for in this guest.
 const (
 	Exposed      Verdict = "exposed"
 	Blocked      Verdict = "blocked"
@@ -79,7 +80,9 @@ func (a *run) control(avenue int) (t trial, of memory.Backend) {
 // ordinary memory.
 func judge(t, control trial) (Verdict, string) {
 	if t.err != nil && t.Pages == 0 {
-		if errors.Is(t.err, exposure.ErrUnavailable) {
+		switch {
+		case errors.Is(t.err, exposure.ErrInapplicable),
+			errors.Is(t.err, exposure.ErrUnavailable) && control.Pages == 0:
 			return Skipped, t.err.Error()
 		}
 		return Inconclusive, "the attack failed: " + t.err.Error()
@@ -96,6 +99,10 @@ func judge(t, control trial) (Verdict, string) {
 		return Inconclusive, fmt.Sprintf("%s, but the canary was shown to be in %d pages of the guest's only", found, t.kept)
 	case t.outside != nil && *t.outside == 0 && !t.gone:
 		return Inconclusive, found + ", so it wasn't shown to be in RAM"
+	case t.outside != nil && *t.outside > 0 && t.gone:
+		return Inconclusive, found + ": it was left in RAM, though not where this attack looks"
+	case t.Bytes == 0 && t.Errno == 0:
+		return Inconclusive, found + ", and nothing was refused: it wasn't tried"
 	}
 	return Blocked, found
 }

@@ -41,6 +41,11 @@ func TestJudge(t *testing.T) {
 		{"lost in the guest", func(t, c *trial) { t.kept = 7 }, Inconclusive},
 		{"not in RAM", func(t, c *trial) { t.outside = &none }, Inconclusive},
 		{"wiped when freed", func(t, c *trial) { t.outside, t.gone = &none, true }, Blocked},
+		{"left in RAM", func(t, c *trial) { t.gone = true }, Inconclusive},
+		{"nothing tried", func(t, c *trial) { t.Bytes = 0 }, Inconclusive},
+		{"nothing read, but refused", func(t, c *trial) { t.Bytes, t.Errno = 0, unix.EFAULT }, Blocked},
+		{"on the control, and not on this one", func(t, c *trial) { t.err = absent }, Inconclusive},
+		{"nothing to attack", func(t, c *trial) { t.err = exposure.ErrInapplicable }, Skipped},
 		{"not on this host", func(t, c *trial) { t.err, c.err, c.Pages = absent, absent, 0 }, Skipped},
 		{"not for the control", func(t, c *trial) { c.err, c.Pages = absent, 0 }, Skipped},
 	} {

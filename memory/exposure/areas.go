@@ -3,11 +3,15 @@ package exposure
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"offmap/memory"
 )
@@ -99,12 +103,23 @@ func (t Target) sweep(ctx context.Context, chunk int, read reader) (Finding, err
 			if n == len(p) {
 				continue
 			}
+			if err != nil && !refusal(err) {
+				return f, err
+			}
 			f.refused(err)
 			addr += skip
 			skip = min(2*skip, uint64(chunk))
 		}
 	}
 	return f, nil
+}
+
+// refusal tells what the kernel says of memory that an attack can't have from
+// what says nothing of memory: no right to attack this process, a file that is
+// full, a thread that has ended.
+func refusal(err error) bool {
+	errno := syscall.Errno(0)
+	return errors.As(err, &errno) && slices.Contains([]syscall.Errno{unix.EFAULT, unix.EIO, unix.ENXIO, unix.EINVAL, unix.EOPNOTSUPP}, errno)
 }
 
 // look searches whole pages that an attack got, and counts.

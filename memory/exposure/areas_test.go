@@ -83,10 +83,10 @@ func TestSweep(t *testing.T) {
 			for ; n < len(p) && page+n/pageSize < pages && !tt.refused(page+n/pageSize); n += pageSize {
 				copy(p[n:n+pageSize], mem[(page*pageSize+n):])
 			}
-			if n < len(p) {
-				return n, unix.EFAULT
+			if n == 0 {
+				return 0, unix.EFAULT
 			}
-			return n, nil
+			return n, nil // a short read has no error
 		}
 		f, err := Target{PID: unix.Getpid(), Canary: fixed}.sweep(t.Context(), chunk*pageSize, read)
 		if err != nil {
@@ -97,6 +97,21 @@ func TestSweep(t *testing.T) {
 		}
 		if tt.name == "all" && (calls > pages/chunk+4 || !errors.Is(f.Errno, unix.EIO) && !errors.Is(f.Errno, unix.EFAULT)) {
 			t.Errorf("all refused, in %d calls, with %v", calls, f.Errno)
+		}
+	}
+}
+
+// TestSweepFails: what says nothing of memory isn't taken for a refusal.
+func TestSweepFails(t *testing.T) {
+	for _, tt := range []struct {
+		err     error
+		refused bool
+	}{
+		{unix.EFAULT, true}, {unix.EIO, true}, {unix.EPERM, false}, {unix.ENOSPC, false}, {unix.ESRCH, false}, {errors.New("thread lost"), false},
+	} {
+		_, err := Target{PID: unix.Getpid(), Canary: fixed}.sweep(t.Context(), 1<<20, func([]byte, uint64) (int, error) { return 0, tt.err })
+		if got := err == nil; got != tt.refused {
+			t.Errorf("%v: %v", tt.err, err)
 		}
 	}
 }

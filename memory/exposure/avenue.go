@@ -43,6 +43,10 @@ func unavailable(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrUnavailable, fmt.Sprintf(format, args...))
 }
 
+// ErrInapplicable is what an attack wraps that has nothing to attack in this
+// guest, though it may have in others: no file of the VMM's that is guest RAM.
+var ErrInapplicable = errors.New("not for this guest")
+
 // Moment is when all of RAM is searched for the canary.
 type Moment int
 

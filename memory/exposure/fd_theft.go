@@ -26,7 +26,7 @@ func attackFDTheft(ctx context.Context, t Target) (Finding, error) {
 	err := t.stealAll(func(name string, fd int) error {
 		return l.search(ctx, name, fd)
 	})
-	return l.finding(), err
+	return l.finding(err)
 }
 
 // orDenied tells those who may not attack the process from what the kernel
@@ -98,6 +98,7 @@ type loot struct {
 	seen   []inode  // files that were searched
 	from   []string // names of those with the canary
 	denied []string // of those that can't be mapped, though they hold memory
+	memory bool     // one of them may be guest RAM
 }
 
 type inode struct{ dev, ino uint64 }
@@ -118,6 +119,7 @@ func (l *loot) search(ctx context.Context, name string, fd int) error {
 	} else if !device {
 		return nil
 	}
+	l.memory = l.memory || isMemory(name) || name == "/dev/offmap" || name == "/dev/mem"
 	before := l.found.Pages
 	var err error
 	if regular {
@@ -202,7 +204,9 @@ func (l *loot) look(p []byte) error {
 	return guarded(func() { l.found.look(&l.target.Canary, p) })
 }
 
-func (l *loot) finding() Finding {
+// finding is what came of it, with an error that ended it or that there was
+// nothing to search.
+func (l *loot) finding(err error) (Finding, error) {
 	f := l.found
 	var say []string
 	if len(l.from) > 0 {
@@ -211,11 +215,11 @@ func (l *loot) finding() Finding {
 	if len(l.denied) > 0 {
 		say = append(say, "refused: "+list(l.denied))
 	}
-	if len(say) == 0 {
-		say = append(say, "no file of the VMM's is guest RAM")
-	}
 	f.Detail = strings.Join(say, "; ")
-	return f
+	if err == nil && !l.memory {
+		err = fmt.Errorf("%w: no file of the VMM's is guest RAM", ErrInapplicable)
+	}
+	return f, err
 }
 
 // list joins names, each once.

@@ -78,7 +78,7 @@ func (t Target) huge() error {
 	}
 	return t.stealAll(func(name string, fd int) error {
 		if isHuge(fd) {
-			return unavailable("huge pages move between NUMA nodes only, of which there is one")
+			return fmt.Errorf("%w: huge pages move between NUMA nodes only, of which there is one", ErrInapplicable)
 		}
 		return nil
 	})
@@ -134,6 +134,9 @@ func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
 		}
 		return n, err
 	})
+	if err == nil && len(marked) == 0 {
+		err = errors.New("none of the guest's pages with the canary could be found, to see what becomes of them")
+	}
 	return marked, err
 }
 

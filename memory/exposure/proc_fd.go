@@ -24,25 +24,26 @@ func attackProcFD(ctx context.Context, t Target) (Finding, error) {
 	l := loot{target: t}
 	for _, f := range files {
 		if err := l.reopen(ctx, f.name, fmt.Sprintf("/proc/%d/fd/%d", t.PID, f.fd)); err != nil {
-			return l.finding(), err
+			return l.finding(err)
 		}
 	}
 	areas, err := t.Areas()
 	if err != nil {
-		return l.finding(), err
+		return l.finding(err)
 	}
 	for _, a := range areas {
 		path := fmt.Sprintf("/proc/%d/map_files/%x-%x", t.PID, a.Start, a.End)
 		if err := l.reopen(ctx, a.Path, path); err != nil {
-			return l.finding(), err
+			return l.finding(err)
 		}
 	}
-	return l.finding(), nil
+	return l.finding(nil)
 }
 
 // reopen opens one of the links and searches the file. Only memory is opened:
 // to open a device, a terminal or a pipe does something.
 func (l *loot) reopen(ctx context.Context, name, link string) error {
+	l.memory = l.memory || isMemory(name)
 	st, err := os.Stat(link)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // closed meanwhile, or not a file's

@@ -30,15 +30,14 @@ func attackPtraceSyscall(ctx context.Context, t Target) (Finding, error) {
 }
 
 // inject makes an attack with a thread of ours in the VMM. That a process may
-// not be traced is a finding like any other refusal.
+// not be traced says nothing of its memory.
 func (t Target) inject(ctx context.Context, attack func(*inject.Thread) (Finding, error)) (f Finding, err error) {
 	err = inject.Run(ctx, t.PID, func(th *inject.Thread) (err error) {
 		f, err = attack(th)
 		return err
 	})
 	if errors.Is(err, inject.ErrRefused) {
-		f.refused(err)
-		err = nil
+		err = orDenied(err)
 	}
 	return f, err
 }
