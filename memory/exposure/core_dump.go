@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -31,10 +30,11 @@ func attackCoreDump(ctx context.Context, t Target) (f Finding, err error) {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// The VMM may be somebody else.
-	if err := os.Chmod(dir, 0o777); err != nil {
+	home, uid, err := t.coreHome(dir)
+	if err != nil {
 		return f, err
 	}
+	defer home.Close()
 	f, err = t.inject(ctx, func(th *inject.Thread) (Finding, error) { return Finding{}, t.expose(th, dir) })
 	if err != nil || f.Errno != 0 {
 		return f, err
@@ -42,7 +42,7 @@ func attackCoreDump(ctx context.Context, t Target) (f Finding, err error) {
 	if err := t.abort(ctx); err != nil {
 		return f, err
 	}
-	core, err := coreIn(dir)
+	core, err := coreIn(home, uid)
 	if err != nil {
 		return f, err
 	}
@@ -51,16 +51,69 @@ func attackCoreDump(ctx context.Context, t Target) (f Finding, err error) {
 	return t.searchCore(ctx, core)
 }
 
-// coreIn opens the one file in dir.
-func coreIn(dir string) (*os.File, error) {
-	cores, err := filepath.Glob(filepath.Join(dir, "*"))
+// coreHome opens dir and makes it the VMM's, who may be somebody else and
+// writes its core with its own rights. It stays closed to all others: what they
+// could put there would be taken for the core.
+func (t Target) coreHome(dir string) (home *os.File, uid uint32, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.PID))
+	if err != nil {
+		return nil, 0, err
+	}
+	uid, err = fsUID(string(status))
+	if err != nil {
+		return nil, 0, fmt.Errorf("process %d: %w", t.PID, err)
+	}
+	home, err = os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := home.Chown(int(uid), -1); err != nil {
+		home.Close()
+		return nil, 0, orDenied(err)
+	}
+	return home, uid, nil
+}
+
+// fsUID is the user with whose rights a process uses files, of its
+// proc_pid_status(5).
+func fsUID(status string) (uint32, error) {
+	for line := range strings.Lines(status) {
+		if rest, ok := strings.CutPrefix(line, "Uid:"); ok {
+			var r, e, s, fs uint32
+			if _, err := fmt.Sscan(rest, &r, &e, &s, &fs); err != nil {
+				return 0, fmt.Errorf("line %q of its status: %w", line, err)
+			}
+			return fs, nil
+		}
+	}
+	return 0, errors.New("its status has no Uid")
+}
+
+// coreIn opens the one file in home, which is to be wiped in the end: it has to
+// be that user's and to have no other name, whatever may have been put there.
+func coreIn(home *os.File, uid uint32) (*os.File, error) {
+	cores, err := home.Readdirnames(-1)
 	if err != nil {
 		return nil, err
 	}
 	if len(cores) != 1 {
 		return nil, fmt.Errorf("the VMM left %d cores when it aborted", len(cores))
 	}
-	return os.OpenFile(cores[0], os.O_RDWR, 0)
+	fd, err := unix.Openat(int(home.Fd()), cores[0], unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the VMM's core: %w", err)
+	}
+	core := os.NewFile(uintptr(fd), cores[0])
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || st.Uid != uid) {
+		err = fmt.Errorf("%s is no core of the VMM's: mode %#o, %d links, user %d", core.Name(), st.Mode, st.Nlink, st.Uid)
+	}
+	if err != nil {
+		core.Close()
+		return nil, err
+	}
+	return core, nil
 }
 
 // checkCorePattern sees that the kernel puts cores where the process is, into
