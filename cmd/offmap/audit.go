@@ -82,9 +82,11 @@ memfd). A guest's RAM is called blocked only where the same attack read the
 control's canary, in the same run, and the guest still had its own; otherwise the
 attack is inconclusive, or skipped where this host lacks what it takes.
 
-Most attacks need root. In the lab the machine's RAM is searched from outside as
-well, which shows that the canary is there. Exit code 3 if the guest's RAM was
-exposed, other than to its owner, or if an attack was inconclusive (--fail-on).`,
+Most attacks need root. Some change settings of the host's (KSM, zswap, huge
+pages of shared memory) and put them back; only SIGKILL leaves them changed. In
+the lab the machine's RAM is searched from outside as well, which shows that the
+canary is there. Exit code 3 if the guest's RAM was exposed, other than to its
+owner, or if an attack was inconclusive (--fail-on).`,
 		Example: `  offmap audit
   offmap audit --all
   offmap audit -k debian:6.1 --only direct-map,residue-exit

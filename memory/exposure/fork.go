@@ -11,7 +11,7 @@ import (
 // its owner, and only he, could undo.
 var forkChild = Avenue{
 	Name: "fork-child", Attack: attackForkChild,
-	About: "forks the VMM and searches the child, which runs none of its code, at the VMM's addresses",
+	About: "forks the VMM and searches the child, which runs none of its code, at the VMM's addresses; what the VMM keeps from its children (MADV_DONTFORK) stays kept",
 }
 
 func attackForkChild(ctx context.Context, t Target) (Finding, error) {

@@ -19,7 +19,7 @@ import (
 // the same.
 var ksm = Avenue{
 	Name: "ksm", Attack: attackKSM,
-	About: "has guest RAM merged with pages of the same content: madvise(2) MADV_MERGEABLE in the VMM, and ksmd",
+	About: "has guest RAM merged with pages of the same content: madvise(2) MADV_MERGEABLE in the VMM, and ksmd, whose settings are others for that time",
 }
 
 const ksmDir = "/sys/kernel/mm/ksm"

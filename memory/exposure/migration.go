@@ -16,7 +16,7 @@ import (
 // migration has the kernel copy guest RAM to other page frames.
 var migration = Avenue{
 	Name: "migration", Attack: attackMigration,
-	About: "has the kernel move guest RAM to other page frames: move_pages(2), MADV_COLLAPSE, compaction",
+	About: "has the kernel move guest RAM to other page frames: move_pages(2), MADV_COLLAPSE (with shmem_enabled on), compaction",
 }
 
 func attackMigration(ctx context.Context, t Target) (Finding, error) {

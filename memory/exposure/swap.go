@@ -17,7 +17,7 @@ import (
 // swap has the kernel write guest RAM to disk.
 var swap = Avenue{
 	Name: "swap", Attack: attackSwap,
-	About: "has guest RAM swapped out, process_madvise(2) with MADV_PAGEOUT, and searches the swap devices",
+	About: "has guest RAM swapped out, process_madvise(2) with MADV_PAGEOUT, and searches the swap devices (zswap is off for that time)",
 }
 
 func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
