@@ -149,7 +149,7 @@ attach are.
   made from outside the lab machine too. Behind it is the first error with which the
   kernel refused something; without one, nothing that the attack got was guest RAM.
 - inconclusive: it found the canary nowhere, and one of these wasn't shown.
-- skipped: the host lacks what the attack takes.
+- skipped: the host lacks what the attack takes, or the guest has nothing of the kind.
 
 To repeat it, without ` + "`--freeze-host`" + ` on kernels that the lab refuses it on:
 
