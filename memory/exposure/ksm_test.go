@@ -20,7 +20,7 @@ func TestKSM(t *testing.T) {
 	before := settings()
 	testFinds(t, ksm, expect{
 		memory.Anon:  true,
-		memory.Memfd: false, memory.Hugetlb: false, memory.Reserved: false, memory.Secret: false,
+		memory.Memfd: false, memory.Hugetlb: false, memory.Secret: false,
 	})
 	if after := settings(); after != before {
 		t.Errorf("settings of KSM before:\n%s\nand after:\n%s", before, after)

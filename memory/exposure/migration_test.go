@@ -1,6 +1,7 @@
 package exposure
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -8,10 +9,30 @@ import (
 )
 
 func TestMigration(t *testing.T) {
+	nodes, err := memoryNodes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	testFinds(t, migration, expect{
-		memory.Anon: true, memory.Memfd: true, memory.Hugetlb: true, // if at all
-		memory.Reserved: false, memory.Secret: false,
+		memory.Anon: true, memory.Memfd: true, memory.Secret: false,
+		memory.Hugetlb: len(nodes) > 1, // huge pages move between nodes only
 	})
+}
+
+// TestUnwatchable: where none of the guest's pages can be found, to see what
+// becomes of them, nothing is shown, and the attack says so.
+func TestUnwatchable(t *testing.T) {
+	for _, a := range []Avenue{ksm, migration} {
+		t.Run(a.Name, func(t *testing.T) {
+			f, err := a.Attack(t.Context(), startVictim(t, memory.Reserved))
+			if errors.Is(err, ErrUnavailable) {
+				t.Skipf("SKIPPED, nothing was shown here: %v", err)
+			}
+			if err == nil || f.Pages != 0 {
+				t.Errorf("%+v, %v: want an error", f, err)
+			}
+		})
+	}
 }
 
 func TestParseList(t *testing.T) {
