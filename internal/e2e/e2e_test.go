@@ -55,13 +55,9 @@ func TestLab(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	self := filepath.Join(dir, "e2e.test")
-	for _, p := range append([]string{"internal/e2e"}, packages...) {
-		build := exec.Command("go", "test", "-c", "-o", filepath.Join(dir, filepath.Base(p)+".test"), "offmap/"+p)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("go test -c %s: %v\n%s", p, err, out)
-		}
+	self := buildTest(t, "internal/e2e", dir)
+	for _, p := range packages {
+		buildTest(t, p, dir)
 	}
 	offmap, err := filepath.Abs(program)
 	if err != nil {
@@ -101,6 +97,19 @@ func TestLab(t *testing.T) {
 			}
 		})
 	}
+}
+
+// buildTest builds a package's tests into dir as one program without libraries,
+// which this one may not be: the lab has none.
+func buildTest(t *testing.T, pkg, dir string) string {
+	t.Helper()
+	path := filepath.Join(dir, filepath.Base(pkg)+".test")
+	build := exec.Command("go", "test", "-c", "-o", path, "offmap/"+pkg)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go test -c %s: %v\n%s", pkg, err, out)
+	}
+	return path
 }
 
 // share is how long each of n kernels may take, for the last to end, and other

@@ -28,16 +28,12 @@ func TestLabMemlock(t *testing.T) {
 		}
 		t.Fatalf("%v\n%s", err, out)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil { // for a user inside
 		t.Fatal(err)
 	}
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
-	cmd := command(t, 2*patience, offmap, "lab", "--kernel", atMmap, "--timeout", patience.String(), "--program", self, "--",
+	cmd := command(t, 2*patience, offmap, "lab", "--kernel", atMmap, "--timeout", patience.String(), "--program", buildTest(t, "internal/e2e", dir), "--",
 		"-test.v", "-test.run=^TestMemlockAtMmap$", "-inside")
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
