@@ -66,6 +66,7 @@ func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (repo
 			ready()
 			close(running)
 			helpers.Go(func() { passInput(ctx, cfg.Stdin, conn, stdinDone) })
+			helpers.Go(func() { beat(ctx, conn) })
 		case wire.StdinDone:
 			select {
 			case stdinDone <- struct{}{}:
@@ -88,6 +89,28 @@ func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (repo
 				return report, "", fmt.Errorf("lab machine's report: %w", err)
 			}
 			return report, kernelLog.String(), nil
+		}
+	}
+}
+
+// beatInterval is how long a machine may stand still for a lost interrupt.
+const beatInterval = time.Second
+
+// beat interrupts the machine now and then. QEMU, 10.0 at least, can lose an
+// interrupt that comes just as a nested guest exits: that clears a bit in the
+// processor's word of requests without the lock under which devices set others.
+// The local APIC has the interrupt pending and says so again only when another
+// one comes. After the timer's none does, and the machine halts for good.
+// https://lore.kernel.org/qemu-devel/20250829153115.1590048-2-pbonzini@redhat.com/
+func beat(ctx context.Context, conn *wire.Conn) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(beatInterval):
+			if conn.Send(wire.Beat, nil) != nil {
+				return
+			}
 		}
 	}
 }

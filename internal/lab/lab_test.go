@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,6 +67,7 @@ func TestLab(t *testing.T) {
 	t.Run("killed", l.killed)
 	t.Run("bad log", l.badLog)
 	t.Run("crash", l.crash)
+	t.Run("beats", l.beats)
 	t.Run("no such directory", l.noDirectory)
 	t.Run("output fails", l.outputFails)
 }
@@ -279,6 +281,14 @@ func (l *labTest) crash(t *testing.T) {
 	_, _, _, err := l.run(t, nil, "crash")
 	if !errors.Is(err, ErrKernel) || !strings.Contains(err.Error(), "Kernel panic") {
 		t.Errorf("error %v, want one with the kernel's last words", err)
+	}
+}
+
+// beats holds that an idle machine is interrupted, about once a second.
+func (l *labTest) beats(t *testing.T) {
+	stdout, _ := l.good(t, 0, nil, "interrupts")
+	if n, err := strconv.Atoi(strings.TrimSpace(stdout)); err != nil || n < 2 || n > 50 {
+		t.Errorf("%q interrupts in 5 s, want one a second", stdout)
 	}
 }
 

@@ -112,6 +112,7 @@ func receive(conn *wire.Conn, s *streams, pid int) {
 			return
 		}
 		switch k {
+		case wire.Beat:
 		case wire.Stdin:
 			input <- payload
 		case wire.Signal:

@@ -56,6 +56,7 @@ const (
 	Stdin  Kind = iota + 1 // bytes; none: end of file
 	Signal                 // one byte: the number
 	Resize                 // Terminal as JSON
+	Beat                   // nothing, for the interrupt that comes with it
 )
 
 // Frames from the inside.
