@@ -28,6 +28,7 @@ import (
 type labFlags struct {
 	kernels  []string
 	memory   size
+	swap     size
 	cpus     int
 	program  string
 	append   string
@@ -79,6 +80,7 @@ func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl.StringArrayVarP(&f.kernels, "kernel", "k", nil, "kernel `SERIES` to run in: "+
 		strings.Join(debian.KnownSeries(), ", ")+", one of these with an\nexact version of Debian's package such as 6.1=6.1.176-1, or all (repeatable;\ndefault the newest)")
 	fl.VarP(&f.memory, "memory", "m", "RAM of the lab machine: MiB, or with K, M, G")
+	fl.Var(&f.swap, "swap", "give the lab machine a disk of `SIZE` to swap to (default none)")
 	fl.IntVarP(&f.cpus, "cpus", "c", f.cpus, "processors of the lab machine")
 	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
 	fl.StringArrayVar(&f.modules, "module", nil, "load module `NAME` of the lab's kernel too, and what it depends on (repeatable)")
@@ -152,7 +154,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		Program: f.program, Args: args, Dir: dir,
 		Shares: append([]string{cache}, lab.NeededDirs(dir, args)...),
 		Env:    lab.Environment(os.Environ(), cache),
-		Memory: int64(f.memory), CPUs: f.cpus, Append: f.append, Plain: f.plain, Modules: f.modules,
+		Memory: int64(f.memory), Swap: int64(f.swap), CPUs: f.cpus, Append: f.append, Plain: f.plain, Modules: f.modules,
 	}
 	if err := base.Complete(); err != nil {
 		return nil, exitWith(exitUsage, err)

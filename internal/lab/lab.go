@@ -54,7 +54,10 @@ type Config struct {
 	Env []string
 
 	Memory int64 // bytes; 0: DefaultMemory
-	CPUs   int   // 0: DefaultCPUs
+	// Swap is the size of a disk for the kernel to swap to, in bytes, of which
+	// it uses whole pages; 0: none.
+	Swap   int64
+	CPUs   int // 0: DefaultCPUs
 	Append string
 	// Plain leaves the kernel its own defaults: memfd_secret is off before
 	// 6.5.
@@ -84,6 +87,7 @@ const (
 	DefaultCPUs = 1
 
 	minMemory = 256 << 20 // below that the kernel can't unpack its initramfs
+	minSwap   = 40 << 10  // mkswap(8)'s ten pages
 	maxCPUs   = 16
 )
 
@@ -177,6 +181,8 @@ func (cfg *Config) Complete() error {
 	switch {
 	case cfg.Memory < minMemory:
 		return fmt.Errorf("a lab machine of %d MiB: it needs %d at least", cfg.Memory>>20, minMemory>>20)
+	case cfg.Swap != 0 && cfg.Swap < minSwap:
+		return fmt.Errorf("a swap disk of %d KiB: Linux wants %d at least", cfg.Swap>>10, minSwap>>10)
 	case cfg.CPUs < 1 || cfg.CPUs > maxCPUs:
 		return fmt.Errorf("a lab machine with %d processors: it can have 1 to %d", cfg.CPUs, maxCPUs)
 	}
@@ -227,6 +233,7 @@ func hash(path string) (string, error) {
 // spec is what the inside gets to know.
 func (cfg *Config) spec() wire.Spec {
 	spec := wire.Spec{
+		Swap:   cfg.Swap > 0,
 		Shares: cfg.shares(),
 		Path:   inside.BinDir + "/" + cfg.Name,
 		Argv:   append([]string{cfg.Name}, cfg.Args...),

@@ -77,7 +77,18 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 		theirs = append(theirs, other)
 	}
 
-	m.cmd = exec.Command(qemu, machineArgs(cfg, 3, 4, channels)...)
+	args := machineArgs(cfg, 3, 4, channels)
+	if cfg.Swap > 0 {
+		disk, err := swapDisk(cfg.Swap)
+		if err != nil {
+			return nil, err
+		}
+		theirs = append(theirs, disk)
+		args = append(args, swapArgs(3+len(inherit))...)
+		inherit = append(inherit, disk)
+	}
+
+	m.cmd = exec.Command(qemu, args...)
 	m.cmd.ExtraFiles = inherit
 	m.cmd.Stderr = &m.stderr
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C is for us to pass on

@@ -17,7 +17,11 @@ var wanted = []string{"virtio_pci", "virtio_console", "fuse", "kvm_amd"}
 
 // modules lists the files of the kernel's modules to load, in this order.
 func (cfg *Config) modules() ([]string, error) {
-	return moduleClosure(cfg.Kernel.ModulesDir, slices.Concat(wanted, cfg.Modules))
+	more := cfg.Modules
+	if cfg.Swap > 0 {
+		more = slices.Concat([]string{"virtio_blk"}, more)
+	}
+	return moduleClosure(cfg.Kernel.ModulesDir, slices.Concat(wanted, more))
 }
 
 // moduleClosure lists the files below dir (a lib/modules/RELEASE) to load for

@@ -58,6 +58,11 @@ func live() error {
 			return err
 		}
 	}
+	if spec.Swap {
+		if err := swapon("/dev/vda"); err != nil { // the machine's only disk
+			return fmt.Errorf("swapon: %w", err)
+		}
+	}
 	if err := linkPorts(); err != nil {
 		return err
 	}
@@ -123,6 +128,7 @@ func mountAll() error {
 		{TempDir, "tmpfs", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
 		{"/tmp", "tmpfs", "mode=1777", unix.MS_NOSUID | unix.MS_NODEV},
 		{"/run", "tmpfs", "mode=0755", unix.MS_NOSUID | unix.MS_NODEV},
+		{"/sys/kernel/security", "securityfs", "", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 		{"/sys/kernel/debug", "debugfs", "mode=0700", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
 	} {
 		if err := os.MkdirAll(m.dir, 0o755); err != nil {

@@ -28,6 +28,8 @@ type Spec struct {
 	Modules []string `json:"modules"`
 	// Offmap is the path of offmap.ko, or empty to go without.
 	Offmap string `json:"offmap,omitempty"`
+	// Swap has the disk swapped to that the machine has then.
+	Swap bool `json:"swap,omitempty"`
 	// Shares are host directories to mount at the same path; the index in
 	// this list is the directory's name at the root of the file server.
 	Shares []string `json:"shares"`
