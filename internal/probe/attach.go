@@ -54,10 +54,12 @@ const shmemEnabled = "sys/kernel/mm/transparent_hugepage/shmem_enabled"
 // couldn't free the parts.
 func (h *host) hugeShmem() Check {
 	c := Check{Name: "thp-shmem", Status: OK}
-	switch mode := h.chosen(shmemEnabled); mode {
-	case "":
+	switch mode, err := h.chosen(shmemEnabled); {
+	case err != nil:
+		c.Status, c.Detail = Skip, err.Error()
+	case mode == "":
 		c.Status, c.Detail = Skip, "this kernel has no huge pages for shared memory"
-	case "always", "force":
+	case mode == "always", mode == "force":
 		c.Status = Warn
 		c.Detail = "shared memory is backed with huge pages (" + mode + "): the window refuses, since its bound wouldn't hold"
 		c.Fix = "echo never | sudo tee /" + shmemEnabled
@@ -72,7 +74,10 @@ func (h *host) hugeShmem() Check {
 // memfd_noexec).
 func (h *host) memfdExec() Check {
 	c := Check{Name: "memfd-exec", Status: OK, Detail: "memfds can be executed, as the window's guardian is"}
-	if h.line("proc/sys/vm/memfd_noexec") == "2" {
+	switch noexec, err := h.setting("proc/sys/vm/memfd_noexec"); {
+	case err != nil:
+		c.Status, c.Detail = Skip, err.Error()
+	case noexec == "2":
 		c.Status = Warn
 		c.Detail = "this host forbids to execute memfds: no guardian, so no attach window"
 		c.Fix = "sudo sysctl vm.memfd_noexec=1"

@@ -1,6 +1,8 @@
 package probe
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -20,14 +22,49 @@ func (f files) line(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// chosen returns the word in brackets of a file such as "always [never]".
-func (f files) chosen(path string) string {
-	_, rest, _ := strings.Cut(f.line(path), "[")
-	word, _, ok := strings.Cut(rest, "]")
-	if !ok {
-		return ""
+// inside are files that show that a file system is mounted where others of it
+// may be absent. The longest prefix of a path counts.
+var inside = []struct{ prefix, file string }{
+	{"sys/kernel/security/", "sys/kernel/security/lsm"},
+	{"sys/", "sys/kernel"},
+	{"proc/", "proc/sys"},
+}
+
+// setting returns a file without the white space around it, or "" where this
+// kernel doesn't have it. An error is a file that can't be read, or that nothing
+// can be told of, as its file system isn't mounted.
+func (f files) setting(path string) (string, error) {
+	b, err := fs.ReadFile(f, path)
+	if err == nil {
+		return strings.TrimSpace(string(b)), nil
 	}
-	return word
+	if errors.Is(err, fs.ErrNotExist) {
+		for _, in := range inside {
+			if !strings.HasPrefix(path, in.prefix) {
+				continue
+			}
+			if _, err := fs.Stat(f, in.file); err != nil {
+				return "", fmt.Errorf("no /%s to look at", strings.TrimSuffix(in.prefix, "/"))
+			}
+			return "", nil
+		}
+	}
+	return "", err
+}
+
+// chosen returns the word in brackets of a file such as "always [never]",
+// with the empty word and the errors of setting.
+func (f files) chosen(path string) (string, error) {
+	text, err := f.setting(path)
+	_, rest, _ := strings.Cut(text, "[")
+	word, _, ok := strings.Cut(rest, "]")
+	if err == nil && text != "" && !ok {
+		err = fmt.Errorf("/%s is %q", path, text)
+	}
+	if !ok {
+		return "", err
+	}
+	return word, nil
 }
 
 // meminfo is what the host says of its memory.

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -126,8 +127,11 @@ func (h *host) initOnFree() Check {
 // kernel/power/hibernate.c).
 func (h *host) hibernation() Check {
 	c := Check{Name: "hibernation", Status: OK}
-	disk := h.line("sys/power/disk")
-	switch resume := h.line("sys/power/resume"); {
+	disk, err := h.setting("sys/power/disk")
+	resume, resumeErr := h.setting("sys/power/resume")
+	switch err := cmp.Or(err, resumeErr); {
+	case err != nil:
+		c.Status, c.Detail = Skip, err.Error()
 	case disk == "":
 		c.Detail = "this kernel can't hibernate"
 	case strings.Contains(disk, "[disabled]"):
@@ -146,12 +150,14 @@ func (h *host) hibernation() Check {
 // RAM through /proc/vmcore, direct map or not (Documentation/admin-guide/kdump).
 func (h *host) kdump() Check {
 	c := Check{Name: "kdump", Status: OK, Detail: "no crash kernel is loaded"}
-	switch h.line("sys/kernel/kexec_crash_loaded") {
-	case "":
+	switch loaded, err := h.setting("sys/kernel/kexec_crash_loaded"); {
+	case err != nil:
+		c.Status, c.Detail = Skip, err.Error()
+	case loaded == "":
 		c.Detail = "this kernel can't load a crash kernel"
-	case "1":
+	case loaded != "0":
 		c.Status = Warn
-		c.Detail = "a crash kernel is loaded: after a panic it reads physical memory, guest RAM of every backend included"
+		c.Detail = "a crash kernel is loaded: after a panic it reads all RAM of this one, guests of every backend but reserved included"
 		c.Fix = "sudo kdump-config unload || sudo kexec -p -u"
 	}
 	return c
@@ -160,10 +166,12 @@ func (h *host) kdump() Check {
 // lockdown says what root is kept from (lockdown(7)).
 func (h *host) lockdown() Check {
 	c := Check{Name: "lockdown", Status: OK}
-	switch mode := h.chosen("sys/kernel/security/lockdown"); mode {
-	case "", "none":
+	switch mode, err := h.chosen("sys/kernel/security/lockdown"); {
+	case err != nil:
+		c.Status, c.Detail = Skip, err.Error()
+	case mode == "", mode == "none":
 		c.Detail = "off: root can load unsigned modules and read the kernel's memory"
-	case "integrity":
+	case mode == "integrity":
 		c.Status = Warn
 		c.Detail = "integrity: offmap.ko must be signed with an enrolled key, and /dev/mem is closed, so there is no backend reserved"
 		c.Fix = "sudo mokutil --import /var/lib/dkms/mok.pub"
@@ -195,10 +203,12 @@ func (h *host) kcore() Check {
 func (h *host) ptrace() Check {
 	c := Check{Name: "ptrace", Status: OK}
 	const also = "the VMM of a secret guest makes itself undumpable, so tracing it takes CAP_SYS_PTRACE"
-	switch scope := h.line("proc/sys/kernel/yama/ptrace_scope"); scope {
-	case "":
+	switch scope, err := h.setting("proc/sys/kernel/yama/ptrace_scope"); {
+	case err != nil:
+		c.Status, c.Detail = Skip, err.Error()
+	case scope == "":
 		c.Detail = "no Yama: " + also
-	case "3":
+	case scope == "3":
 		c.Detail = "Yama's scope is 3: nobody may trace anything"
 	default:
 		c.Detail = "Yama's scope is " + scope + ": " + also

@@ -35,7 +35,8 @@ func (h *host) flavour() Check {
 	case "pvm":
 		c.Detail = "pvm: software, without the processor's help"
 	default:
-		c.Detail = f + ": none of kvm_amd, kvm_intel and kvm_pvm is loaded"
+		c.Status = Warn
+		c.Detail = f + ": /sys/module has none of kvm_amd, kvm_intel and kvm_pvm; nothing can be done, but kvm-native says what guests do here"
 	}
 	if emulated() {
 		c.Detail += ", on a machine that is emulated itself (QEMU TCG): what is timed here says nothing of TLBs and caches"

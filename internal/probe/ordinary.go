@@ -21,6 +21,8 @@ func (h *host) hugetlb() Check {
 	c.Detail = fmt.Sprintf("%d of %d huge pages are free, for %s of guest RAM", pages.Available(), pages.Total, mib(room))
 	if h.cfg.Backend == memory.Hugetlb && room < h.cfg.Memory {
 		c.Status, c.Fix = Fail, pages.Fix(h.cfg.Memory)
+	} else if pages.Total == 0 {
+		c.Status, c.Detail = Skip, "no huge pages are set aside: backend hugetlb needs the sysctl vm.nr_hugepages"
 	}
 	return c
 }
@@ -34,7 +36,7 @@ func (h *host) reserved() Check {
 		c.Status, c.Detail = Skip, err.Error()
 		return c
 	case ranges == nil:
-		c.Status, c.Detail = Skip, "the kernel was booted with all of RAM: backend reserved needs the boot parameter memmap=SIZE$ADDRESS"
+		c.Status, c.Detail = Skip, "the kernel was booted with all of RAM: backend reserved needs "+reservedNeeds(false)
 		return c
 	}
 	var have []string

@@ -19,7 +19,8 @@ func TestHugetlb(t *testing.T) {
 		{memory.HugePages{}, errors.New("this kernel has none"), memory.Hugetlb, Skip, "has none"},
 		{memory.HugePages{Total: 48, Free: 40, Promised: 8}, nil, memory.Hugetlb, OK, "32 of 48 huge pages are free, for 64 MiB"},
 		{memory.HugePages{Total: 48, Free: 40, Promised: 9}, nil, memory.Hugetlb, Fail, "49"},
-		{memory.HugePages{}, nil, memory.Secret, OK, "0 of 0"},
+		{memory.HugePages{}, nil, memory.Secret, Skip, "vm.nr_hugepages"},
+		{memory.HugePages{}, nil, memory.Hugetlb, Fail, "0 of 0"},
 	} {
 		h := &host{
 			cfg:       Config{Backend: c.backend, Memory: 64 << 20},

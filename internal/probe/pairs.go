@@ -97,18 +97,28 @@ func (p Pair) needs(err error) string {
 	case memory.Hugetlb:
 		return "sysctl vm.nr_hugepages"
 	case memory.Reserved:
-		return reservedNeeds()
+		ranges, err := memory.ReservedRanges()
+		return reservedNeeds(err == nil && ranges != nil)
 	case memory.Secret:
 		return p.secretNeeds(err)
 	}
 	return ""
 }
 
-func reservedNeeds() string {
-	if unix.Access("/dev/mem", unix.R_OK|unix.W_OK) != nil {
-		return "root, and a kernel with /dev/mem that isn't locked down"
+// reservedNeeds says what backend reserved lacks here, where the kernel was
+// booted with ranges set aside or not.
+func reservedNeeds(ranges bool) string {
+	const (
+		word   = "boot parameter memmap=SIZE$ADDRESS"
+		device = "root, and a kernel with /dev/mem that isn't locked down"
+	)
+	switch noDevice := unix.Access("/dev/mem", unix.R_OK|unix.W_OK) != nil; {
+	case !noDevice: // a range that is there can't be used
+		return word
+	case ranges:
+		return device
 	}
-	return "boot parameter memmap=SIZE$ADDRESS"
+	return device + "; and then " + word
 }
 
 func (p Pair) secretNeeds(err error) string {
