@@ -26,7 +26,7 @@ const auditPage = "docs/audit.md"
 // hugetlb and reserved take, where the lab machine has RAM.
 const auditWords = "hugepages=64 memmap=64M$0x40000000"
 
-var auditLab = []string{"--append", auditWords, "--module", "vhost_vsock"}
+var auditLab = []string{"--swap", "256", "--append", auditWords, "--module", "vhost_vsock"}
 
 // chief is the guest whose evidence is on the page avenue by avenue.
 var chief = probe.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}

@@ -99,7 +99,7 @@ func TestDoctor(t *testing.T) {
 	for name, want := range map[string]string{
 		"kvm": "version 12", "kvm-flavour": "AMD-V", "kvm-native": "guest kernels run natively, guest programs run natively",
 		"kvm-guard": "", "memfd-secret": "", "memlock": "processes of user 0 have used", "memory": "64 MiB of secret",
-		"module": "this program's ABI", "userfaultfd": "", "swap": "no swap", "kcore": "opens",
+		"module": "this program's ABI", "userfaultfd": "", "swap": "no swap", "kcore": "opens", "lockdown": "off", "hibernation": "",
 	} {
 		if status, says := d.check(t, name); status != "ok" || !strings.Contains(says, want) {
 			t.Errorf("%s: %s, %q, want %q", name, status, says, want)
@@ -244,6 +244,7 @@ func TestLabDoctor(t *testing.T) {
 	if !*inLab {
 		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
 	}
+	atOnce(t)
 	offmap, err := filepath.Abs(program)
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,9 @@ import (
 	"offmap/internal/lab"
 )
 
+// everything matches the name of every test.
+const everything = "."
+
 var (
 	inLab  = flag.Bool("lab", false, "boot the lab's kernels and test in them")
 	inside = flag.Bool("inside", false, "run the tests that are made for the inside of the lab")
@@ -30,7 +33,7 @@ var (
 	boots  = flag.Int("boots", 1, "how often each boot is made that is compared with others")
 	cpus   = flag.Int("cpus", lab.DefaultCPUs, "processors of the lab machine")
 	words  = flag.String("append", "", "words for the end of the lab kernels' command line")
-	only   = flag.String("only", ".", "of the tests inside, run those that match")
+	only   = flag.String("only", everything, "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
 	least  = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
 	keep   = flag.String("results", "", "directory to keep what TestLinuxBoots has measured in, as SERIES.json")
@@ -50,6 +53,7 @@ func TestLab(t *testing.T) {
 	if !*inLab {
 		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
 	}
+	atOnce(t)
 	dir := t.TempDir()
 	// The lab sees this directory and nothing else of the host's.
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -68,34 +72,64 @@ func TestLab(t *testing.T) {
 	if *boots >= 5 {
 		preparePeers(t, dir)
 	}
-	kernels := series()
-	limit := share(t, len(kernels))
-	for _, series := range kernels {
-		t.Run(series, func(t *testing.T) {
-			if *boots == 1 {
-				t.Parallel() // each kernel has one processor to run on
-			}
+	jobs := labJobs()
+	limit := share(t, len(jobs))
+	for _, j := range jobs {
+		t.Run(j.name, func(t *testing.T) {
+			atOnce(t) // each machine has one processor to run on
 			// Whatever hangs is told by the innermost, with its stacks.
-			args := []string{
-				"lab", "--kernel", series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord + " " + *words, "--timeout", limit.String(), "-v",
+			args := append([]string{"lab"}, j.lab...)
+			args = append(args,
+				"--kernel", j.series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord+" "+*words, "--timeout", limit.String(), "-v",
 				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--program", self, "--",
-				"-test.v", "-test.timeout=" + (limit - time.Minute).String(), "-test.run=" + *only, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
-				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least),
-			}
+				"-test.v", "-test.timeout="+(limit-time.Minute).String(), "-test.run="+j.run, "-test.skip="+j.skip, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
+				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least))
 			cmd := exec.Command(offmap, args...)
 			cmd.Dir = dir
-			out := &prefixed{prefix: series + ": "}
+			out := &prefixed{prefix: j.name + ": "}
 			cmd.Stdout, cmd.Stderr = out, out
 			err := cmd.Run()
 			out.flush()
 			if measured := filepath.Join(dir, bootResults); *keep != "" && exists(measured) {
-				copyFile(t, measured, filepath.Join(*keep, series+".json"))
+				copyFile(t, measured, filepath.Join(*keep, j.series+".json"))
 				os.Remove(measured) // it isn't the next kernel's
 			}
 			if err != nil {
 				t.Fatalf("offmap %s: %v\n%s", strings.Join(args, " "), err, strings.Join(out.bad, "\n"))
 			}
 		})
+	}
+}
+
+// labJob is what one machine of TestLab's is booted for.
+type labJob struct {
+	name, series string
+	lab          []string // further flags of the machine
+	run, skip    string   // tests
+}
+
+// labJobs gives all of a kernel's tests several machines, so that they are done
+// sooner. Audits have one with swap, which other tests do without.
+func labJobs() (jobs []labJob) {
+	for _, s := range series() {
+		if *only != everything {
+			jobs = append(jobs, labJob{name: s, series: s, run: *only})
+			continue
+		}
+		const audits, packages = "^TestAudit", "^TestPackages$"
+		jobs = append(jobs,
+			labJob{name: s, series: s, run: everything, skip: audits + "|" + packages},
+			labJob{name: s + "-audit", series: s, run: audits, lab: []string{"--swap", "256"}},
+			labJob{name: s + "-packages", series: s, run: packages})
+	}
+	return jobs
+}
+
+// atOnce lets a test run beside others, as many as there are processors, unless
+// boots are timed.
+func atOnce(t *testing.T) {
+	if *boots == 1 {
+		t.Parallel()
 	}
 }
 
@@ -112,18 +146,18 @@ func buildTest(t *testing.T, pkg, dir string) string {
 	return path
 }
 
-// share is how long each of n kernels may take, for the last to end, and other
-// tests after it, before the deadline.
+// share is how long each of n machines may take, for the last to end before the
+// deadline.
 func share(t *testing.T, n int) time.Duration {
 	end, ok := t.Deadline()
 	if !ok {
 		return 24 * time.Hour
 	}
-	atOnce := 1
+	beside := 1
 	if *boots == 1 {
-		atOnce = runtime.GOMAXPROCS(0) // the default of go test -parallel
+		beside = runtime.GOMAXPROCS(0) // the default of go test -parallel
 	}
-	turns := (n + atOnce - 1) / atOnce
+	turns := (n + beside - 1) / beside
 	return ((time.Until(end) - 3*time.Minute) / time.Duration(turns)).Round(time.Second)
 }
 

@@ -88,6 +88,7 @@ func TestLabPlain(t *testing.T) {
 	if !*inLab {
 		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
 	}
+	atOnce(t)
 	for _, series := range series() {
 		cmd := command(t, patience, program, "lab", "--kernel", series, "--plain", "--no-module", "--", "limits", "--json", "--only", "off-by-default")
 		out, err := cmd.Output()

@@ -18,6 +18,7 @@ func TestLabMemlock(t *testing.T) {
 	if !*inLab {
 		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
 	}
+	atOnce(t)
 	offmap, err := filepath.Abs(program)
 	if err != nil {
 		t.Fatal(err)

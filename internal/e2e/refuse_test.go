@@ -20,6 +20,7 @@ func TestLabLacks(t *testing.T) {
 	if !*inLab {
 		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
 	}
+	atOnce(t)
 	offmap, err := filepath.Abs(program)
 	if err != nil {
 		t.Fatal(err)

@@ -13,12 +13,12 @@ import (
 func kdumpLimits() []Limit {
 	return []Limit{{
 		ID:       "kdump",
-		Title:    "A crash kernel reads secret memory: none should be armed on a host that hides guests",
+		Title:    "No crash kernel is armed: it would read secret memory like any other",
 		Source:   "kdump's documentation: after a panic a second kernel, started without a reset, offers the RAM of the first as /proc/vmcore, through mappings of its own",
 		Link:     "https://docs.kernel.org/admin-guide/kdump/kdump.html",
-		How:      "Whether a crash kernel is loaded (/sys/kernel/kexec_crash_loaded), and memory reserved for one (crashkernel= on the command line). A crash isn't tried.",
+		How:      "Whether a crash kernel is loaded (/sys/kernel/kexec_crash_loaded), and memory reserved for one (crashkernel= on the command line). Nothing is crashed here; offmap's tests do that to a lab machine, whose crash kernel then searches /proc/vmcore for what guests wrote.",
 		Expected: "None is loaded, as on a default installation",
-		Means:    "A dump of the host has its guests' RAM, hidden or not, since nothing tells the second kernel what was secret. Leave crashkernel= away on a host that hides guests, or encrypt dumps where they are made.",
+		Means:    "A dump of the host has its guests' RAM, hidden or not, since nothing tells the second kernel what was secret; only what the first kernel was booted without (backend reserved) isn't in it. Leave crashkernel= away on a host that hides guests, or encrypt dumps where they are made.",
 		check: func(context.Context) (Observation, error) {
 			return checkKdump("/sys/kernel/kexec_crash_loaded", "/proc/cmdline")
 		},

@@ -35,27 +35,24 @@ func checkUnmap(ctx context.Context) (o Observation, err error) {
 	if err != nil {
 		return o, err
 	}
-	said := []string{"PROT_NONE over a page of anonymous RAM: " + anon.String()}
-	o.Holds = anon == ordinaryStops
-	switch view, err := protectTrial(memory.Secret, attach.ViaBridge); {
-	case errors.Is(err, ErrSkipped):
-		said = append(said, "the bridge isn't here to be tried")
-	case err != nil:
-		return o, err
-	default:
-		said = append(said, "over one of the bridge's view: "+view.String())
-		gone, err := vacateTrial()
-		if err != nil {
-			return o, err
-		}
-		said = append(said, "secret mapping gone: "+gone.String())
-		o.Holds = o.Holds && view == viewStops && gone == vacateServes
-	}
+	said := "PROT_NONE over a page of anonymous RAM: " + anon.String()
 	types, err := vmTypes()
 	if err != nil {
 		return o, err
 	}
-	o.Text = strings.Join(append(said, types), "; ")
+	view, err := protectTrial(memory.Secret, attach.ViaBridge)
+	if errors.Is(err, ErrSkipped) {
+		return o, fmt.Errorf("%w; without the bridge: %s; %s", err, said, types)
+	}
+	if err != nil {
+		return o, err
+	}
+	gone, err := vacateTrial()
+	if err != nil {
+		return o, err
+	}
+	o.Holds = anon == ordinaryStops && view == viewStops && gone == vacateServes
+	o.Text = fmt.Sprintf("%s; over one of the bridge's view: %v; secret mapping gone: %v; %s", said, view, gone, types)
 	return o, ctx.Err()
 }
 
