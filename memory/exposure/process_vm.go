@@ -1,10 +1,6 @@
 package exposure
 
-import (
-	"context"
-
-	"golang.org/x/sys/unix"
-)
+import "context"
 
 // processVM reads the VMM's memory as a debugger of root's would.
 var processVM = Avenue{
@@ -14,8 +10,6 @@ var processVM = Avenue{
 
 func attackProcessVM(ctx context.Context, t Target) (Finding, error) {
 	return t.sweep(ctx, 1<<20, func(p []byte, addr uint64) (int, error) {
-		local := []unix.Iovec{{Base: &p[0]}}
-		local[0].SetLen(len(p))
-		return unix.ProcessVMReadv(t.PID, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}}, 0)
+		return readProcess(t.PID, p, addr)
 	})
 }
