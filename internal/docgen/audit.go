@@ -153,7 +153,7 @@ attach are.
 
 To repeat it, without ` + "`--freeze-host`" + ` on kernels that the lab refuses it on:
 
-    bin/offmap lab --kernel 6.12 --append '` + auditWords + `' --module vhost_vsock -- audit --all --freeze-host
+    bin/offmap lab --kernel 6.12 --swap 256 --append '` + auditWords + `' --module vhost_vsock -- audit --all --freeze-host
 
 This page was made on:
 

@@ -30,7 +30,7 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 		return f, err
 	}
 	if len(devices) == 0 {
-		return f, unavailable("no swap: swapon adds some")
+		return f, unavailable("no swap: swapon adds some; in the lab: --swap")
 	}
 	areas, err := t.Areas()
 	if err != nil {
