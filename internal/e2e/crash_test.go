@@ -34,14 +34,7 @@ var crashed = []struct {
 // TestLabCrash shows who still reads secret memory: the kernel that comes after
 // a crash.
 func TestLabCrash(t *testing.T) {
-	if !*inLab {
-		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
-	}
-	atOnce(t)
-	offmap, err := filepath.Abs(program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	offmap := needLab(t)
 	dir := t.TempDir()
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
 	self := buildTest(t, "internal/e2e", dir)

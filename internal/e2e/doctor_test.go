@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -241,14 +240,7 @@ func TestDoctorBudget(t *testing.T) {
 // TestLabDoctor has doctor look at kernels that lack something, and at one that
 // was booted with more.
 func TestLabDoctor(t *testing.T) {
-	if !*inLab {
-		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
-	}
-	atOnce(t)
-	offmap, err := filepath.Abs(program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	offmap := needLab(t)
 	for _, c := range []struct {
 		name     string
 		lab      []string

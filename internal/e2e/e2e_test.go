@@ -50,10 +50,7 @@ const guestKernel = "debian:6.1"
 var packages = []string{"kvm", "memory", "memory/uffd", "memory/attach", "memory/attach/guardian", "memory/attach/window", "memory/exposure", "memory/exposure/inject", "vmm"}
 
 func TestLab(t *testing.T) {
-	if !*inLab {
-		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
-	}
-	atOnce(t)
+	offmap := needLab(t)
 	dir := t.TempDir()
 	// The lab sees this directory and nothing else of the host's.
 	if err := os.Chmod(dir, 0o755); err != nil {
@@ -62,10 +59,6 @@ func TestLab(t *testing.T) {
 	self := buildTest(t, "internal/e2e", dir)
 	for _, p := range packages {
 		buildTest(t, p, dir)
-	}
-	offmap, err := filepath.Abs(program)
-	if err != nil {
-		t.Fatal(err)
 	}
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
 	buildMutants(t, dir)
@@ -99,6 +92,21 @@ func TestLab(t *testing.T) {
 			}
 		})
 	}
+}
+
+// needLab skips what boots machines unless it may, has the rest run beside each
+// other, and returns the program.
+func needLab(t *testing.T) (offmap string) {
+	t.Helper()
+	if !*inLab {
+		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
+	}
+	atOnce(t)
+	offmap, err := filepath.Abs(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return offmap
 }
 
 // labJob is what one machine of TestLab's is booted for.

@@ -85,12 +85,9 @@ func TestLimitsOfUser(t *testing.T) {
 // TestLabPlain boots kernels that are told nothing of secret memory: 6.5 made
 // on the default.
 func TestLabPlain(t *testing.T) {
-	if !*inLab {
-		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
-	}
-	atOnce(t)
+	offmap := needLab(t)
 	for _, series := range series() {
-		cmd := command(t, patience, program, "lab", "--kernel", series, "--plain", "--no-module", "--", "limits", "--json", "--only", "off-by-default")
+		cmd := command(t, patience, offmap, "lab", "--kernel", series, "--plain", "--no-module", "--", "limits", "--json", "--only", "off-by-default")
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatalf("%s: %v", series, err)

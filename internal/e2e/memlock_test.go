@@ -15,14 +15,7 @@ const atMmap = "6.1=6.1.176-1"
 
 // TestLabMemlock boots that kernel, for as long as Debian's archive has it.
 func TestLabMemlock(t *testing.T) {
-	if !*inLab {
-		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
-	}
-	atOnce(t)
-	offmap, err := filepath.Abs(program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	offmap := needLab(t)
 	if out, err := command(t, 2*patience, offmap, "lab", "fetch", atMmap).CombinedOutput(); err != nil {
 		if bytes.Contains(out, []byte("the archive has no ")) {
 			t.Skipf("SKIPPED: no kernel that checks RLIMIT_MEMLOCK at mmap:\n%s", out)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,14 +16,7 @@ import (
 // TestLabLacks runs secret guests in labs that lack something. Where there is
 // nothing to fall back to, exit code 4 and the fix.
 func TestLabLacks(t *testing.T) {
-	if !*inLab {
-		t.Skip("SKIPPED: the lab boots only with -lab (scripts/test does)")
-	}
-	atOnce(t)
-	offmap, err := filepath.Abs(program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	offmap := needLab(t)
 	for _, c := range []struct {
 		name     string
 		lab, run []string

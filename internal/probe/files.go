@@ -23,7 +23,7 @@ func (f files) line(path string) string {
 }
 
 // inside are files that show that a file system is mounted where others of it
-// may be absent. The longest prefix of a path counts.
+// may be absent. A path is in the first that it fits.
 var inside = []struct{ prefix, file string }{
 	{"sys/kernel/security/", "sys/kernel/security/lsm"},
 	{"sys/", "sys/kernel"},
@@ -52,17 +52,17 @@ func (f files) setting(path string) (string, error) {
 	return "", err
 }
 
-// chosen returns the word in brackets of a file such as "always [never]",
-// with the empty word and the errors of setting.
+// chosen returns the word in brackets of a file such as "always [never]", and
+// what setting does where there is no such file.
 func (f files) chosen(path string) (string, error) {
 	text, err := f.setting(path)
+	if err != nil || text == "" {
+		return "", err
+	}
 	_, rest, _ := strings.Cut(text, "[")
 	word, _, ok := strings.Cut(rest, "]")
-	if err == nil && text != "" && !ok {
-		err = fmt.Errorf("/%s is %q", path, text)
-	}
 	if !ok {
-		return "", err
+		return "", fmt.Errorf("/%s is %q", path, text)
 	}
 	return word, nil
 }

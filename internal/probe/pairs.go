@@ -112,9 +112,9 @@ func reservedNeeds(ranges bool) string {
 		word   = "boot parameter memmap=SIZE$ADDRESS"
 		device = "root, and a kernel with /dev/mem that isn't locked down"
 	)
-	switch noDevice := unix.Access("/dev/mem", unix.R_OK|unix.W_OK) != nil; {
-	case !noDevice: // a range that is there can't be used
-		return word
+	switch {
+	case unix.Access("/dev/mem", unix.R_OK|unix.W_OK) == nil:
+		return word // or another range than those
 	case ranges:
 		return device
 	}
