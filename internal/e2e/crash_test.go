@@ -39,7 +39,7 @@ func TestLabCrash(t *testing.T) {
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
 	self := buildTest(t, "internal/e2e", dir)
 	for _, series := range series() {
-		cmd := command(t, 2*patience, offmap, "lab", "--kernel", series, "--memory", "1024", "--append", "memmap=64M$0x30000000 crashkernel=256M", "--timeout", patience.String(),
+		cmd := command(t, 3*patience, offmap, "lab", "--kernel", series, "--memory", "1024", "--append", "memmap=64M$0x30000000 crashkernel=256M", "--timeout", (2 * patience).String(),
 			"--program", self, "--", "-test.v", "-test.run=^TestCrash$", "-inside", "-crash")
 		cmd.Dir = dir
 		out, _ := cmd.CombinedOutput() // the lab's kernel is gone

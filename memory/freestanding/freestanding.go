@@ -21,7 +21,25 @@ func Start(name string, image []byte, files []*os.File, sys *syscall.SysProcAttr
 		return nil, err
 	}
 	defer program.Close()
-	process, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{name}, &os.ProcAttr{
+	return start(name, program, files, sys)
+}
+
+// start starts what is in the file program.
+func start(name string, program *os.File, files []*os.File, sys *syscall.SysProcAttr) (*os.Process, error) {
+	// The child looks its program up among its own descriptors, and on the way
+	// there os.StartProcess moves files to 0 and up and its own pipe out of
+	// their way, to numbers just above the highest: the program's must be none
+	// of these.
+	above := 0
+	for _, f := range files {
+		above = max(above, int(f.Fd()))
+	}
+	fd, err := unix.FcntlInt(program.Fd(), unix.F_DUPFD_CLOEXEC, above+len(files)+3)
+	if err != nil {
+		return nil, fmt.Errorf("fcntl F_DUPFD_CLOEXEC of the program %s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	process, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", fd), []string{name}, &os.ProcAttr{
 		Dir: "/", Env: []string{}, Files: files, Sys: sys,
 	})
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // The programs in the repository are what their sources assemble to.
@@ -30,6 +32,54 @@ func TestProgramsMatchSources(t *testing.T) {
 		have, err2 := os.ReadFile(name + ".bin")
 		if err1 != nil || err2 != nil || !bytes.Equal(have, want) {
 			t.Errorf("%s.bin is not what its source assembles to (%v, %v): run go generate ./memory/...", name, err1, err2)
+		}
+	}
+}
+
+const child = "freestanding-test-child" // what TestStart starts this program as
+
+func TestMain(m *testing.M) {
+	if os.Args[0] == child {
+		os.Exit(7)
+	}
+	os.Exit(m.Run())
+}
+
+// The program is found wherever its descriptor and the files' are.
+func TestStart(t *testing.T) {
+	image, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := load(child, image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	at := func(f *os.File, fd int) *os.File {
+		t.Helper()
+		got, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, fd)
+		if err != nil || got != fd {
+			t.Fatalf("descriptor %d, want %d: %v", got, fd, err)
+		}
+		return os.NewFile(uintptr(got), f.Name())
+	}
+	const highest = 200
+	file := at(os.Stderr, highest)
+	defer file.Close()
+	for fd := highest - 3; fd < highest+8; fd++ {
+		if fd == highest {
+			continue
+		}
+		moved := at(program, fd)
+		process, err := start(child, moved, []*os.File{file, file, file}, nil)
+		moved.Close()
+		if err != nil {
+			t.Errorf("program at %d, files at %d: %v", fd, highest, err)
+			continue
+		}
+		if state, err := process.Wait(); err != nil || state.ExitCode() != 7 {
+			t.Errorf("program at %d, files at %d: %v, %v", fd, highest, state, err)
 		}
 	}
 }
