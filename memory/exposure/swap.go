@@ -20,10 +20,6 @@ var swap = Avenue{
 	About: "has guest RAM swapped out, process_madvise(2) with MADV_PAGEOUT, and searches the swap devices (zswap is off for that time)",
 }
 
-// pageoutPasses is how often the kernel is asked to swap memory out, see
-// attackSwap.
-const pageoutPasses = 4
-
 func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 	devices, err := swapDevices()
 	if err != nil {
@@ -50,7 +46,8 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 	}()
 	// Linux 6.1 leaves a page that was used since it last looked, and at KVM's
 	// page tables it looks in this very call; 6.12 doesn't.
-	for range pageoutPasses {
+	const passes = 4
+	for range passes {
 		refused, err := t.advise(ctx, areas, unix.MADV_PAGEOUT)
 		f.refused(refused)
 		if err != nil {
