@@ -16,6 +16,7 @@ import (
 	"offmap/internal/probe"
 	"offmap/memory"
 	"offmap/memory/attach"
+	"offmap/memory/undumpable"
 	"offmap/vmm"
 )
 
@@ -113,6 +114,12 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	if err != nil {
 		return exitWith(exitUsage, err)
 	}
+	if !backend.Exposed() {
+		// Before anything else: this executes the program again.
+		if err := undumpable.Self("offmap"); err != nil {
+			return err
+		}
+	}
 	method, err := attach.ParseMethod(f.attach)
 	if err != nil {
 		return exitWith(exitUsage, err)
@@ -150,11 +157,6 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		return err
 	}
 	defer guest.Close()
-	if !backend.Exposed() {
-		if err := harden(); err != nil {
-			return err
-		}
-	}
 
 	var console io.Writer = os.Stdout
 	if f.json {

@@ -27,6 +27,7 @@ import (
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach/window"
+	"offmap/memory/undumpable"
 )
 
 // Method is the name of an attach.
@@ -69,10 +70,11 @@ var ErrUnavailable = errors.New("this host can't run a guest this way")
 
 // Unavailable reports whether err says that this host lacks what a guest takes,
 // rather than that something went wrong: KVM (kvm.OpenError), the memory (see
-// memory.Unavailable), or an attach for it (ErrUnavailable).
+// memory.Unavailable), an attach for it (ErrUnavailable), or the means to keep
+// others out of its process (undumpable.ErrHost).
 func Unavailable(err error) bool {
 	_, noKVM := errors.AsType[*kvm.OpenError](err)
-	return noKVM || errors.Is(err, ErrUnavailable) || memory.Unavailable(err)
+	return noKVM || errors.Is(err, ErrUnavailable) || errors.Is(err, undumpable.ErrHost) || memory.Unavailable(err)
 }
 
 // RefusedError is Open's answer where no attach that may be used works. It

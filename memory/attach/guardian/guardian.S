@@ -23,7 +23,7 @@
 	.set EINTR, 4
 	.set SIG_SETMASK, 2
 	.set O_WRONLY, 1
-	.set PR_SET_NAME, 15
+	.set PR_SET_DUMPABLE, 4;   .set PR_SET_NAME, 15
 	.set PROT_READ, 1
 	.set MAP_PRIVATE, 2;   .set MAP_ANONYMOUS, 32
 	.set SEEK_DATA, 3;   .set SEEK_HOLE, 4
@@ -53,7 +53,11 @@ segment:
 	.quad	0, image, image, end - image, end - image, PAGE
 
 	.globl	_start
-_start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
+_start:	mov	edi, PR_SET_DUMPABLE		# what execve left dumpable, if it has (package
+	xor	esi, esi			# undumpable): WINDOW is for nobody else to open
+	must	PRCTL
+
+	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
 	lea	rsi, [rip + every]
 	xor	edx, edx
 	mov	r10d, 8
