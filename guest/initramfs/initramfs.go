@@ -135,6 +135,10 @@ func (a *archive) addInit(file string) error {
 		file = "/proc/self/exe"
 	}
 	f, _, err := openRegular(file)
+	if errors.Is(err, fs.ErrPermission) {
+		// It may be a copy that nobody may read (package undumpable).
+		return fmt.Errorf("%w: this build of offmap has no program for guests embedded: build it with `make`", err)
+	}
 	if err != nil {
 		return err
 	}

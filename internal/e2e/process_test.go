@@ -76,11 +76,13 @@ func (g *guest) await(t *testing.T, text string) {
 	}
 }
 
-// alive reports whether the process hasn't ended; it may not have been waited for.
+// alive reports whether the process hasn't ended; it may not have been waited
+// for. /proc/PID/stat doesn't tell: the first thread of a program with several
+// is a zombie for a moment while another one of them executes something.
 func (g *guest) alive() bool {
-	state, _ := os.ReadFile("/proc/" + strconv.Itoa(g.Process.Pid) + "/stat")
-	_, rest, _ := strings.Cut(string(state), ") ")
-	return rest != "" && rest[0] != 'Z' && rest[0] != 'X'
+	var info unix.Siginfo
+	err := unix.Waitid(unix.P_PID, g.Process.Pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	return err == nil && info.Signo == 0
 }
 
 // ended waits for the process's end and returns its exit code, 128+n for
