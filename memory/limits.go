@@ -70,17 +70,12 @@ var touchProbe sync.Mutex
 func chargedAtTouch(lim unix.Rlimit) (bool, error) {
 	touchProbe.Lock()
 	defer touchProbe.Unlock()
-	f, err := openSecret(PageSize)
-	if err != nil {
-		return false, err
-	}
-	defer unix.Close(f.fd)
-	page, err := unix.Mmap(f.fd, 0, PageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	page, err := MapSecret(PageSize)
 	if errors.Is(err, unix.EAGAIN) {
 		return false, nil // it checks when it maps, and this process may have none
 	}
 	if err != nil {
-		return false, fmt.Errorf("mmap of a secret page: %w", err)
+		return false, err
 	}
 	defer unix.Munmap(page)
 	zero, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)

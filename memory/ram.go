@@ -14,9 +14,9 @@ import (
 // this process. It implements Guest.
 //
 // The pages are created by their first use and not before, but for Reserved,
-// whose are there. What is hidden from the kernel is kept out of core dumps
-// and out of the memory of forked children too. Ordinary memory isn't: it is
-// what hidden memory is compared with, as the kernel makes it.
+// whose are there. What is hidden from the kernel is secluded too (Seclude).
+// Ordinary memory isn't: it is what hidden memory is compared with, as the
+// kernel makes it.
 type RAM struct {
 	backend backend
 	layout  Layout
@@ -92,11 +92,7 @@ func (r *RAM) create() error {
 		clear(mem) // whoever had it last may have been killed
 	}
 	if !b.exposed {
-		for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_DONTFORK} {
-			if err := unix.Madvise(mem, advice); err != nil {
-				return fmt.Errorf("madvise %d of guest memory: %w", advice, err)
-			}
-		}
+		return Seclude(r.Pointer(), uint64(len(mem)))
 	}
 	return nil
 }

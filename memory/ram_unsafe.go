@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -10,6 +11,40 @@ import (
 // Pointer is where backend offset 0 is mapped in this process (the HVA), for
 // KVM's slots. It is not Go memory; use ReadAt and WriteAt to get at it.
 func (r *RAM) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(r.mem)) }
+
+// Seclude keeps a mapping of n bytes at p out of core dumps, out of forked
+// children and out of huge pages. khugepaged would copy the pages: kernels with
+// CONFIG_READ_ONLY_THP_FOR_FS and without commit dd085fe9a8eb let it have files
+// on anonymous inodes, which secret memory's are.
+func Seclude(p unsafe.Pointer, n uint64) error {
+	for _, advice := range []uintptr{unix.MADV_DONTDUMP, unix.MADV_DONTFORK, unix.MADV_NOHUGEPAGE} {
+		_, _, errno := unix.RawSyscall(unix.SYS_MADVISE, uintptr(p), uintptr(n), advice)
+		// A kernel without huge pages doesn't know the last one.
+		if errno != 0 && !(advice == unix.MADV_NOHUGEPAGE && errno == unix.EINVAL) {
+			return fmt.Errorf("madvise %d of %d bytes of guest memory: %w", advice, n, errno)
+		}
+	}
+	return nil
+}
+
+// MapSecret maps size bytes of secret memory, secluded, for something else than
+// guest RAM. It leaves RLIMIT_MEMLOCK as it is: errors wrap EAGAIN where that
+// is too low and the kernel checks it in mmap. unix.Munmap frees the memory.
+func MapSecret(size uint64) ([]byte, error) {
+	f, err := openSecret(size)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(f.fd) // the mapping keeps the file
+	mem, err := unix.Mmap(f.fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mmap of %d bytes of secret memory: %w", size, err)
+	}
+	if err := Seclude(unsafe.Pointer(unsafe.SliceData(mem)), size); err != nil {
+		return nil, errors.Join(err, unix.Munmap(mem))
+	}
+	return mem, nil
+}
 
 // Populated returns how many bytes of RAM have memory behind them, from
 // mincore(2): untouched pages cost nothing and aren't counted. For memory that

@@ -21,16 +21,16 @@ import (
 // soft limit under which a page can be had tells it, to the page. A read(2)
 // into the page fails where a store would be killed.
 type budget struct {
-	fd, zero int
-	mem      []byte
-	own      uint64 // pages that we have been charged for
-	lim      unix.Rlimit
+	zero int
+	mem  []byte
+	own  uint64 // pages that we have been charged for
+	lim  unix.Rlimit
 }
 
 const budgetPages = 64 // more than the steps of a search
 
 func openBudget() (*budget, error) {
-	b := &budget{fd: -1, zero: -1}
+	b := &budget{zero: -1}
 	if err := b.open(); err != nil {
 		b.close()
 		return nil, err
@@ -42,15 +42,8 @@ func (b *budget) open() (err error) {
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &b.lim); err != nil {
 		return fmt.Errorf("getrlimit RLIMIT_MEMLOCK: %w", err)
 	}
-	if b.fd, err = unix.MemfdSecret(unix.O_CLOEXEC); err != nil {
-		return fmt.Errorf("memfd_secret: %w", err)
-	}
-	const size = budgetPages * memory.PageSize
-	if err := unix.Ftruncate(b.fd, size); err != nil {
-		return fmt.Errorf("ftruncate of secret memory: %w", err)
-	}
-	if b.mem, err = unix.Mmap(b.fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return fmt.Errorf("mmap of secret memory: %w", err)
+	if b.mem, err = memory.MapSecret(budgetPages * memory.PageSize); err != nil {
+		return err
 	}
 	if b.zero, err = unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 		return &os.PathError{Op: "open", Path: "/dev/zero", Err: err}
@@ -62,10 +55,8 @@ func (b *budget) close() {
 	if b.mem != nil {
 		unix.Munmap(b.mem)
 	}
-	for _, fd := range []int{b.fd, b.zero} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	if b.zero >= 0 {
+		unix.Close(b.zero)
 	}
 }
 

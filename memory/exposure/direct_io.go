@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/memory"
 	"offmap/memory/exposure/inject"
 )
 
@@ -136,17 +137,9 @@ func secretPage() (_ []byte, err error) {
 	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, &old); err == nil {
 		defer unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &old, nil)
 	}
-	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
+	page, err := memory.MapSecret(pageSize)
 	if err != nil {
-		return nil, fmt.Errorf("memfd_secret: %w", err)
-	}
-	defer unix.Close(fd)
-	if err := unix.Ftruncate(fd, pageSize); err != nil {
-		return nil, fmt.Errorf("ftruncate of secret memory: %w", err)
-	}
-	page, err := unix.Mmap(fd, 0, pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("mmap of secret memory: %w", err)
+		return nil, err
 	}
 	null, err := unix.MemfdCreate("offmap-audit", unix.MFD_CLOEXEC)
 	if err == nil {

@@ -52,7 +52,7 @@ func (v *view) create() (err error) {
 	if v.kvm, err = unix.MmapPtr(v.fd, 0, nil, uintptr(v.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("mmap of the window, %d bytes: %w", v.size, err)
 	}
-	if err := advise(v.kvm, v.size); err != nil {
+	if err := memory.Seclude(v.kvm, v.size); err != nil {
 		return err
 	}
 	if HostSwaps() {
@@ -77,26 +77,13 @@ func (v *view) lock() (err error) {
 		return fmt.Errorf("second mmap of the window, %d bytes: %w", v.size, err)
 	}
 	p := unsafe.Pointer(&v.locked[0])
-	if err := advise(p, v.size); err != nil {
+	if err := memory.Seclude(p, v.size); err != nil {
 		return err
 	}
 	const onFault = 1 // MLOCK_ONFAULT
 	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(p), uintptr(v.size), onFault); errno != 0 {
 		return fmt.Errorf("mlock2 of the window, %d KiB: %w: this host has swap, to which pages of the guest must not go: "+
 			"run as root (CAP_IPC_LOCK), raise RLIMIT_MEMLOCK by that much, or `sudo swapoff -a`", v.size>>10, errno)
-	}
-	return nil
-}
-
-// advise keeps a mapping of the window out of core dumps, children and huge
-// pages.
-func advise(p unsafe.Pointer, n uint64) error {
-	for _, advice := range []int{unix.MADV_DONTDUMP, unix.MADV_DONTFORK, unix.MADV_NOHUGEPAGE} {
-		err := madvise(p, n, advice)
-		// A kernel without huge pages doesn't know the last one.
-		if err != nil && !(advice == unix.MADV_NOHUGEPAGE && errors.Is(err, unix.EINVAL)) {
-			return fmt.Errorf("madvise %d of the window: %w", advice, err)
-		}
 	}
 	return nil
 }

@@ -1,0 +1,26 @@
+package window
+
+import (
+	"reflect"
+	"testing"
+
+	"offmap/memory"
+	"offmap/memory/memtest"
+)
+
+// TestSecluded looks at what the kernel has noted of the window's mappings.
+func TestSecluded(t *testing.T) {
+	layout, err := memory.LayoutOf(memory.Region{Size: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWindow(t, layout, Config{Size: MinSize})
+	memtest.CheckSecluded(t, "KVM's mapping", w.view.base())
+	memtest.CheckSecluded(t, "the store", reflect.ValueOf(w.view.store).Pointer())
+	if w.view.locked == nil { // as on a host that doesn't swap
+		if err := w.view.lock(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	memtest.CheckSecluded(t, "the locked mapping", reflect.ValueOf(w.view.locked).Pointer())
+}
