@@ -4,6 +4,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
 // ioctl is the package's one gateway to the kernel. EINTR is returned: only
@@ -11,9 +13,19 @@ import (
 func ioctl(fd int, req, arg uintptr) (int, error) {
 	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, arg)
 	if errno != 0 {
-		return -1, errno
+		return -1, failed(errno)
 	}
 	return int(r), nil
+}
+
+// failed is an ioctl's errno as an error. KVM asks for no right beyond that to
+// its device, and so none of its ioctls is refused like that by itself.
+func failed(errno unix.Errno) error {
+	switch errno {
+	case unix.EPERM, unix.EACCES, unix.ENOSYS:
+		return sandbox.Judge("ioctl", errno)
+	}
+	return errno
 }
 
 // ioctlPtr is ioctl with a structure. The pointer stays an unsafe.Pointer
@@ -22,7 +34,7 @@ func ioctl(fd int, req, arg uintptr) (int, error) {
 func ioctlPtr(fd int, req uintptr, arg unsafe.Pointer) (int, error) {
 	r, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(arg))
 	if errno != 0 {
-		return -1, errno
+		return -1, failed(errno)
 	}
 	return int(r), nil
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
 // DefaultPath is KVM's device node.
@@ -56,7 +58,7 @@ func Open(path string) (*System, error) {
 	}
 	n, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &OpenError{fs.PathError{Op: "open", Path: path, Err: err}}
+		return nil, &OpenError{fs.PathError{Op: "open", Path: path, Err: sandbox.Device(err)}}
 	}
 	s := &System{fd: fd{n: n}}
 	v, err := ioctl(n, kvmGetAPIVersion, 0)

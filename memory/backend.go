@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
 // Backend says where guest RAM is at rest.
@@ -72,14 +74,15 @@ var ErrUnavailable = errors.New("not available on this host")
 
 // Unavailable reports whether err says that this host, as it is set up now,
 // hasn't got the memory that was asked for, rather than that something went
-// wrong: it wraps one of the errors that New names.
+// wrong: it wraps one of the errors that New names, or a system call was refused
+// by what confines this process.
 func Unavailable(err error) bool {
 	for _, no := range []error{ErrUnavailable, ErrSecretAbsent, ErrSecretDisabled, ErrMemlock, ErrTooLarge} {
 		if errors.Is(err, no) {
 			return true
 		}
 	}
-	return false
+	return sandbox.Refused(err)
 }
 
 // Backends returns the names of all backends.
@@ -124,7 +127,7 @@ func openMemfd(size uint64) (file, error) { return memfd(size, 0) }
 func memfd(size uint64, flags int) (file, error) {
 	fd, err := unix.MemfdCreate("offmap-ram", unix.MFD_CLOEXEC|flags)
 	if err != nil {
-		return file{}, fmt.Errorf("memfd_create: %w", err)
+		return file{}, sandbox.Judge("memfd_create", err)
 	}
 	return sized(fd, size)
 }

@@ -31,7 +31,7 @@ type RAM struct {
 // RLIMIT_MEMLOCK allows that much, because past it the first touch of a page
 // is a SIGBUS. What a host can't give is refused with an error that wraps
 // ErrUnavailable, ErrSecretDisabled, ErrSecretAbsent, ErrMemlock or
-// ErrTooLarge, and says what to do about it.
+// ErrTooLarge, or is a *sandbox.Error, and says what to do about it.
 //
 // GuestMemfd takes a VM: see NewFrom.
 func New(b Backend, l Layout) (*RAM, error) { return NewFrom(b, l, nil) }

@@ -16,7 +16,7 @@ import (
 func makeRAM(t *testing.T, b Backend, l Layout) *RAM {
 	t.Helper()
 	r, err := New(b, l)
-	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrSecretAbsent) || errors.Is(err, ErrSecretDisabled) || errors.Is(err, ErrMemlock) {
+	if Unavailable(err) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	if err != nil {

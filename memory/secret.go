@@ -3,11 +3,17 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
-// What memfd_secret(2) can be refused with. The kernel answers ENOSYS to both.
+// What the kernel refuses memfd_secret(2) for. It answers ENOSYS to both. A
+// refusal by what confines this process is a *sandbox.Error.
 var (
 	ErrSecretDisabled = errors.New("memfd_secret is switched off on this kernel: boot it with secretmem.enable=1 on the command line")
 	ErrSecretAbsent   = errors.New("this kernel has no memfd_secret (it needs Linux 5.14 or newer, built with CONFIG_SECRETMEM)")
@@ -16,24 +22,45 @@ var (
 // openSecret makes the file of a secret memory area. The close-on-exec flag of
 // memfd_secret is O_CLOEXEC; FD_CLOEXEC, as its man page has it, is EINVAL.
 func openSecret(size uint64) (file, error) {
-	fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
-	if errors.Is(err, unix.ENOSYS) {
-		return file{}, secretMissing()
-	}
+	fd, err := MemfdSecret(unix.O_CLOEXEC)
 	if err != nil {
-		return file{}, fmt.Errorf("memfd_secret: %w", err)
+		return file{}, err
 	}
 	return sized(fd, size)
 }
 
-// secretMissing tells a kernel that has memfd_secret switched off from one
-// that doesn't have it: only the first has the parameter.
-func secretMissing() error {
-	if unix.Access("/sys/module/secretmem/parameters/enable", unix.F_OK) == nil {
+// MemfdSecret is memfd_secret(2), which takes no right, with a refusal in
+// words.
+func MemfdSecret(flags int) (int, error) {
+	fd, err := unix.MemfdSecret(flags)
+	if err == nil {
+		return fd, nil
+	}
+	return -1, secretError(os.DirFS("/sys"), err)
+}
+
+// secretError tells by the module's parameter, which sysfs has for each kernel
+// that has memfd_secret, why there is none.
+func secretError(sys fs.FS, err error) error {
+	if !errors.Is(err, unix.ENOSYS) {
+		return sandbox.Judge("memfd_secret", err)
+	}
+	enable, no := fs.ReadFile(sys, "module/secretmem/parameters/enable")
+	switch {
+	case no == nil && strings.TrimSpace(string(enable)) == "N":
 		return ErrSecretDisabled
+	case no == nil:
+		return sandbox.Judge("memfd_secret", err)
+	}
+	if _, err := fs.Stat(sys, "kernel"); err != nil {
+		return errSecretUnknown
 	}
 	return ErrSecretAbsent
 }
+
+// errSecretUnknown is ENOSYS where no parameter can be looked at.
+var errSecretUnknown = fmt.Errorf("%w: memfd_secret: %w: without /sys it can't be told whether the kernel lacks it, has it switched off (secretmem.enable=1 on its command line), or a container's seccomp profile refuses it",
+	ErrUnavailable, unix.ENOSYS)
 
 // secretRefused explains the EAGAIN of kernels that check RLIMIT_MEMLOCK in
 // mmap.

@@ -18,6 +18,7 @@ var rooms = [][]string{
 	{"vmm", "guest"},
 	{"memory/attach"},
 	{"kvm", "memory"},
+	{"sandbox"},
 }
 
 // forbidden are imports that the order would allow and the design doesn't.

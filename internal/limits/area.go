@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/sandbox"
 )
 
 // area is memory to try things on. Unlike memory.RAM, which guests get, it is
@@ -42,14 +43,15 @@ func openArea(b memory.Backend, size int) (_ *area, err error) {
 	case memory.Anon:
 		return a, nil
 	case memory.Secret:
-		a.fd, err = unix.MemfdSecret(unix.O_CLOEXEC)
-		if errors.Is(err, unix.ENOSYS) {
-			return nil, skipped("no memfd_secret (`offmap doctor` says why)")
-		}
+		a.fd, err = memory.MemfdSecret(unix.O_CLOEXEC)
 	case memory.Memfd:
 		a.fd, err = unix.MemfdCreate("offmap-limits", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		err = sandbox.Judge("memfd_create", err)
 	default:
 		return nil, fmt.Errorf("no area of %s memory", b)
+	}
+	if memory.Unavailable(err) {
+		return nil, skipped("%v", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("file of %s memory: %w", b, err)

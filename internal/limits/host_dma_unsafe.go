@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/sandbox"
 )
 
 // ioctl is the gateway of the devices here. arg stays a pointer until the call.
@@ -30,7 +31,7 @@ func pin(mem []byte) error {
 	var params [ringParams]byte // all for the kernel to choose
 	ring, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
 	if errno != 0 {
-		return skipped("io_uring_setup: %v", errno)
+		return skipped("io_uring_setup: %v", sandbox.Suspect("io_uring_setup", errno))
 	}
 	defer unix.Close(int(ring))
 	iov := unix.Iovec{Base: unsafe.SliceData(mem), Len: uint64(len(mem))}

@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -9,6 +10,7 @@ import (
 
 	"offmap/memory"
 	"offmap/memory/exposure"
+	"offmap/sandbox"
 )
 
 // ownerLimits is what memfd_secret doesn't keep out.
@@ -36,6 +38,9 @@ func checkOwner(ctx context.Context) (o Observation, err error) {
 	}
 	defer holder.end()
 	found, err := steal(holder.cmd.Process.Pid, fds[0], canaries)
+	if sandbox.Refused(err) {
+		return o, skipped("%v", err)
+	}
 	if err != nil {
 		o.Text = err.Error()
 		return o, ctx.Err()
@@ -50,12 +55,15 @@ func checkOwner(ctx context.Context) (o Observation, err error) {
 func steal(pid, fd int, canaries []exposure.Canary) (found []int, err error) {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return nil, fmt.Errorf("pidfd_open: %w", err)
+		return nil, sandbox.Judge("pidfd_open", err)
 	}
 	defer unix.Close(process)
 	stolen, err := unix.PidfdGetfd(process, fd, 0)
 	if err != nil {
-		return nil, fmt.Errorf("pidfd_getfd: %w", err)
+		if errors.Is(err, unix.ENOSYS) || sandbox.Capable(unix.CAP_SYS_PTRACE) {
+			return nil, sandbox.Judge("pidfd_getfd", err)
+		}
+		return nil, fmt.Errorf("pidfd_getfd: %w", sandbox.Suspect("pidfd_getfd", err))
 	}
 	defer unix.Close(stolen)
 	mem, err := unix.Mmap(stolen, 0, plantPages*memory.PageSize, unix.PROT_READ, unix.MAP_SHARED)

@@ -24,13 +24,12 @@ func interfaceLimits(b memory.Backend) []Limit {
 			Expected: "ENOSYS, with no secretmem.enable on the command line",
 			Means:    "Linux 5.14 to 6.4 need the boot parameter; 6.5 and newer have it on (commit b758fe6df50d), so that there secretmem.enable=0 is the word. ENOSYS alone doesn't tell a kernel that has it switched off from one without it: only the first has /sys/module/secretmem/parameters/enable.",
 			check: func(context.Context) (Observation, error) {
-				fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
+				fd, err := memory.MemfdSecret(unix.O_CLOEXEC)
 				if err == nil {
 					unix.Close(fd)
 				}
-				_, missing := os.Stat("/sys/module/secretmem/parameters/enable")
 				line, _ := os.ReadFile("/proc/cmdline")
-				return judgeDefault(err, missing == nil, string(line))
+				return judgeDefault(err, string(line))
 			},
 		},
 		{
@@ -130,9 +129,8 @@ func interfaceLimits(b memory.Backend) []Limit {
 	}
 }
 
-// judgeDefault judges memfd_secret's answer: err, whether the kernel has
-// the module parameter, and its command line.
-func judgeDefault(err error, parameter bool, cmdline string) (Observation, error) {
+// judgeDefault judges memfd_secret's answer and the kernel's command line.
+func judgeDefault(err error, cmdline string) (Observation, error) {
 	set := ""
 	for _, word := range strings.Fields(cmdline) {
 		if strings.HasPrefix(word, "secretmem.enable") {
@@ -146,16 +144,16 @@ func judgeDefault(err error, parameter bool, cmdline string) (Observation, error
 	switch {
 	case err == nil:
 		return Observation{Text: "memfd_secret works" + text}, nil
-	case errors.Is(err, unix.ENOSYS) && parameter:
-		return Observation{Text: outcome(err) + text, Holds: true}, nil
+	case errors.Is(err, memory.ErrSecretDisabled):
+		return Observation{Text: "ENOSYS" + text, Holds: true}, nil
 	}
-	return Observation{}, skipped("memfd_secret: %s, and the kernel has no parameter to switch it on", outcome(err))
+	return Observation{}, skipped("%v", err)
 }
 
 // create is the system call that makes a file of the backend's.
 func create(b memory.Backend) func(flags int) (int, error) {
 	if b == memory.Secret {
-		return unix.MemfdSecret
+		return memory.MemfdSecret
 	}
 	return func(flags int) (int, error) { return unix.MemfdCreate("offmap-limits", flags) }
 }
@@ -171,8 +169,8 @@ func closesOnExec(create func(flags int) (int, error)) (o Observation, err error
 		if err == nil {
 			unix.Close(fd)
 		}
-		if errors.Is(err, unix.ENOSYS) {
-			return o, skipped("no memfd_secret (`offmap doctor` says why)")
+		if memory.Unavailable(err) {
+			return o, skipped("%v", err)
 		}
 		seen = append(seen, f.name+" "+outcome(err))
 		o.Holds = o.Holds || f.flag == unix.FD_CLOEXEC && err == nil
@@ -192,8 +190,8 @@ func flagsTaken(create func(flags int) (int, error), only int) (Observation, err
 			unix.Close(fd)
 			taken = append(taken, fmt.Sprintf("%#x", 1<<bit))
 			o.Holds = o.Holds && 1<<bit == only
-		case errors.Is(err, unix.ENOSYS):
-			return o, skipped("no memfd_secret (`offmap doctor` says why)")
+		case memory.Unavailable(err):
+			return o, skipped("%v", err)
 		}
 	}
 	o.Holds = o.Holds && len(taken) == 1

@@ -8,26 +8,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/sandbox"
 )
 
 // The judgements that TestOrdinary can't show to go either way.
 
 func TestJudgeDefault(t *testing.T) {
 	for _, c := range []struct {
-		err       error
-		parameter bool
-		cmdline   string
-		holds     bool
-		skipped   bool
+		err     error
+		cmdline string
+		holds   bool
+		skipped bool
 	}{
-		{nil, true, "quiet\n", false, false},
-		{unix.ENOSYS, true, "quiet\n", true, false},
-		{unix.ENOSYS, false, "quiet\n", false, true},
-		{nil, true, "secretmem.enable=1 quiet\n", false, true},
-		{unix.ENOSYS, true, "secretmem.enable=0\n", false, true},
-		{unix.EMFILE, true, "quiet\n", false, true},
+		{nil, "quiet\n", false, false},
+		{memory.ErrSecretDisabled, "quiet\n", true, false},
+		{memory.ErrSecretAbsent, "quiet\n", false, true},
+		{nil, "secretmem.enable=1 quiet\n", false, true},
+		{memory.ErrSecretDisabled, "secretmem.enable=0\n", false, true},
+		{unix.EMFILE, "quiet\n", false, true},
+		// refused by a container's profile, on a kernel that has it on
+		{sandbox.Judge("memfd_secret", unix.ENOSYS), "quiet\n", false, true},
+		{sandbox.Judge("memfd_secret", unix.EPERM), "quiet\n", false, true},
 	} {
-		o, err := judgeDefault(c.err, c.parameter, c.cmdline)
+		o, err := judgeDefault(c.err, c.cmdline)
 		if o.Holds != c.holds || errors.Is(err, ErrSkipped) != c.skipped {
 			t.Errorf("%+v: %+v, %v", c, o, err)
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"offmap/memory/attach"
 	"offmap/memory/uffd"
 )
@@ -22,6 +24,7 @@ func checkModule() Check {
 	case errors.Is(err, attach.ErrBridgeMissing):
 		c.Detail = "offmap.ko isn't loaded (no " + attach.BridgeDevice + "): no attach bridge"
 		c.Fix = "sudo modprobe offmap || { make kmod && sudo make kmod-install && sudo modprobe offmap; }"
+	case errors.Is(err, unix.EPERM): // and not EACCES: see sandbox.Device
 	case errors.Is(err, attach.ErrBridgeDenied):
 		c.Detail = "no right to open " + attach.BridgeDevice + ": whoever has it can crash this host, so run as root, or give it to a group that may"
 		c.Fix = fmt.Sprintf("sudo chgrp kvm %[1]s && sudo chmod 660 %[1]s", attach.BridgeDevice)

@@ -75,6 +75,9 @@ func (f files) vendor() string {
 
 // FixKVM is a command for where KVM can't be opened.
 func FixKVM(err error) string {
+	if errors.Is(err, unix.EPERM) { // and not EACCES: see sandbox.Device
+		return "docker run --device " + kvm.DefaultPath + " IMAGE # a container's; in a systemd service: DeviceAllow=" + kvm.DefaultPath + " rw"
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		return `sudo usermod -aG kvm "$USER" # and log in again`
 	}

@@ -8,13 +8,17 @@ import (
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
+	"offmap/sandbox"
 )
 
 func openKVM(device string) (*kvm.System, Check) {
 	c := Check{Name: "kvm"}
 	sys, err := kvm.Open(device)
 	if err != nil {
-		c.Status, c.Detail, c.Fix = Fail, err.Error(), FixKVM(err)
+		c.Status, c.Detail = Fail, err.Error()
+		if !sandbox.Refused(err) {
+			c.Fix = FixKVM(err)
+		}
 		return nil, c
 	}
 	c.Status, c.Detail = OK, "opens and speaks API version 12"
@@ -59,8 +63,11 @@ func (h *host) native(ctx context.Context) Check {
 	}
 	kernel, err := h.rate(ctx, 0)
 	if err != nil {
-		c.Status, c.Detail = Fail, "no guest runs, even in ordinary memory: "+err.Error()+"; the kernel's log may say more"
-		c.Fix = "sudo dmesg | grep -i kvm"
+		c.Status, c.Detail = Fail, "no guest runs, even in ordinary memory: "+err.Error()
+		if !sandbox.Refused(err) {
+			c.Detail += "; the kernel's log may say more"
+			c.Fix = "sudo dmesg | grep -i kvm"
+		}
 		return c
 	}
 	user, err := h.rate(ctx, 3)
@@ -120,7 +127,12 @@ func (h *host) guard() Check {
 		c    kvm.Cap
 		name string
 	}{{kvm.CapMSRFilter, "KVM_CAP_X86_MSR_FILTER"}, {kvm.CapEnforcePVFeatures, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID"}} {
-		if n, err := h.sys.Check(x.c); err != nil || n == 0 {
+		n, err := h.sys.Check(x.c)
+		if sandbox.Refused(err) {
+			c.Status, c.Detail = Fail, err.Error()
+			return c
+		}
+		if err != nil || n == 0 {
 			c.Status, c.Detail = Fail, "KVM lacks "+x.name+", without which a guest in hidden RAM could crash the host; Linux 5.10 has it, and there is no other fix"
 			return c
 		}
@@ -139,6 +151,8 @@ func (h *host) guestMemfd() Check {
 	}
 	flags, err := h.sys.GuestMemfdFlags()
 	switch {
+	case sandbox.Refused(err):
+		c.Status, c.Detail = Warn, err.Error()
 	case err != nil:
 		c.Status, c.Detail = Warn, err.Error()+"; nothing can be done here"
 	case flags == 0:

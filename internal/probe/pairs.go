@@ -12,6 +12,7 @@ import (
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/memory/uffd"
+	"offmap/sandbox"
 )
 
 // Pair is a backend and a way of getting it into KVM.
@@ -77,6 +78,9 @@ func errnoOf(err error) string {
 func (p Pair) needs(err error) string {
 	if _, ok := errors.AsType[*kvm.OpenError](err); ok {
 		return "KVM"
+	}
+	if refused, ok := errors.AsType[*sandbox.Error](err); ok {
+		return "a seccomp profile that allows " + refused.Call
 	}
 	switch {
 	case errors.Is(err, memory.ErrSecretDisabled):

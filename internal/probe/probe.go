@@ -26,7 +26,8 @@ const (
 )
 
 // Check is one thing that offmap looks at. Fix, which can be pasted, is empty
-// where nothing is wrong or nothing can be done; the detail then says so.
+// where nothing is wrong or nothing can be done from here, such as to a
+// container's seccomp profile; the detail then says so.
 type Check struct {
 	Name   string `json:"name"`
 	Status Status `json:"status"`

@@ -10,6 +10,7 @@ import (
 
 	"offmap/memory"
 	"offmap/memory/attach"
+	"offmap/sandbox"
 )
 
 // trySecret makes secret memory of size bytes and frees it again, untouched.
@@ -69,11 +70,14 @@ func (h *host) memory() Check {
 		return c
 	}
 	c.Status, c.Detail = Fail, err.Error()
+	refused, _ := errors.AsType[*sandbox.Error](err)
 	switch {
 	case overLimit(err):
 		c.Detail = "not with this RLIMIT_MEMLOCK: see memlock"
 	case errors.Is(err, memory.ErrSecretDisabled), errors.Is(err, memory.ErrSecretAbsent):
 		c.Detail = "not without memfd_secret: see memfd-secret"
+	case refused != nil && refused.Call == "memfd_secret":
+		c.Detail = "memfd_secret is refused: see memfd-secret"
 	case errors.Is(err, memory.ErrTooLarge):
 		c.Detail += "; ask for less with --memory"
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
 // BridgeDevice is where the kernel module offmap.ko is found.
@@ -39,7 +41,7 @@ func openBridgeDevice(device string) (int, error) {
 			device, ErrBridgeMissing, err)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		return -1, fmt.Errorf("open %s: %w: %w: run as root, or let your group have the device "+
-			"(memory/kmod/README.md says how)", device, ErrBridgeDenied, err)
+			"(memory/kmod/README.md says how)", device, ErrBridgeDenied, sandbox.Device(err))
 	case err != nil:
 		return -1, fmt.Errorf("open %s: %w", device, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory/exposure/inject"
+	"offmap/sandbox"
 )
 
 // fdTheft takes the VMM's own files over.
@@ -30,10 +31,11 @@ func attackFDTheft(ctx context.Context, t Target) (Finding, error) {
 }
 
 // orDenied tells those who may not attack the process from what the kernel
-// refuses to everybody.
+// refuses to everybody. No such call is absent from a kernel that runs guests:
+// ENOSYS is a seccomp filter's.
 func orDenied(err error) error {
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, inject.ErrRefused) {
-		return unavailable("%v: run as root, where kernel.yama.ptrace_scope allows it", err)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) || errors.Is(err, inject.ErrRefused) {
+		return unavailable("%v: run as root, where kernel.yama.ptrace_scope allows it", sandbox.Suspect("the call", err))
 	}
 	return err
 }

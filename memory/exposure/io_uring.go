@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory/exposure/inject"
+	"offmap/sandbox"
 )
 
 // ioUring has the VMM register its memory with a ring as a fixed buffer. Who
@@ -119,7 +120,7 @@ func newRing(th *inject.Thread) (_ *ring, err error) {
 	}
 	r.theirs, err = th.Call(unix.SYS_IO_URING_SETUP, ringEntries, addr)
 	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
-		return nil, unavailable("io_uring_setup: %v (no CONFIG_IO_URING, or kernel.io_uring_disabled)", err)
+		return nil, unavailable("io_uring_setup: %v (no CONFIG_IO_URING, or kernel.io_uring_disabled)", sandbox.Suspect("io_uring_setup", err))
 	}
 	if err != nil {
 		return nil, err

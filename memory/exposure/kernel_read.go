@@ -13,6 +13,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
 // kernelRead has the kernel read guest RAM where its direct map should have
@@ -184,10 +186,14 @@ func (b *bpfBuffer) close() {
 // noBPF tells a host that has no BPF, or none for us, from a mistake of ours.
 func noBPF(what string, err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) || errors.Is(err, ebpf.ErrNotSupported) {
+		// Without advice that isn't ours, and where the library took the errno
+		// for an answer to something else, with that of a call that does nothing.
 		if errno := unix.Errno(0); errors.As(err, &errno) {
-			err = errno // without advice that isn't ours
+			err = errno
+		} else if _, _, errno := unix.Syscall(unix.SYS_BPF, ^uintptr(0), 0, 0); errno == unix.ENOSYS || errno == unix.EACCES {
+			err = errno
 		}
-		return unavailable("%s: %v: needs root, CONFIG_BPF_EVENTS and a kernel that isn't locked down", what, err)
+		return unavailable("%s: %v: needs root, CONFIG_BPF_EVENTS and a kernel that isn't locked down", what, sandbox.Suspect("bpf", err))
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

@@ -9,7 +9,8 @@ var processVM = Avenue{
 }
 
 func attackProcessVM(ctx context.Context, t Target) (Finding, error) {
-	return t.sweep(ctx, 1<<20, func(p []byte, addr uint64) (int, error) {
+	f, err := t.sweep(ctx, 1<<20, func(p []byte, addr uint64) (int, error) {
 		return readProcess(t.PID, p, addr)
 	})
+	return f, orDenied(err)
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory/exposure/inject"
+	"offmap/sandbox"
 )
 
 // zerocopy lets a network card's driver at guest RAM: what is sent with
@@ -73,7 +74,7 @@ func loopback() (near, far int, err error) {
 		defer unix.Close(back)
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			runtime.UnlockOSThread()
-			done <- unavailable("unshare of the network namespace: %v (run as root)", err)
+			done <- unavailable("unshare of the network namespace: %v (run as root)", sandbox.Suspect("unshare", err))
 			return
 		}
 		near, far, err = connected()

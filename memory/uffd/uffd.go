@@ -16,14 +16,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
 // Device gives descriptors to whoever may open it (Linux 6.1).
 const Device = "/dev/userfaultfd"
 
-// Errors that Open wraps.
+// Errors that Open wraps. A refusal by what confines this process is a
+// *sandbox.Error.
 var (
 	// ErrDenied: no right to the faults that the kernel takes itself, which
 	// KVM's are.
@@ -67,18 +71,30 @@ func open() (int, error) {
 	if err == nil {
 		return fd, nil
 	}
-	if errors.Is(err, unix.ENOSYS) {
-		return -1, fmt.Errorf("userfaultfd: %w: %w", ErrUnsupported, err)
-	}
 	dev, derr := unix.Open(Device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if derr != nil {
-		return -1, fmt.Errorf("%w: userfaultfd: %w; open %s: %w", ErrDenied, err, Device, derr)
+		return -1, refused(err, derr)
 	}
 	defer unix.Close(dev)
 	if fd, err = ioctl(dev, ioctlNew, flags); err != nil {
-		return -1, fmt.Errorf("ioctl USERFAULTFD_IOC_NEW on %s: %w", Device, err)
+		return -1, fmt.Errorf("USERFAULTFD_IOC_NEW on %s: %w", Device, sandbox.Judge("ioctl", err))
 	}
 	return fd, nil
+}
+
+// refused puts the refusals of the system call and of the device in words.
+func refused(call, device error) error {
+	const sysctl = "/proc/sys/vm/unprivileged_userfaultfd"
+	setting, err := os.ReadFile(sysctl) // there is none without CONFIG_USERFAULTFD
+	has := err == nil || !errors.Is(device, unix.ENOENT)
+	may := strings.TrimSpace(string(setting)) == "1" || sandbox.Capable(unix.CAP_SYS_PTRACE)
+	switch {
+	case errors.Is(call, unix.ENOSYS) && !has:
+		return fmt.Errorf("userfaultfd: %w: %w", ErrUnsupported, sandbox.Suspect("userfaultfd", call))
+	case errors.Is(call, unix.ENOSYS), errors.Is(call, unix.EPERM) && may, errors.Is(call, unix.EACCES):
+		return fmt.Errorf("%w; nor can %s be opened: %w", sandbox.Judge("userfaultfd", call), Device, sandbox.Device(device))
+	}
+	return fmt.Errorf("%w: userfaultfd: %w; open %s: %w", ErrDenied, sandbox.Suspect("userfaultfd", call), Device, sandbox.Device(device))
 }
 
 // agree settles the API, before which a descriptor can do nothing.

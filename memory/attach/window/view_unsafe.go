@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/sandbox"
 )
 
 // view is the window's file and what is mapped of it.
@@ -44,7 +45,7 @@ func openView(ram *memory.RAM) (*view, error) {
 
 func (v *view) create() (err error) {
 	if v.fd, err = unix.MemfdCreate("offmap-window", unix.MFD_CLOEXEC); err != nil {
-		return fmt.Errorf("memfd_create of the window: %w", err)
+		return fmt.Errorf("file of the window: %w", sandbox.Judge("memfd_create", err))
 	}
 	if err := unix.Ftruncate(v.fd, int64(v.size)); err != nil {
 		return fmt.Errorf("ftruncate of the window to %d bytes: %w", v.size, err)
@@ -83,7 +84,7 @@ func (v *view) lock() (err error) {
 	const onFault = 1 // MLOCK_ONFAULT
 	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(p), uintptr(v.size), onFault); errno != 0 {
 		return fmt.Errorf("mlock2 of the window, %d KiB: %w: this host has swap, to which pages of the guest must not go: "+
-			"run as root (CAP_IPC_LOCK), raise RLIMIT_MEMLOCK by that much, or `sudo swapoff -a`", v.size>>10, errno)
+			"run as root (CAP_IPC_LOCK), raise RLIMIT_MEMLOCK by that much, or `sudo swapoff -a`", v.size>>10, sandbox.Suspect("mlock2", errno))
 	}
 	return nil
 }
