@@ -54,6 +54,9 @@ func (e *commandError) Unwrap() error { return e.error }
 // run wraps a command's function for RunE.
 func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if err := enoughDescriptors(); err != nil {
+			return &commandError{err}
+		}
 		if err := f(cmd, args); err != nil {
 			return &commandError{err}
 		}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"offmap/internal/lab/share"
 	"offmap/internal/lab/wire"
 	"offmap/internal/tether"
 )
@@ -102,7 +103,7 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 		close(m.died)
 	})
 	m.workers.Go(func() { m.keepConsole(m.ports[consoleChannel]) })
-	m.workers.Go(func() { serveFiles(m.ports[wire.FilesPort], cfg.shares()) })
+	m.workers.Go(func() { share.Serve(m.ports[wire.FilesPort], cfg.shares()) })
 	m.workers.Go(func() { serveScans(ctx, m.ports[wire.ScanPort], m.ram) })
 	return m, nil
 }

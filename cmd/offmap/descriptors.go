@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// spareDescriptors is more than a guest with a few vCPUs takes.
+const spareDescriptors = 32
+
+// enoughDescriptors refuses to start with fewer than that left. Go's runtime
+// ends the process where it finds none for its poller, and so would a shortage
+// at many other places be met halfway.
+func enoughDescriptors() error {
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for len(fds) < spareDescriptors {
+		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return exitWith(exitCannot, tooFew(len(fds), err))
+		}
+		fds = append(fds, fd)
+	}
+	return nil
+}
+
+func tooFew(left int, err error) error {
+	var lim unix.Rlimit
+	if err == unix.EMFILE && unix.Getrlimit(unix.RLIMIT_NOFILE, &lim) == nil {
+		return fmt.Errorf("%d file descriptors are left of the %d that this process may have (RLIMIT_NOFILE), and it takes %d to start: "+
+			"raise the limit (`ulimit -n 1024`, nofile in /etc/security/limits.conf, or LimitNOFILE= of the service)", left, lim.Max, spareDescriptors)
+	}
+	return fmt.Errorf("%d file descriptors are left, and it takes %d to start: %w", left, spareDescriptors, err)
+}

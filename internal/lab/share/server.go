@@ -1,0 +1,210 @@
+// Package share serves directories of this host to a machine of the lab, over a
+// stream of FUSE messages (include/uapi/linux/fuse.h;
+// Documentation/filesystems/fuse.rst). The kernel in the machine is the client,
+// and this process works with its own rights, whoever asks inside.
+//
+// It is a view: nothing is cached, here or there, so that both sides see at once
+// what the other does. What isn't served, such as extended attributes, is
+// answered with ENOSYS, which the kernel takes as that it is not supported.
+package share
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxWrite is the most data in one request or reply.
+const maxWrite = 1 << 20
+
+// Serve answers requests from conn until it is closed. The root has a directory
+// for each of dirs, named by its index.
+func Serve(conn io.ReadWriter, dirs []string) error {
+	s, err := newServer(dirs)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var (
+		writing sync.Mutex
+		busy    sync.WaitGroup
+	)
+	defer busy.Wait()
+	for {
+		r, err := readRequest(conn)
+		if err != nil {
+			return err
+		}
+		busy.Go(func() {
+			body, err := s.answer(r)
+			if errors.Is(err, errSilent) {
+				return
+			}
+			msg := reply(r.Unique, body, err)
+			writing.Lock()
+			defer writing.Unlock()
+			conn.Write(msg)
+		})
+	}
+}
+
+// request is a request and what is left of its arguments.
+type request struct {
+	inHeader
+	body []byte
+}
+
+func readRequest(r io.Reader) (*request, error) {
+	var head [headerIn]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	req := &request{body: head[:]}
+	h, err := take[inHeader](req)
+	if err != nil {
+		return nil, err
+	}
+	if h.Len < headerIn || h.Len > maxWrite+4096 {
+		return nil, fmt.Errorf("FUSE request of %d bytes", h.Len)
+	}
+	req.inHeader, req.body = h, make([]byte, h.Len-headerIn)
+	_, err = io.ReadFull(r, req.body)
+	return req, err
+}
+
+// take takes a structure off the front of the arguments.
+func take[T any](r *request) (v T, err error) {
+	n, err := binary.Decode(r.body, binary.LittleEndian, &v)
+	if err != nil {
+		return v, unix.EINVAL
+	}
+	r.body = r.body[n:]
+	return v, nil
+}
+
+// text takes a string that ends with a zero byte.
+func (r *request) text() (string, error) {
+	s, rest, ok := strings.Cut(string(r.body), "\x00")
+	if !ok {
+		return "", unix.EINVAL
+	}
+	r.body = r.body[len(r.body)-len(rest):]
+	return s, nil
+}
+
+// name takes the name of a directory's entry, which leads nowhere else.
+func (r *request) name() (string, error) {
+	s, err := r.text()
+	if err == nil && (s == "" || s == "." || s == ".." || strings.Contains(s, "/")) {
+		err = unix.EINVAL
+	}
+	return s, err
+}
+
+// errSilent is the answer to a request that wants none.
+var errSilent = errors.New("no answer")
+
+// reply makes the message of an answer: a structure, bytes or nil, or an error.
+func reply(unique uint64, body any, err error) []byte {
+	h := outHeader{Len: headerOut, Unique: unique}
+	var data []byte
+	switch {
+	case err != nil:
+		errno, ok := errors.AsType[syscall.Errno](err)
+		if !ok {
+			errno = unix.EIO
+		}
+		h.Error = -int32(errno)
+	case body != nil:
+		data = encode(body)
+	}
+	h.Len += uint32(len(data))
+	return append(encode(h), data...)
+}
+
+func encode(v any) []byte {
+	if b, ok := v.([]byte); ok {
+		return b
+	}
+	b, err := binary.Append(nil, binary.LittleEndian, v)
+	if err != nil {
+		panic(err) // of a structure that isn't of fixed size
+	}
+	return b
+}
+
+// answer does what a request asks for.
+func (s *server) answer(r *request) (any, error) {
+	switch r.Opcode {
+	case opInit:
+		in, err := take[initIn](r)
+		if err == nil && in.Major != major {
+			err = unix.EPROTO
+		}
+		return initOut{
+			Major: major, Minor: minor, MaxReadahead: in.MaxReadahead, Flags: in.Flags & initOffered,
+			MaxBackground: 64, CongestionThreshold: 48, MaxWrite: maxWrite, TimeGran: 1, MaxPages: maxWrite / 4096,
+		}, err
+	case opForget:
+		in, err := take[forgetIn](r)
+		if err == nil {
+			s.tree.forget(r.Node, in.Lookups)
+		}
+		return nil, errSilent
+	case opBatchForget:
+		in, err := take[batchIn](r)
+		for range in.Count {
+			var item batchItem
+			if item, err = take[batchItem](r); err != nil {
+				break
+			}
+			s.tree.forget(item.Node, item.Lookups)
+		}
+		return nil, errSilent
+	case opInterrupt:
+		return nil, errSilent // nothing here waits
+	case opLookup:
+		return s.lookup(r)
+	case opGetattr:
+		return s.getattr(r)
+	case opSetattr:
+		return s.setattr(r)
+	case opReadlink:
+		return s.readlink(r)
+	case opSymlink, opMknod, opMkdir, opLink:
+		return s.make(r)
+	case opUnlink, opRmdir:
+		return nil, s.remove(r)
+	case opRename, opRename2:
+		return nil, s.rename(r)
+	case opStatfs:
+		return s.statfs(r)
+	case opOpen, opOpendir:
+		return s.open(r)
+	case opCreate:
+		return s.create(r)
+	case opRead:
+		return s.read(r)
+	case opReaddir:
+		return s.readdir(r)
+	case opWrite:
+		return s.write(r)
+	case opFsync, opFsyncdir:
+		return nil, s.fsync(r)
+	case opFallocate:
+		return nil, s.fallocate(r)
+	case opLseek:
+		return s.lseek(r)
+	case opRelease, opReleasedir:
+		return nil, s.release(r)
+	case opDestroy:
+		return nil, nil
+	}
+	return nil, unix.ENOSYS
+}

@@ -1,0 +1,201 @@
+package share
+
+import (
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// tree is what the client knows of the files: nodes by the numbers that it has
+// been given, each of which stands for a name and not for an open file. That
+// takes no descriptors, of which there may be few.
+type tree struct {
+	mu    sync.Mutex
+	nodes map[uint64]*node
+	last  uint64
+}
+
+// node is a file by its name. One whose name is gone has no parent, and only its
+// open handles are left to reach it by.
+type node struct {
+	id       uint64
+	file     identity
+	parent   *node
+	name     string // in parent, or the path of a directory that is served
+	children map[string]*node
+	lookups  uint64
+	open     []*handle
+}
+
+// identity tells whether a name still stands for the same file.
+type identity struct{ dev, ino uint64 }
+
+func newTree(dirs []string) (*tree, error) {
+	root := &node{id: rootID, lookups: 1, children: map[string]*node{}}
+	t := &tree{nodes: map[uint64]*node{rootID: root}, last: rootID}
+	for i, dir := range dirs {
+		path, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			return nil, err
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil {
+			return nil, err
+		}
+		n := t.add(root, strconv.Itoa(i), identity{st.Dev, st.Ino})
+		n.name, n.lookups = path, 1 // which nobody gives back
+	}
+	return t, nil
+}
+
+func (t *tree) add(parent *node, name string, file identity) *node {
+	t.last++
+	n := &node{id: t.last, file: file, parent: parent, name: name, children: map[string]*node{}}
+	t.nodes[n.id] = n
+	parent.children[name] = n
+	return n
+}
+
+// path is where a node's file is on this host: ESTALE without a name.
+func (t *tree) path(id uint64) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pathLocked(t.nodes[id])
+}
+
+func (t *tree) pathLocked(n *node) (string, error) {
+	switch {
+	case n == nil, n.parent == nil:
+		return "", unix.ESTALE
+	case n.parent.id == rootID:
+		return n.name, nil
+	}
+	dir, err := t.pathLocked(n.parent)
+	return dir + "/" + n.name, err
+}
+
+// found counts a look-up of a name that stands for file, and returns its node.
+func (t *tree) found(parent uint64, name string, file identity) (uint64, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.nodes[parent]
+	if p == nil {
+		return 0, unix.ESTALE
+	}
+	n := p.children[name]
+	if n != nil && n.file != file {
+		n.detach()
+		n = nil
+	}
+	if n == nil {
+		n = t.add(p, name, file)
+	}
+	n.lookups++
+	return n.id, nil
+}
+
+// detach takes the name away.
+func (n *node) detach() {
+	if n.parent != nil {
+		delete(n.parent.children, n.name)
+		n.parent = nil
+	}
+}
+
+// forget takes look-ups back, and drops what nobody knows any more.
+func (t *tree) forget(id, lookups uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.nodes[id]
+	if n == nil || id == rootID {
+		return
+	}
+	n.lookups -= min(lookups, n.lookups)
+	t.drop(n)
+}
+
+func (t *tree) drop(n *node) {
+	for n != nil && n.lookups == 0 && len(n.children) == 0 && len(n.open) == 0 {
+		parent := n.parent
+		n.detach()
+		delete(t.nodes, n.id)
+		n = parent
+	}
+}
+
+// removed says that a name is gone.
+func (t *tree) removed(parent uint64, name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.child(parent, name); n != nil {
+		n.detach()
+	}
+}
+
+func (t *tree) child(parent uint64, name string) *node {
+	if p := t.nodes[parent]; p != nil {
+		return p.children[name]
+	}
+	return nil
+}
+
+// renamed moves a name to another place, or has both change places.
+func (t *tree) renamed(from uint64, name string, to uint64, other string, exchange bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a, b := t.child(from, name), t.child(to, other)
+	for _, n := range []*node{a, b} {
+		if n != nil {
+			n.detach()
+		}
+	}
+	t.attach(a, to, other)
+	if exchange {
+		t.attach(b, from, name)
+	}
+}
+
+func (t *tree) attach(n *node, parent uint64, name string) {
+	if p := t.nodes[parent]; n != nil && p != nil {
+		n.parent, n.name = p, name
+		p.children[name] = n
+	}
+}
+
+// opened notes a handle, by which a file can be reached that has lost its name.
+func (t *tree) opened(id uint64, h *handle) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[id]; n != nil {
+		n.open = append(n.open, h)
+	}
+}
+
+// released forgets it.
+func (t *tree) released(id uint64, h *handle) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.nodes[id]
+	if n == nil {
+		return
+	}
+	for i := range n.open {
+		if n.open[i] == h {
+			n.open = append(n.open[:i], n.open[i+1:]...)
+			break
+		}
+	}
+	t.drop(n)
+}
+
+// anyOpen is an open handle of a node, or nil.
+func (t *tree) anyOpen(id uint64) *handle {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := t.nodes[id]; n != nil && len(n.open) > 0 {
+		return n.open[0]
+	}
+	return nil
+}
