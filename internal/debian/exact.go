@@ -11,12 +11,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // versionSyntax is what a version may be made of (Debian Policy 5.6.12),
 // without an epoch, which kernels don't have. It becomes the name of a
 // directory and an argument of apt's.
-var versionSyntax = regexp.MustCompile(`^[0-9][A-Za-z0-9.+~-]*$`)
+var versionSyntax = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9][A-Za-z0-9.+~-]*$`)
+})
 
 // CheckSeries says what is wrong with the name of a kernel: one of KnownSeries,
 // which is the current kernel of that series, or SERIES=VERSION, which is

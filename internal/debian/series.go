@@ -73,7 +73,7 @@ func lookup(name string) (release, error) {
 			series, strings.Join(KnownSeries(), ", "))
 	}
 	r := releases[i]
-	if exact && (!strings.HasPrefix(version, r.version) || !versionSyntax.MatchString(version)) {
+	if exact && (!strings.HasPrefix(version, r.version) || !versionSyntax().MatchString(version)) {
 		return release{}, fmt.Errorf("%q is no version of Debian's kernel %s: those begin with %q and have only letters, digits and .+~-", version, series, r.version)
 	}
 	r.exact = version

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"offmap/memory"
 )
@@ -54,11 +55,13 @@ func findQEMU(ctx context.Context) (path, version string, err error) {
 
 const qemuFix = "apt install qemu-system-x86 (on Debian 12 the one from bookworm-backports: apt install -t bookworm-backports qemu-system-x86)"
 
-var versionLine = regexp.MustCompile(`version (\d+)\.(\S+)(?: \(([^)]+)\))?`)
+var versionLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`version (\d+)\.(\S+)(?: \(([^)]+)\))?`)
+})
 
 // checkVersion finds the version in what qemu --version prints.
 func checkVersion(out string) (string, error) {
-	m := versionLine.FindStringSubmatch(out)
+	m := versionLine().FindStringSubmatch(out)
 	if m == nil {
 		line, _, _ := strings.Cut(out, "\n")
 		return "", fmt.Errorf("%w: can't make out the version in %q", ErrQEMU, line)

@@ -6,18 +6,21 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // What a command line expects of the machine that it is typed on, and the lab
 // has to bring along.
 
-var debianName = regexp.MustCompile(`(?:^|=)debian:(\S+)$`)
+var debianName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:^|=)debian:(\S+)$`)
+})
 
 // NeededSeries lists the Debian kernels that args name as debian:SERIES.
 func NeededSeries(args []string) []string {
 	var list []string
 	for _, a := range args {
-		if m := debianName.FindStringSubmatch(a); m != nil && !slices.Contains(list, m[1]) {
+		if m := debianName().FindStringSubmatch(a); m != nil && !slices.Contains(list, m[1]) {
 			list = append(list, m[1])
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -15,11 +16,14 @@ import (
 
 var (
 	//go:embed page.html
-	pageHTML     string
-	pageTemplate = template.Must(template.New("page").Parse(pageHTML))
+	pageHTML string
 	//go:embed page.css
 	pageCSS string
 )
+
+var pageTemplate = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page").Parse(pageHTML))
+})
 
 // page is what the template shows. Texts from documents are plain strings,
 // which the template escapes; what isn't is made here.

@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Report is documents, put together.
@@ -41,7 +42,7 @@ func New(title string, sources []*Source) *Report {
 
 // WriteHTML writes the page.
 func (r *Report) WriteHTML(w io.Writer) error {
-	if err := pageTemplate.Execute(w, r.page()); err != nil {
+	if err := pageTemplate().Execute(w, r.page()); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil
@@ -69,12 +70,14 @@ func (r *Report) WritePNG(write func(name string, png []byte) error) error {
 }
 
 // unnameable is what a chart's file isn't called after.
-var unnameable = regexp.MustCompile(`[^a-zA-Z0-9.]+`)
+var unnameable = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[^a-zA-Z0-9.]+`)
+})
 
 // fileName makes a file's name of a chart's: letters, digits, dots and dashes,
 // and not too many of them.
 func fileName(s string) string {
 	const most = 100
-	s = unnameable.ReplaceAllString(s, "-")
+	s = unnameable().ReplaceAllString(s, "-")
 	return strings.Trim(s[:min(len(s), most)], "-.")
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -55,12 +56,14 @@ func exits(args []string) error {
 // ExitsStart is the line that the command exits prints before n exits.
 func ExitsStart(n int) string { return fmt.Sprintf("offmap: %d exits from here", n) }
 
-var exitsLine = regexp.MustCompile(`^offmap: ([1-9][0-9]{0,8}) exits in ([1-9][0-9]{0,14}) ns$`)
+var exitsLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^offmap: ([1-9][0-9]{0,8}) exits in ([1-9][0-9]{0,14}) ns$`)
+})
 
 // ParseExits reads the line that the command exits prints after its exits,
 // without its end. Any program of the guest's can print one.
 func ParseExits(line string) (n int, took time.Duration, ok bool) {
-	m := exitsLine.FindStringSubmatch(line)
+	m := exitsLine().FindStringSubmatch(line)
 	if m == nil {
 		return 0, 0, false
 	}

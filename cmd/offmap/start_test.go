@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestStart holds that our packages do next to nothing when they are
+// initialised, which every command, every child and every guest's process pays
+// for: expressions, templates and tables are made when they are first used.
+// Allocations are counted, which are the same on every machine.
+func TestStart(t *testing.T) {
+	const most = 32 // of one package: variables that are errors and small tables
+	cmd := asProgram(t, "--help")
+	cmd.Env = append(os.Environ(), "GODEBUG=inittrace=1")
+	var trace strings.Builder
+	cmd.Stderr = &trace
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	packages := 0
+	for line := range strings.Lines(trace.String()) {
+		// init offmap/kvm @3.5 ms, 0.001 ms clock, 504 bytes, 4 allocs
+		if !strings.HasPrefix(line, "init ") {
+			continue
+		}
+		packages++
+		var name string
+		var at, took float64
+		var bytes, allocs int
+		if _, err := fmt.Sscanf(line, "init %s @%f ms, %f ms clock, %d bytes, %d allocs", &name, &at, &took, &bytes, &allocs); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if strings.HasPrefix(name, "offmap/") && allocs > most {
+			t.Errorf("%s allocates %d times (%d bytes) when it is initialised, at most %d are wanted", name, allocs, bytes, most)
+		}
+	}
+	if packages < 50 {
+		t.Errorf("%d packages are initialised: this is no trace", packages)
+	}
+}
