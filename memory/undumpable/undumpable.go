@@ -17,8 +17,11 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/sandbox"
 )
 
 // ErrHost is what is wrapped where this host doesn't let a program be started
@@ -35,7 +38,7 @@ func Program(name string, image io.Reader) (_ *os.File, err error) {
 		fd, err = unix.MemfdCreate(name, flags) // before 6.3 they all can
 	}
 	if err != nil {
-		return nil, noexec(fmt.Errorf("memfd_create of the program %s: %w", name, err))
+		return nil, fmt.Errorf("program %s: %w", name, refused(err))
 	}
 	file := os.NewFile(uintptr(fd), name)
 	defer func() {
@@ -56,13 +59,15 @@ func Program(name string, image io.Reader) (_ *os.File, err error) {
 	return file, nil
 }
 
-// noexec adds the remedy where the host forbids executable memfds
-// (Documentation/admin-guide/sysctl/vm.rst, memfd_noexec).
-func noexec(err error) error {
-	if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
-		return err
+// refused tells a host that forbids executable memfds, and adds the remedy
+// (Documentation/admin-guide/sysctl/vm.rst, memfd_noexec), from what confines
+// this process.
+func refused(err error) error {
+	setting, _ := os.ReadFile("/proc/sys/vm/memfd_noexec")
+	if errors.Is(err, unix.EACCES) && strings.TrimSpace(string(setting)) == "2" {
+		return fmt.Errorf("%w: memfd_create: %w: this host forbids executable memfds (vm.memfd_noexec=2): allow them with `sysctl vm.memfd_noexec=1` as root", ErrHost, err)
 	}
-	return fmt.Errorf("%w: %w: this host forbids executable memfds (vm.memfd_noexec=2): allow them with `sysctl vm.memfd_noexec=1` as root", ErrHost, err)
+	return sandbox.Judge("memfd_create", err)
 }
 
 // WithoutOverride calls f, which executes a Program or starts a process that
