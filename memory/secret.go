@@ -36,12 +36,13 @@ func MemfdSecret(flags int) (int, error) {
 	if err == nil {
 		return fd, nil
 	}
-	return -1, secretError(os.DirFS("/sys"), err)
+	return -1, secretError(os.DirFS("/sys"), sandbox.Read().Filtered, err)
 }
 
-// secretError tells by the module's parameter, which sysfs has for each kernel
-// that has memfd_secret, why there is none.
-func secretError(sys fs.FS, err error) error {
+// secretError tells why there is no secret memory: by the module's parameter,
+// which sysfs has for each kernel that has memfd_secret, and which root alone
+// can read; and by whether this process runs under a seccomp filter.
+func secretError(sys fs.FS, filtered bool, err error) error {
 	if !errors.Is(err, unix.ENOSYS) {
 		return sandbox.Judge("memfd_secret", err)
 	}
@@ -51,16 +52,22 @@ func secretError(sys fs.FS, err error) error {
 		return ErrSecretDisabled
 	case no == nil:
 		return sandbox.Judge("memfd_secret", err)
+	case errors.Is(no, fs.ErrPermission) && !filtered:
+		return ErrSecretDisabled // or who would have refused it?
+	case errors.Is(no, fs.ErrPermission):
+		return secretUnknown("the kernel has it", "only root can tell", err)
 	}
-	if _, err := fs.Stat(sys, "kernel"); err != nil {
-		return errSecretUnknown
+	if _, no := fs.Stat(sys, "kernel"); no != nil {
+		return secretUnknown("the kernel lacks it or has it", "without /sys it can't be told", err)
 	}
 	return ErrSecretAbsent
 }
 
-// errSecretUnknown is ENOSYS where no parameter can be looked at.
-var errSecretUnknown = fmt.Errorf("%w: memfd_secret: %w: without /sys it can't be told whether the kernel lacks it, has it switched off (secretmem.enable=1 on its command line), or a container's seccomp profile refuses it",
-	ErrUnavailable, unix.ENOSYS)
+// secretUnknown is an error that could be the kernel's answer or a filter's.
+func secretUnknown(kernel, who string, err error) error {
+	return fmt.Errorf("%w: memfd_secret: %w: %s whether %s switched off (secretmem.enable=1 on its command line switches it on) or a container's seccomp profile refuses it",
+		ErrUnavailable, err, who, kernel)
+}
 
 // secretRefused explains the EAGAIN of kernels that check RLIMIT_MEMLOCK in
 // mmap.

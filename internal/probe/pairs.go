@@ -87,6 +87,8 @@ func (p Pair) needs(err error) string {
 		return "boot parameter secretmem.enable=1"
 	case errors.Is(err, memory.ErrSecretAbsent):
 		return "Linux 5.14 with CONFIG_SECRETMEM"
+	case p.Backend == memory.Secret && errors.Is(err, unix.ENOSYS): // whose it is can't be told
+		return "boot parameter secretmem.enable=1, or a seccomp profile that allows memfd_secret"
 	case overLimit(err):
 		return "a higher RLIMIT_MEMLOCK"
 	case errors.Is(err, memory.ErrTooLarge):
