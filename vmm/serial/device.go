@@ -26,16 +26,32 @@ func (u *UART) Write(off uint64, p []byte) {
 func (u *UART) dlab() bool   { return u.lcr&lcrDLAB != 0 }
 func (u *UART) looped() bool { return u.mcr&mcrLoop != 0 }
 
-// receiver is what the data register reads from, and how much of it is in the
-// FIFO.
-func (u *UART) receiver() (r *ring, n int) {
+// listening reports whether the guest is there to take input: it has the
+// receive interrupt enabled, or polls.
+func (u *UART) listening() bool { return u.ier&ierReceive != 0 || u.rx.polled() }
+
+// received is how many bytes the data register has to read.
+func (u *UART) received() int {
 	switch {
 	case u.looped():
-		return &u.loop, u.loop.len()
-	case u.ier&ierReceive != 0:
-		return &u.input, min(u.input.len(), fifoSize)
+		return u.loop.len()
+	case u.listening():
+		return u.rx.fifo
 	}
-	return nil, 0
+	return 0
+}
+
+// receive reads the data register.
+func (u *UART) receive() byte {
+	switch {
+	case u.received() == 0:
+		// A driver that empties the FIFO without looking.
+		u.rx.notPolled()
+		return 0
+	case u.looped():
+		return u.loop.pop()
+	}
+	return u.rx.pop()
 }
 
 func (u *UART) load(reg uint64) byte {
@@ -44,12 +60,7 @@ func (u *UART) load(reg uint64) byte {
 		if u.dlab() {
 			return u.divisor[0]
 		}
-		r, n := u.receiver()
-		if n == 0 {
-			return 0
-		}
-		u.space.Broadcast()
-		return r.pop()
+		return u.receive()
 	case regIER:
 		if u.dlab() {
 			return u.divisor[1]
@@ -79,10 +90,14 @@ func (u *UART) load(reg uint64) byte {
 }
 
 func (u *UART) store(reg uint64, v byte) {
+	if reg >= regIER && reg <= regMCR {
+		u.rx.notPolled() // while the port is set up
+	}
 	switch reg {
 	case regData:
 		switch {
 		case u.dlab():
+			u.rx.notPolled()
 			u.divisor[0] = v
 		case u.looped():
 			u.overrun = u.overrun || u.loop.full()
@@ -123,6 +138,9 @@ func (u *UART) store(reg uint64, v byte) {
 			u.loop.clear()
 		}
 		u.mcr = v & mcrMask
+		if !u.looped() { // which disconnects the lines
+			u.rx.setRTS(v&mcrRTS != 0)
+		}
 	case regScratch:
 		u.scratch = v
 	}
@@ -131,6 +149,7 @@ func (u *UART) store(reg uint64, v byte) {
 // send transmits v. The lock is dropped for it, since it may wait.
 func (u *UART) send(v byte) {
 	u.transmit = false
+	u.rx.idle = false
 	u.mu.Unlock()
 	u.tx.put(v)
 	u.mu.Lock()
@@ -145,12 +164,21 @@ func (u *UART) drained() {
 	u.update()
 }
 
+// refill is called when the FIFO may have more.
+func (u *UART) refill() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.rx.fill()
+	u.update()
+}
+
 // lineStatus reads LSR, which clears the error bits.
 func (u *UART) lineStatus() (s byte) {
 	if u.looped() || u.tx.ready() {
 		s |= lsrEmpty
 	}
-	if _, n := u.receiver(); n > 0 {
+	u.rx.polls(s&lsrEmpty != 0)
+	if u.received() > 0 {
 		s |= lsrData
 	}
 	if u.overrun {
@@ -178,12 +206,11 @@ func (u *UART) modemStatus() (s byte) {
 
 // pending is the interrupt identification: the highest in priority, or none.
 func (u *UART) pending() byte {
-	_, received := u.receiver()
 	switch {
 	case u.ier&ierLine != 0 && u.overrun:
 		return iirLine
-	case u.ier&ierReceive != 0 && received > 0:
-		if received < triggers[u.fcr>>fcrTriggerShift] {
+	case u.ier&ierReceive != 0 && u.received() > 0:
+		if u.received() < triggers[u.fcr>>fcrTriggerShift] {
 			return iirReceiveTime
 		}
 		return iirReceive
@@ -197,7 +224,7 @@ func (u *UART) pending() byte {
 // changes them ends with it.
 func (u *UART) update() {
 	level := u.pending() != iirNone
-	if level == u.level || u.irq == nil {
+	if level == u.level || u.irq == nil || u.closed {
 		return
 	}
 	u.level = level

@@ -3,14 +3,12 @@
 // say that somebody is there.
 //
 // Bytes go out through a goroutine, so that a slow terminal is no vCPU's
-// business (see transmitter), and come in through Input. Neither allocates per
-// byte.
+// business (see transmitter), and come in through Input, at a pace that leaves
+// the guest time for other things (see receiver). Neither allocates per byte.
 package serial
 
 import (
-	"fmt"
 	"io"
-	"os"
 	"sync"
 )
 
@@ -20,9 +18,6 @@ const (
 	COM1IRQ = 4
 	Size    = 8
 )
-
-// inputSize is how many bytes of input wait for the guest before Input blocks.
-const inputSize = 4096
 
 // IRQ is the UART's interrupt line.
 type IRQ interface {
@@ -47,11 +42,9 @@ type UART struct {
 	onError func(error)
 	tx      *transmitter
 
-	mu    sync.Mutex
-	space *sync.Cond // input has room, or closed
-
-	input ring // from Input
-	loop  ring // from the transmitter, in loopback
+	mu   sync.Mutex
+	rx   receiver
+	loop ring // from the transmitter, in loopback
 
 	ier, fcr, lcr, mcr, scratch byte
 	divisor                     [2]byte
@@ -68,41 +61,14 @@ func New(cfg Config) *UART {
 	u := &UART{
 		irq:     cfg.IRQ,
 		onError: cfg.OnError,
-		input:   ring{buf: make([]byte, inputSize)},
 		loop:    ring{buf: make([]byte, fifoSize)},
 	}
 	if u.onError == nil {
 		u.onError = func(error) {}
 	}
-	u.space = sync.NewCond(&u.mu)
+	u.rx = newReceiver(u.refill)
 	u.tx = newTransmitter(cfg.Out, u.onError, u.drained)
 	return u
-}
-
-// Input queues p for the guest. It blocks while the queue is full, and fails
-// with os.ErrClosed once the UART is closed.
-//
-// The guest sees input only while it has the receive interrupt enabled, and
-// clearing the FIFO doesn't drop it: as if it came in just after. Linux's
-// driver clears the FIFO and reads it empty several times on its way to a
-// first reader, and all that was typed or piped in until then would be lost.
-func (u *UART) Input(p []byte) (n int, err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for n < len(p) {
-		for u.input.full() && !u.closed {
-			u.space.Wait()
-		}
-		if u.closed {
-			return n, fmt.Errorf("serial input: %w", os.ErrClosed)
-		}
-		for n < len(p) && !u.input.full() {
-			u.input.push(p[n])
-			n++
-		}
-		u.update()
-	}
-	return n, nil
 }
 
 // Close writes out what the guest has sent, and stops the UART's goroutine and
@@ -110,8 +76,8 @@ func (u *UART) Input(p []byte) (n int, err error) {
 // error says that output was lost, and how much.
 func (u *UART) Close() error {
 	u.mu.Lock()
+	u.rx.close()
 	u.closed = true
-	u.space.Broadcast()
 	u.mu.Unlock()
 	return u.tx.close()
 }
