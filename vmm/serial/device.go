@@ -12,8 +12,8 @@ func (u *UART) Read(off uint64, p []byte) {
 	u.update()
 }
 
-// Write implements bus.Device. It waits for a moment at most when the guest
-// sends although the transmitter is full.
+// Write implements bus.Device. It waits for Out when the guest sends although
+// the transmitter is full, but not once the guest has ended.
 func (u *UART) Write(off uint64, p []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -150,6 +150,9 @@ func (u *UART) store(reg uint64, v byte) {
 func (u *UART) send(v byte) {
 	u.transmit = false
 	u.rx.idle = false
+	if u.sent != nil {
+		u.sent(v)
+	}
 	u.mu.Unlock()
 	u.tx.put(v)
 	u.mu.Lock()
@@ -230,6 +233,6 @@ func (u *UART) update() {
 	u.level = level
 	if err := u.irq.SetLevel(level); err != nil && !u.irqFailed {
 		u.irqFailed = true
-		u.onError(fmt.Errorf("serial interrupt: %w", err))
+		go u.onError(fmt.Errorf("serial interrupt: %w", err))
 	}
 }

@@ -56,37 +56,30 @@ type receiver struct {
 	idle  bool // the guest was told that it could send, and didn't
 	asked int  // how often it read the line status instead
 
+	ended  <-chan struct{}
 	closed chan struct{}
 }
 
 // newReceiver returns a receiver that calls due when rest is over.
-func newReceiver(due func()) receiver {
+func newReceiver(ended <-chan struct{}, due func()) receiver {
 	timer := time.AfterFunc(maxRest, due)
 	timer.Stop()
 	return receiver{
 		queue:  ring{buf: make([]byte, inputSize)},
 		space:  make(chan struct{}, 1),
 		timer:  timer,
+		ended:  ended,
 		closed: make(chan struct{}),
 	}
 }
 
 func (r *receiver) close() {
-	if !r.over() {
-		close(r.closed)
-	}
+	close(r.closed)
 	r.timer.Stop()
 }
 
 // over reports whether there is no guest any more that could read.
-func (r *receiver) over() bool {
-	select {
-	case <-r.closed:
-		return true
-	default:
-		return false
-	}
-}
+func (r *receiver) over() bool { return isClosed(r.closed) || isClosed(r.ended) }
 
 // fill puts into the FIFO what waits, unless the guest is about to empty it,
 // has a rest, or wants no more.
@@ -146,7 +139,7 @@ func (r *receiver) polled() bool { return r.asked >= pollCount }
 func (r *receiver) notPolled() { r.idle, r.asked = false, 0 }
 
 // Input queues p for the guest. It blocks while the queue is full, and fails
-// with os.ErrClosed once the UART is closed.
+// with os.ErrClosed once the guest has ended or the UART is closed.
 func (u *UART) Input(p []byte) (n int, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -158,6 +151,7 @@ func (u *UART) Input(p []byte) (n int, err error) {
 			u.mu.Unlock()
 			select {
 			case <-u.rx.space:
+			case <-u.rx.ended:
 			case <-u.rx.closed:
 			}
 			u.mu.Lock()

@@ -413,3 +413,34 @@ func TestFlowControl(t *testing.T) {
 		}
 	})
 }
+
+// Nothing drives the interrupt line after Close, when what is behind it may be
+// gone: not input whose time comes, and not a stuck writer that goes on.
+func TestCloseEndsInterrupts(t *testing.T) {
+	for _, ier := range []byte{ierReceive, ierTransmit} {
+		synctest.Test(t, func(t *testing.T) {
+			l, w := &line{}, &writes{gate: make(chan struct{})}
+			u := New(Config{Out: w, IRQ: l})
+			out(u, regIER, ier)
+			u.Input([]byte("ab"))
+			in(u, regData)
+			time.Sleep(time.Millisecond)
+			in(u, regData)
+			u.Input([]byte("c")) // which has to wait
+			send(u, "\n")
+			synctest.Wait() // the writer hangs on the newline
+			send(u, strings.Repeat("x", queueSize))
+			if l.isHigh() {
+				t.Fatal("the interrupt came too early")
+			}
+			u.Stop()
+			u.Close()
+			close(w.gate)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if l.isHigh() {
+				t.Errorf("IER %d: the interrupt line was driven after Close", ier)
+			}
+		})
+	}
+}

@@ -28,10 +28,16 @@ type IRQ interface {
 type Config struct {
 	Out io.Writer // what the guest sends; needs no buffering
 	IRQ IRQ       // nil for none
-	// OnError is told, once each, that Out failed, that Out stalled for so
-	// long that output is lost, and that the interrupt line can't be
-	// driven. It may be nil. It is called on a vCPU's thread or a goroutine
-	// of the UART's, and must not call the UART.
+	// Sent, if not nil, is told of each byte that the guest sends, before
+	// the guest's next instruction: on the vCPU's thread, one call at a
+	// time. It must be quick, and must not call the UART.
+	Sent func(byte)
+	// Ended, if not nil, is closed when the guest has ended: from then on
+	// no vCPU waits for Out, and no Input for the guest.
+	Ended <-chan struct{}
+	// OnError is told, once each, that Out failed, that Out was stuck for
+	// so long that output is lost, and that the interrupt line can't be
+	// driven. It may be nil. It is called on a goroutine of the UART's.
 	OnError func(error)
 }
 
@@ -39,8 +45,10 @@ type Config struct {
 // safe for concurrent use.
 type UART struct {
 	irq     IRQ
+	sent    func(byte)
 	onError func(error)
 	tx      *transmitter
+	once    sync.Once // Close
 
 	mu   sync.Mutex
 	rx   receiver
@@ -60,24 +68,35 @@ type UART struct {
 func New(cfg Config) *UART {
 	u := &UART{
 		irq:     cfg.IRQ,
+		sent:    cfg.Sent,
 		onError: cfg.OnError,
 		loop:    ring{buf: make([]byte, fifoSize)},
 	}
 	if u.onError == nil {
 		u.onError = func(error) {}
 	}
-	u.rx = newReceiver(u.refill)
-	u.tx = newTransmitter(cfg.Out, u.onError, u.drained)
+	u.rx = newReceiver(cfg.Ended, u.refill)
+	u.tx = newTransmitter(cfg.Out, cfg.Ended, u.onError, u.drained)
 	return u
 }
 
+// Stop has Close, now or later, leave an Out that is stuck behind after half a
+// second. It may be called at any time and from anywhere, Config's functions
+// included.
+func (u *UART) Stop() { u.tx.stop() }
+
 // Close writes out what the guest has sent, and stops the UART's goroutine and
-// every Input. An Out that is stuck is given a moment, then left behind. The
-// error says that output was lost, and how much.
-func (u *UART) Close() error {
-	u.mu.Lock()
-	u.rx.close()
-	u.closed = true
-	u.mu.Unlock()
-	return u.tx.close()
+// every Input. It waits for Out as long as that takes bytes, however slowly,
+// and leaves one behind that took none in ten seconds (but see Stop). The
+// error says how much output was lost since New, and why. A second Close does
+// nothing, and has nothing to say.
+func (u *UART) Close() (err error) {
+	u.once.Do(func() {
+		u.mu.Lock()
+		u.rx.close()
+		u.closed = true
+		u.mu.Unlock()
+		err = u.tx.close()
+	})
+	return err
 }

@@ -192,15 +192,19 @@ func TestLoopback(t *testing.T) {
 }
 
 func TestInterruptError(t *testing.T) {
-	var errs []error
-	u := newUART(t, Config{IRQ: &line{err: io.ErrNoProgress}, OnError: func(err error) { errs = append(errs, err) }})
-	for range 3 {
-		out(u, regIER, ierTransmit)
-		out(u, regIER, 0)
-	}
-	if len(errs) != 1 || !errors.Is(errs[0], io.ErrNoProgress) {
-		t.Errorf("told %v, want it once", errs)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var errs []error
+		u := New(Config{Out: io.Discard, IRQ: &line{err: io.ErrNoProgress}, OnError: func(err error) { errs = append(errs, err) }})
+		defer u.Close()
+		for range 3 {
+			out(u, regIER, ierTransmit)
+			out(u, regIER, 0)
+		}
+		synctest.Wait()
+		if len(errs) != 1 || !errors.Is(errs[0], io.ErrNoProgress) {
+			t.Errorf("told %v, want it once", errs)
+		}
+	})
 }
 
 func TestNoAllocations(t *testing.T) {

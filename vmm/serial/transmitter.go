@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 )
@@ -13,11 +14,18 @@ const (
 	queueSize = 64 << 10
 	// holdTime is how long a byte waits for the rest of its line.
 	holdTime = 5 * time.Millisecond
-	// stallTime is how long a byte that the guest sends in spite of a full
-	// transmitter holds its vCPU up before it is lost.
-	stallTime = time.Second
-	// closeTime is how long close waits for a writer that is stuck.
-	closeTime = time.Second
+	// A writer is stuck when it takes no byte in patience ticks. They are
+	// counted one by one: on a machine that stood still for a while, the
+	// clock says nothing about the writer.
+	tick     = time.Second
+	patience = 10
+	// closeTime is how long close waits for the writer after stop.
+	closeTime = 500 * time.Millisecond
+)
+
+var (
+	errStuck   = errors.New("the writer is stuck")
+	errStalled = errors.New("the writer was stuck for a while")
 )
 
 // transmitter carries bytes from the guest to a writer.
@@ -28,35 +36,41 @@ const (
 //
 // While the writer doesn't keep up and the queue is full, the transmitter
 // isn't ready, and a driver with interrupts waits. Linux's console doesn't
-// wait for long: then put waits in its place, and only when the writer makes
-// no progress at all in stallTime are bytes lost, and reported, until it does.
+// wait for long: then put waits in its place, and only when the writer is
+// stuck are bytes lost, and reported, until it takes some again.
 type transmitter struct {
-	w       io.Writer
+	out     *output
 	onError func(error)
-	onRoom  func() // called when the queue was full and isn't any more
+	onRoom  func()          // called when the queue was full and isn't any more
+	ended   <-chan struct{} // put doesn't wait any more
 
-	wake  chan struct{} // the queue isn't empty
-	hurry chan struct{} // don't wait for more
-	room  chan struct{} // the queue was emptied
-	done  chan struct{} // the goroutine is gone
+	wake    chan struct{} // the queue isn't empty
+	hurry   chan struct{} // don't wait for more
+	room    chan struct{} // the queue was emptied
+	done    chan struct{} // the goroutine is gone
+	stopped chan struct{} // close doesn't wait for long
+	stop    func()        // closes stopped, once
 
 	mu      sync.Mutex
 	queue   []byte
-	stalled bool // the last wait for room was in vain
-	lost    int
-	err     error // of the writer, for good
+	sent    uint64 // bytes put, those that are lost included
+	stalled bool   // the last wait for room was in vain
+	err     error  // why bytes were lost, the latest reason
 	closed  bool
 }
 
-func newTransmitter(w io.Writer, onError func(error), onRoom func()) *transmitter {
+func newTransmitter(w io.Writer, ended <-chan struct{}, onError func(error), onRoom func()) *transmitter {
 	t := &transmitter{
-		w: w, onError: onError, onRoom: onRoom,
-		wake:  make(chan struct{}, 1),
-		hurry: make(chan struct{}, 1),
-		room:  make(chan struct{}, 1),
-		done:  make(chan struct{}),
-		queue: make([]byte, 0, queueSize),
+		out:     &output{w: w, quit: make(chan struct{})},
+		onError: onError, onRoom: onRoom, ended: ended,
+		wake:    make(chan struct{}, 1),
+		hurry:   make(chan struct{}, 1),
+		room:    make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		stopped: make(chan struct{}),
+		queue:   make([]byte, 0, queueSize),
 	}
+	t.stop = sync.OnceFunc(func() { close(t.stopped) })
 	go t.run()
 	return t
 }
@@ -69,54 +83,82 @@ func signal(c chan struct{}) {
 	}
 }
 
+// isClosed reports whether c, which nobody sends on, is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
 // ready reports whether put has room.
 func (t *transmitter) ready() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.queue) < cap(t.queue)
+	return len(t.queue) < queueSize
 }
 
 // put queues b, waiting for room if it must.
 func (t *transmitter) put(b byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.queue) == cap(t.queue) && !t.stalled {
-		t.await()
-	}
-	if t.err != nil || t.closed || len(t.queue) == cap(t.queue) {
-		t.lost++
+	t.sent++
+	if len(t.queue) >= queueSize && !t.await() || t.closed {
 		return
 	}
 	t.queue = append(t.queue, b)
 	if len(t.queue) == 1 {
 		signal(t.wake)
 	}
-	if b == '\n' || len(t.queue) == cap(t.queue) {
+	if b == '\n' || len(t.queue) >= queueSize {
 		signal(t.hurry)
 	}
 }
 
-// await drops the lock until there is room or stallTime has passed.
-func (t *transmitter) await() {
-	deadline := time.NewTimer(stallTime)
-	defer deadline.Stop()
-	for len(t.queue) == cap(t.queue) && !t.closed {
+// await drops the lock until the queue takes another byte, and reports whether
+// it does. Once the guest has ended, nothing waits, and the queue takes what
+// its vCPUs are about to send: a string instruction of each at most.
+func (t *transmitter) await() bool {
+	for len(t.queue) >= queueSize && !t.stalled && !isClosed(t.ended) {
 		t.mu.Unlock()
-		var late bool
-		select {
-		case <-t.room:
-		case <-deadline.C:
-			late = true
-		}
+		moved := t.wait(t.room, t.ended)
 		t.mu.Lock()
-		if late && len(t.queue) == cap(t.queue) {
+		if !moved && !isClosed(t.ended) && len(t.queue) >= queueSize {
 			t.stalled = true
-			if t.lost == 0 {
-				t.onError(fmt.Errorf("serial output: the writer made no progress in %v: what the guest sends is lost until it does", stallTime))
+			if t.err == nil {
+				t.err = errStalled
+				// On a goroutine of its own: if what onError
+				// writes to is stuck as well, the vCPU isn't.
+				go t.onError(fmt.Errorf("serial output: %w (no progress in %v): what the guest sends is lost until it goes on", errStuck, patience*tick))
 			}
-			return
 		}
 	}
+	if len(t.queue) < queueSize {
+		signal(t.room) // for the next vCPU that waits
+	}
+	return !t.stalled
+}
+
+// wait waits for c, and reports false if cut came first or the writer is stuck.
+func (t *transmitter) wait(c, cut <-chan struct{}) bool {
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
+	seen := t.out.wrote.Load()
+	for idle := 0; idle < patience; idle++ {
+		select {
+		case <-c:
+			return true
+		case <-cut:
+			return false
+		case <-ticks.C:
+			if now := t.out.wrote.Load(); now != seen {
+				seen, idle = now, -1
+			}
+		}
+	}
+	return false
 }
 
 // flush hands on what is queued.
@@ -144,17 +186,15 @@ func (t *transmitter) run() {
 		batch := t.queue
 		t.queue, t.stalled = spare[:0], false
 		spare = batch
-		failed, closed := t.err != nil, t.closed
+		closed := t.closed
 		t.mu.Unlock()
 		signal(t.room)
-		if len(batch) == queueSize {
+		if len(batch) >= queueSize {
 			t.onRoom()
 		}
 
-		if len(batch) > 0 && !failed {
-			if n, err := t.w.Write(batch); err != nil {
-				t.fail(err, len(batch)-n)
-			}
+		if err := t.out.write(batch); err != nil {
+			t.fail(err)
 		}
 		if closed {
 			return
@@ -162,32 +202,46 @@ func (t *transmitter) run() {
 	}
 }
 
-// fail ends output for good: the guest goes on, and what it sends is dropped.
-func (t *transmitter) fail(err error, lost int) {
+// fail takes note of a failed write, whose bytes are lost. The next is tried:
+// a full disk may have room again. Only the first is told.
+func (t *transmitter) fail(err error) {
 	t.mu.Lock()
-	t.err = fmt.Errorf("serial output: %w", err)
-	t.lost += lost
+	first := t.err == nil || t.err == errStalled
+	t.err = err
 	t.mu.Unlock()
-	t.onError(t.err)
+	if first && !isClosed(t.out.quit) {
+		t.onError(fmt.Errorf("serial output: %w", err))
+	}
 }
 
-// close writes what is left and ends the goroutine.
+// close writes what is left and ends the goroutine. It waits for a writer that
+// gets on, but not for one that is stuck, and after stop not for long.
 func (t *transmitter) close() error {
 	t.mu.Lock()
 	t.closed = true
 	t.mu.Unlock()
 	signal(t.hurry)
 	signal(t.wake)
-	var stuck error
-	select {
-	case <-t.done:
-	case <-time.After(closeTime):
-		stuck = errors.New("serial output: the writer is stuck; the end of the output is lost")
+	stuck := !t.wait(t.done, t.stopped)
+	if stuck && isClosed(t.stopped) {
+		select {
+		case <-t.done:
+			stuck = false
+		case <-time.After(closeTime):
+		}
 	}
+	close(t.out.quit)
+
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.lost > 0 && t.err == nil && stuck == nil {
-		return fmt.Errorf("serial output: %d bytes were lost because the writer stalled", t.lost)
+	lost := t.sent - t.out.wrote.Load()
+	switch {
+	case lost == 0:
+		return nil
+	case stuck:
+		t.err = errStuck
+	case t.err == nil:
+		t.err = os.ErrClosed // sent after close
 	}
-	return errors.Join(t.err, stuck)
+	return fmt.Errorf("serial output: %d of %d bytes are lost: %w", lost, t.sent, t.err)
 }

@@ -2,9 +2,12 @@ package serial
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,11 +62,15 @@ func TestSlowWriter(t *testing.T) {
 		out(u, regIER, ierTransmit)
 		send(u, "\n")
 		synctest.Wait() // the writer hangs on the newline
+		writes := 1
 		for range 2 {
 			send(u, strings.Repeat("x", queueSize))
 			want(t, "LSR of a full transmitter", in(u, regLSR)&lsrEmpty, 0)
 			want(t, "IIR of a full transmitter", in(u, regIIR)&0x0f, iirNone)
-			w.gate <- struct{}{}
+			for range writes {
+				w.gate <- struct{}{}
+			}
+			writes = queueSize / chunkSize
 			synctest.Wait()
 			want(t, "LSR", in(u, regLSR)&lsrEmpty, lsrEmpty)
 			if !l.isHigh() {
@@ -78,7 +85,7 @@ func TestSlowWriter(t *testing.T) {
 			send(u, "y")
 			close(sent)
 		}()
-		time.Sleep(stallTime / 2)
+		time.Sleep(patience * tick / 2)
 		select {
 		case <-sent:
 			t.Error("sent to a full transmitter")
@@ -95,62 +102,316 @@ func TestSlowWriter(t *testing.T) {
 	})
 }
 
-// A writer that hangs: the guest goes on after a moment, and the loss is told
-// once, at once, and again by Close.
+// A writer that is stuck: the guest goes on after a while, and the loss is told
+// once, at once, and again by Close with its size.
 func TestStuckWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &writes{gate: make(chan struct{})}
 		var errs []error
 		u := New(Config{Out: w, OnError: func(err error) { errs = append(errs, err) }})
+		stuck := func(what string) {
+			t.Helper()
+			send(u, strings.Repeat("x", queueSize))
+			start := time.Now()
+			send(u, "lost")
+			if d := time.Since(start); d != patience*tick {
+				t.Errorf("%s, four bytes took %v, want %v", what, d, patience*tick)
+			}
+			synctest.Wait()
+			if len(errs) != 1 || !errors.Is(errs[0], errStuck) {
+				t.Errorf("told %v", errs)
+			}
+		}
 		send(u, "\n")
 		synctest.Wait()
-		send(u, strings.Repeat("x", queueSize))
-		start := time.Now()
-		send(u, "lost")
-		if d := time.Since(start); d != stallTime {
-			t.Errorf("four bytes took %v, want %v", d, stallTime)
-		}
-		if len(errs) != 1 {
-			t.Errorf("told %v", errs)
-		}
+		stuck("the first time")
 
-		// It moves, and hangs again: waited for again, but not told again.
-		w.gate <- struct{}{}
+		// It writes one queue, and is stuck again: waited for again, but
+		// not told again.
+		for range 1 + queueSize/chunkSize {
+			w.gate <- struct{}{}
+		}
 		synctest.Wait()
-		send(u, strings.Repeat("x", queueSize))
-		start = time.Now()
-		send(u, "lost")
-		if d := time.Since(start); d != stallTime {
-			t.Errorf("the second time, four bytes took %v, want %v", d, stallTime)
+		send(u, strings.Repeat("x", 3)+"\n")
+		synctest.Wait()
+		stuck("the second time")
+
+		start := time.Now()
+		err := u.Close()
+		if d := time.Since(start); d != patience*tick {
+			t.Errorf("Close took %v, want %v", d, patience*tick)
 		}
-		if len(errs) != 1 {
-			t.Errorf("told %v", errs)
+		const sent = 1 + queueSize + 4 + 4 + queueSize + 4
+		if want := fmt.Sprintf("%d of %d bytes", 4+4+queueSize+4, sent); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Close: %v, want %q", err, want)
 		}
-		if err := u.Close(); err == nil {
-			t.Error("Close says that all is well")
+		if err := u.Close(); err != nil {
+			t.Errorf("a second Close says %v", err)
 		}
 		close(w.gate)
 		synctest.Wait()
 	})
 }
 
-func TestFailingWriter(t *testing.T) {
+// slow takes a byte of each write, after a time.
+type slow struct {
+	writes
+	pause time.Duration
+}
+
+func (s *slow) Write(p []byte) (int, error) {
+	time.Sleep(s.pause)
+	return s.writes.Write(p[:1])
+}
+
+// A machine that stands still, or a terminal at 1 byte in 8 s: nothing is lost
+// as long as the writer gets on.
+func TestVerySlowWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &writes{err: io.ErrClosedPipe}
-		var errs []error
-		u := New(Config{Out: w, OnError: func(err error) { errs = append(errs, err) }})
-		for range 3 {
-			send(u, strings.Repeat("x", queueSize)+"\n")
+		w := &slow{pause: (patience - 2) * tick}
+		u := New(Config{Out: w, OnError: func(err error) { t.Error(err) }})
+		const said = "three hundred seconds of it, and more than that\n"
+		send(u, said)
+		start := time.Now()
+		if err := u.Close(); err != nil || w.joined() != said {
+			t.Errorf("%v, %q", err, w.joined())
+		}
+		if d := time.Since(start); d < 300*time.Second {
+			t.Errorf("done in %v", d)
+		}
+	})
+}
+
+// Ended from outside, nothing waits for a writer, stuck or slow.
+func TestStopLeavesWriterBehind(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &writes{gate: make(chan struct{})}
+			u := New(Config{Out: w})
+			send(u, "stuck\n")
+			if before {
+				u.Stop()
+			} else {
+				time.AfterFunc(2*tick, func() { u.Stop(); u.Stop() })
+			}
+			start := time.Now()
+			err := u.Close()
+			d := time.Since(start)
+			if !before {
+				d -= 2 * tick
+			}
+			if d != closeTime || !errors.Is(err, errStuck) {
+				t.Errorf("Stop before Close: %v; Close returned %v after Stop with %v", before, d, err)
+			}
+			close(w.gate)
 			synctest.Wait()
-			want(t, "LSR", in(u, regLSR), lsrEmpty)
+		})
+	}
+}
+
+// A vCPU that waits for the writer, and an Input that waits for the guest, are
+// released when the guest ends; nothing of what was sent is lost by that.
+func TestEndReleasesWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, ended := &writes{gate: make(chan struct{})}, make(chan struct{})
+		u := New(Config{Out: w, Ended: ended})
+		u.Input([]byte{0})
+		send(u, "\n")
+		synctest.Wait()
+		start := time.Now()
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { send(u, strings.Repeat("x", queueSize)) })
+			wg.Go(func() {
+				if _, err := u.Input(make([]byte, inputSize)); !errors.Is(err, os.ErrClosed) {
+					t.Errorf("Input: %v", err)
+				}
+			})
 		}
-		if len(errs) != 1 || !errors.Is(errs[0], io.ErrClosedPipe) {
-			t.Errorf("told %v, want the writer's error once", errs)
+		synctest.Wait()
+		close(ended)
+		wg.Wait()
+		if d := time.Since(start); d != 0 {
+			t.Errorf("released after %v", d)
 		}
-		if err := u.Close(); !errors.Is(err, io.ErrClosedPipe) {
+		close(w.gate)
+		if err := u.Close(); err != nil || len(w.joined()) != 1+2*queueSize {
+			t.Errorf("%v, %d bytes", err, len(w.joined()))
+		}
+	})
+}
+
+// script fails as it is told to, call by call, and then no more.
+type script struct {
+	writes
+	steps []step
+}
+
+type step struct {
+	n   int // bytes taken
+	err error
+}
+
+func (s *script) Write(p []byte) (int, error) {
+	if len(s.steps) == 0 {
+		return s.writes.Write(p)
+	}
+	next := s.steps[0]
+	s.steps = s.steps[1:]
+	n, _ := s.writes.Write(p[:min(next.n, len(p))])
+	return n, next.err
+}
+
+// Errors that pass, and writes that take a part, lose nothing and are nobody's
+// business.
+func TestPassingErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		again := &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EAGAIN}
+		w := &script{steps: []step{{0, again}, {3, again}, {0, syscall.EINTR}, {2, nil}, {0, again}, {1, syscall.EINTR}}}
+		u := New(Config{Out: w, OnError: func(err error) { t.Error(err) }})
+		send(u, "nothing is lost\n")
+		if err := u.Close(); err != nil || w.joined() != "nothing is lost\n" {
+			t.Errorf("%v, %q", err, w.joined())
+		}
+	})
+}
+
+// A writer that never stops to ask for patience is stuck like any other, and
+// its goroutine goes.
+func TestEndlessEAGAIN(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := New(Config{Out: &writes{err: syscall.EAGAIN}})
+		send(u, "lost\n")
+		if err := u.Close(); !errors.Is(err, errStuck) {
 			t.Errorf("Close: %v", err)
 		}
 	})
+}
+
+// A real file that somebody made non-blocking.
+func TestNonblockingPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As the descriptor of a program's stdout: blocking when Go took it
+	// over, made non-blocking by another process later.
+	fd, err := syscall.Dup(int(w.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := os.NewFile(uintptr(fd), "stdout")
+	w.Close()
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	u := New(Config{Out: out, OnError: func(err error) { t.Error(err) }})
+	said := strings.Repeat("more than a pipe holds\n", 20000)
+	got := make(chan string)
+	go func() {
+		time.Sleep(20 * time.Millisecond)
+		b, err := io.ReadAll(r)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- string(b)
+	}()
+	send(u, said)
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+	out.Close()
+	if b := <-got; b != said {
+		t.Errorf("%d bytes of %d", len(b), len(said))
+	}
+}
+
+func TestFailingWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &script{}
+		full := &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.ENOSPC}
+		var errs []error
+		u := New(Config{Out: w, OnError: func(err error) { errs = append(errs, err) }})
+		for _, c := range []struct {
+			line string
+			step
+		}{
+			{"written\n", step{8, nil}},
+			{"lost\n", step{0, full}},
+			{"half lost\n", step{4, full}},
+			{"written\n", step{8, nil}}, // there is room again
+			{"lost\n", step{0, syscall.EPIPE}},
+		} {
+			w.steps = []step{c.step}
+			send(u, c.line)
+			synctest.Wait()
+			want(t, "LSR", in(u, regLSR), lsrEmpty)
+		}
+		if len(errs) != 1 || !errors.Is(errs[0], syscall.ENOSPC) {
+			t.Errorf("told %v, want the writer's first error once", errs)
+		}
+		if got := w.joined(); got != "written\nhalfwritten\n" {
+			t.Errorf("written: %q", got)
+		}
+		err := u.Close()
+		if !errors.Is(err, syscall.EPIPE) || !strings.Contains(err.Error(), "16 of 36 bytes") {
+			t.Errorf("Close: %v", err)
+		}
+		if err := u.Close(); err != nil {
+			t.Errorf("a second Close says %v", err)
+		}
+	})
+}
+
+// OnError may stop the UART, as a caller does whose terminal is gone.
+func TestOnErrorStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u *UART
+		u = New(Config{Out: &writes{err: syscall.EPIPE}, OnError: func(error) { u.Stop() }})
+		send(u, "nobody reads\n")
+		if err := u.Close(); !errors.Is(err, syscall.EPIPE) {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// OnError may hang as Out does, if both are the same terminal: that is no
+// vCPU's business either.
+func TestOnErrorHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, told := &writes{gate: make(chan struct{})}, make(chan error)
+		u := New(Config{Out: w, OnError: func(err error) { told <- err }})
+		send(u, "\n")
+		synctest.Wait()
+		send(u, strings.Repeat("x", queueSize)+"lost")
+		want(t, "LSR", in(u, regLSR), 0)
+		u.Stop()
+		if err := u.Close(); !errors.Is(err, errStuck) {
+			t.Errorf("Close: %v", err)
+		}
+		if err := <-told; !errors.Is(err, errStuck) {
+			t.Errorf("told %v", err)
+		}
+		close(w.gate)
+	})
+}
+
+// Sent is told of a byte before the guest goes on, in the guest's order, even if
+// nothing gets out.
+func TestSent(t *testing.T) {
+	var got []byte
+	u := newUART(t, Config{Out: &writes{err: syscall.EIO}, Sent: func(b byte) { got = append(got, b) }})
+	send(u, "a")
+	if string(got) != "a" {
+		t.Errorf("after one byte: %q", got)
+	}
+	out(u, regMCR, mcrLoop)
+	send(u, "looped")
+	out(u, regMCR, 0)
+	send(u, "b")
+	if string(got) != "ab" {
+		t.Errorf("told %q", got)
+	}
 }
 
 func TestCloseWritesTheRest(t *testing.T) {
