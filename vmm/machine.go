@@ -42,7 +42,9 @@ type Config struct {
 	Options attach.Options // of the attach; CPUs is filled in
 	Guest   Loader
 	// Console is where the guest's serial output goes. It is written to
-	// from a goroutine of the machine's.
+	// from a goroutine of the machine's. One that fails, or takes nothing
+	// for ten seconds, loses output, which Warn is told of once, and Run's
+	// error says how much it was.
 	Console io.Writer
 	// Event, if not nil, is told of each byte that the guest writes to
 	// payload.EventPort, on the thread of the vCPU that wrote it.
@@ -172,8 +174,10 @@ func (m *Machine) createDevices() error {
 		out = io.Discard
 	}
 	m.uart = serial.New(serial.Config{
-		Out:     io.MultiWriter(&m.panics, out),
+		Out:     out,
 		IRQ:     irqLine{m.vm, serial.COM1IRQ},
+		Sent:    m.panics.sent,
+		Ended:   m.ended,
 		OnError: m.warn,
 	})
 	reset := func() { m.finish(m.resetOutcome(), nil) }
@@ -246,7 +250,7 @@ func (m *Machine) Attachment() (attach.Method, []attach.Rejection) {
 }
 
 // Input queues bytes for the guest's serial port. It blocks while the guest
-// doesn't read them.
+// doesn't read them, and fails with os.ErrClosed once the guest has ended.
 func (m *Machine) Input(p []byte) (int, error) { return m.uart.Input(p) }
 
 func (m *Machine) warn(err error) {

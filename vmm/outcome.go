@@ -32,8 +32,12 @@ func (m *Machine) finish(o Outcome, err error) {
 	})
 }
 
-// Stop ends the guest from outside. It doesn't wait for Run to return.
-func (m *Machine) Stop() { m.finish(Outcome{Reason: Stopped}, nil) }
+// Stop ends the guest from outside, and if it has ended already, what Run still
+// waits for. It doesn't wait for Run to return. Callbacks may call it.
+func (m *Machine) Stop() {
+	m.finish(Outcome{Reason: Stopped}, nil)
+	m.uart.Stop()
+}
 
 // resetOutcome tells a reset after a kernel panic, which is how Linux ends
 // with panic=-1, from one that was asked for.

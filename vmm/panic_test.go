@@ -3,31 +3,97 @@ package vmm
 import (
 	"strings"
 	"testing"
+
+	"offmap/vmm/power"
+	"offmap/vmm/serial"
 )
 
 func TestPanicWatch(t *testing.T) {
 	const mark = "[    1.2] Kernel panic - not syncing: VFS: no root\r\n"
-	for _, c := range []struct {
-		name   string
-		writes []string
-		want   string
-	}{
-		{"none", []string{"hello\nworld\n"}, ""},
-		{"whole", []string{mark}, "Kernel panic - not syncing: VFS: no root"},
-		{"by bytes", strings.Split(mark, ""), "Kernel panic - not syncing: VFS: no root"},
-		{"first wins", []string{mark, strings.ReplaceAll(mark, "VFS", "later")}, "Kernel panic - not syncing: VFS: no root"},
-		{"over two lines", []string{"Kernel panic -\n not syncing: x\n"}, ""},
-		{"too late in a long line", []string{strings.Repeat("x", maxPanicLine), mark}, ""},
-		{"not text", []string{"Kernel panic - not syncing: \xff\n"}, "Kernel panic - not syncing: ?"},
+	for _, c := range []struct{ name, sent, want string }{
+		{"none", "hello\nworld\n", ""},
+		{"one", mark, "Kernel panic - not syncing: VFS: no root"},
+		{"first wins", mark + strings.ReplaceAll(mark, "VFS", "later"), "Kernel panic - not syncing: VFS: no root"},
+		{"over two lines", "Kernel panic -\n not syncing: x\n", ""},
+		{"too late in a long line", strings.Repeat("x", 256) + mark, ""},
+		{"not text", "Kernel panic - not syncing: \xff\n", "Kernel panic - not syncing: ?"},
+		{"unfinished", "Kernel panic - not syncing: Fa", "Kernel panic - not syncing: Fa"},
+		{"unfinished, after one", mark + "Kernel panic - not syncing: again", "Kernel panic - not syncing: VFS: no root"},
+		{"hardly begun", "Kernel panic", ""},
 	} {
 		var w panicWatch
-		for _, s := range c.writes {
-			if n, err := w.Write([]byte(s)); n != len(s) || err != nil {
-				t.Fatalf("Write = %d, %v", n, err)
-			}
+		for i := range len(c.sent) {
+			w.sent(c.sent[i])
 		}
 		if got, ok := w.seen(); got != c.want || ok != (c.want != "") {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// To look at an unfinished line doesn't make it the finding.
+func TestPanicWatchUnfinished(t *testing.T) {
+	var w panicWatch
+	send := func(s string) {
+		for i := range len(s) {
+			w.sent(s[i])
+		}
+	}
+	send("Kernel panic - not syncing: VFS")
+	w.seen()
+	send(": no root\n")
+	if got, _ := w.seen(); got != "Kernel panic - not syncing: VFS: no root" {
+		t.Errorf("%q", got)
+	}
+}
+
+// lastWords are what a guest may print before it resets.
+var lastWords = []string{
+	"Kernel panic - not syncing: at once\n",
+	"Kernel panic - not syncing: at once",
+}
+
+// A guest that prints a panic's line and resets with its next instruction has
+// panicked, however often it is tried.
+func TestPanicThenReset(t *testing.T) {
+	for _, words := range lastWords {
+		for i := range 1000 {
+			m := &Machine{ended: make(chan struct{})}
+			if err := m.createDevices(); err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range []byte(words) {
+				m.ports.Write(serial.COM1, []byte{b})
+			}
+			m.ports.Write(power.KeyboardPort, []byte{0xfe}) // the reset pulse
+			if want := strings.TrimSpace(words); m.outcome.Reason != Panic || m.outcome.Detail != want {
+				t.Fatalf("%q, time %d: %+v", words, i, m.outcome)
+			}
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// The same with a guest that runs.
+func TestPanicThenResetGuest(t *testing.T) {
+	needKVM(t)
+	code := []byte{
+		0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+		0xb9, 0, 0, 0, 0, // mov ecx, len(words)
+		0xf3, 0x6e, // rep outsb
+		0xb0, 0xfe, // mov al, 0xfe
+		0xe6, 0x64, // out 0x64, al
+		0xf4, // hlt
+	}
+	for _, words := range lastWords {
+		code[5] = byte(len(words))
+		for i := range 20 {
+			r, out, err := run(t.Context(), t, guestCode(code, words))
+			if err != nil || r.Outcome.Reason != Panic || out != words {
+				t.Fatalf("%q, time %d: %+v, %v, %q", words, i, r.Outcome, err, out)
+			}
 		}
 	}
 }

@@ -39,6 +39,8 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	for _, c := range m.cpus {
 		wg.Go(c.loop)
 	}
+	// The guest's last words may take long; whoever ends the run needn't wait.
+	defer context.AfterFunc(ctx, m.uart.Stop)()
 	select {
 	case <-ctx.Done():
 		m.finish(Outcome{Reason: Stopped}, context.Cause(ctx))
