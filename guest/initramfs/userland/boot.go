@@ -38,6 +38,9 @@ func boot() {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
 
 	tty := console()
+	if opts.port != 0 { // offmap, whose serial port heeds it
+		flowControl(tty)
+	}
 	code := 2
 	if optsErr == nil {
 		code = runShell(tty, opts.exec)
@@ -97,6 +100,16 @@ func console() *os.File {
 		complain(err)
 	}
 	return os.Stdin
+}
+
+// flowControl has the terminal lower RTS while its reader falls behind, stty
+// crtscts. Without, Linux drops input that its own 64 KiB don't hold.
+func flowControl(tty *os.File) {
+	// A console that is no serial port has nothing to lower.
+	if t, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err == nil {
+		t.Cflag |= unix.CRTSCTS
+		_ = unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
+	}
 }
 
 // drain waits until all that was written to the console is out, tcdrain(3).
