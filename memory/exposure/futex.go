@@ -18,8 +18,9 @@ var futex = Avenue{
 	About: "has the VMM compare words of its memory with the canary's by futex(2), FUTEX_CMP_REQUEUE",
 }
 
-// A word takes a system call. So it is looked for at multiples of 64 bytes,
-// where canaries are planted, and a few finds are enough.
+// A word takes a system call in the VMM, and that two stops by ptrace(2): a
+// millisecond where the processor is emulated. So it is looked for at multiples
+// of 64 bytes, where canaries are planted, and a few finds are enough.
 const (
 	futexEnough = 3 // pages with the canary
 	futexStep   = 64
@@ -30,31 +31,54 @@ func attackFutex(ctx context.Context, t Target) (Finding, error) {
 	if err != nil {
 		return Finding{}, err
 	}
-	return t.inject(ctx, func(th *inject.Thread) (f Finding, err error) {
-		is := func(addr uint64, word int) (bool, error) {
-			same, err := futexIs(th, addr, t.Canary.word(word))
+	return t.inject(ctx, func(th *inject.Thread) (Finding, error) {
+		f, tried, err := t.searchFutex(ctx, pages, func(addr uint64, value uint32) (bool, error) {
+			return futexIs(th, addr, value)
+		})
+		f.Detail = fmt.Sprintf("%d pages tried of %d mappings", tried, mappings)
+		return f, err
+	})
+}
+
+// searchFutex looks for the canary in pages, by a question to the VMM whether
+// the word at an address has a value. It returns how many pages it tried.
+func (t Target) searchFutex(ctx context.Context, pages []uint64, is func(addr uint64, value uint32) (bool, error)) (f Finding, tried int, err error) {
+	buf := make([]byte, pageSize)
+	for ; tried < len(pages) && f.Pages < futexEnough; tried++ {
+		if err := ctx.Err(); err != nil {
+			return f, tried, err
+		}
+		if t.without(pages[tried], buf) {
+			continue
+		}
+		found, err := futexPage(pages[tried], func(addr uint64, word int) (bool, error) {
+			same, err := is(addr, t.Canary.word(word))
 			if same {
 				f.Bytes += 4
 			}
 			return same, err
+		})
+		if errors.Is(err, unix.EFAULT) {
+			f.refused(err)
+			continue
 		}
-		tried := 0
-		defer func() { f.Detail = fmt.Sprintf("%d pages tried of %d mappings", tried, mappings) }()
-		for ; tried < len(pages) && f.Pages < futexEnough; tried++ {
-			found, err := futexPage(pages[tried], is)
-			if errors.Is(err, unix.EFAULT) {
-				f.refused(err)
-				continue
-			}
-			if err != nil {
-				return f, err
-			}
-			if found {
-				f.Pages++
-			}
+		if err != nil {
+			return f, tried, err
 		}
-		return f, nil
-	})
+		if found {
+			f.Pages++
+		}
+	}
+	return f, tried, nil
+}
+
+// without reports whether process_vm_readv(2) shows that the page at addr has
+// no canary: most pages of the VMM's own memory, of which each would take a
+// question for every 64 bytes. A page that it doesn't show may have one.
+func (t Target) without(addr uint64, buf []byte) bool {
+	defer clear(buf)
+	n, _ := readProcess(t.PID, buf, addr)
+	return n == len(buf) && len(t.Canary.find(buf, nil)) == 0
 }
 
 // futexPage looks for the canary in the page at addr. is compares a word in
