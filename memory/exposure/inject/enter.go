@@ -15,8 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterTimeout is how long to look for a thread that can be borrowed.
-const enterTimeout = 5 * time.Second
+// enterTimeout is how long to look for a thread that can be borrowed. Where more
+// of them want to run than there are processors, it is long until one is seen to
+// wait.
+var enterTimeout = 20 * time.Second
 
 // errBusy says that a thread is no use just now.
 var errBusy = errors.New("no thread of it is parked in a system call")
@@ -125,7 +127,7 @@ func clone(ctx context.Context, b tracee) (_ *Thread, err error) {
 		return nil, err
 	}
 	// From here on what is begun is finished, however long it takes: half-way
-	// the thread isn't itself.
+	// the thread isn't itself. Run doesn't wait for that.
 	ctx = context.WithoutCancel(ctx)
 	var saved unix.PtraceRegs
 	err = unix.PtraceGetRegs(int(b), &saved)

@@ -38,11 +38,11 @@ var ErrRefused = errors.New("tracing refused")
 // ErrHangs says that a call was interrupted because it took too long.
 var ErrHangs = errors.New("it takes too long")
 
-// callTimeout is how long a call may take, and graceTime how long it may
-// take to end when interrupted.
+// Calls and stops take microseconds, and longer where a processor is emulated
+// and has other work as well. What takes as long as this hangs.
 var (
-	callTimeout = 20 * time.Second
-	graceTime   = 2 * time.Second
+	callTimeout = 20 * time.Second // for a call, or for a thread to stop
+	graceTime   = 10 * time.Second // for a call to end that was interrupted
 )
 
 // Thread is a thread of ours in another process. Its methods are for the
@@ -82,11 +82,40 @@ var code = []byte{
 // Calls fail once ctx is done. f runs in a goroutine of its own that is locked
 // to its operating system thread, since that is the tracer.
 //
-// Errors wrap ErrRefused if this process may not trace the other.
+// Errors wrap ErrRefused if this process may not trace the other. If a borrowed
+// thread can't be given back in time, Run returns ErrHangs without a call of f.
+// The tracer stays behind then to give it back when it can: were it to end, the
+// thread would go on half-way, with registers that aren't its own.
 func Run(ctx context.Context, pid int, f func(*Thread) error) error {
-	var err error
-	OwnThread(func() { err = run(ctx, pid, f) })
-	return err
+	late := time.NewTimer(enterTimeout + callTimeout)
+	defer late.Stop()
+	return runUntil(late.C, pid, func() (*Thread, error) { return enter(ctx, pid) }, f)
+}
+
+// runUntil is Run that doesn't wait for enter any more once it is late.
+func runUntil(late <-chan time.Time, pid int, enter func() (*Thread, error), f func(*Thread) error) error {
+	entered, done := make(chan func(*Thread) error), make(chan error, 1)
+	aside(func() {
+		t, err := enter()
+		if err != nil {
+			done <- fmt.Errorf("inject into process %d: %w", pid, err)
+			return
+		}
+		if f := <-entered; f != nil {
+			err = f(t)
+		}
+		done <- errors.Join(err, t.leave())
+	})
+	select {
+	case err := <-done:
+		return err
+	case entered <- f:
+		return <-done
+	case <-late:
+		err := fmt.Errorf("inject into process %d: no thread of ours there: %w: %s", pid, ErrHangs, Traced(pid))
+		close(entered)
+		return err
+	}
 }
 
 // OwnThread calls f on a thread of its own, as a tracer needs one, and returns
@@ -106,6 +135,8 @@ func OwnThread(f func()) {
 // counts on those that it sends itself.
 func Stop(ctx context.Context, tid int) error {
 	t := tracee(tid)
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, ErrHangs)
+	defer cancel()
 	return errors.Join(t.interrupt(), t.stopped(ctx))
 }
 
@@ -128,15 +159,6 @@ func aside(f func()) {
 		<-begun
 		runtime.UnlockOSThread()
 	}()
-}
-
-func run(ctx context.Context, pid int, f func(*Thread) error) (err error) {
-	t, err := enter(ctx, pid)
-	if err != nil {
-		return fmt.Errorf("inject into process %d: %w", pid, err)
-	}
-	defer func() { err = errors.Join(err, t.leave()) }()
-	return f(t)
 }
 
 // Call makes a system call in the process and returns its result, or an error

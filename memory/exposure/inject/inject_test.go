@@ -366,8 +366,15 @@ func TestHangs(t *testing.T) {
 	callTimeout = 200 * time.Millisecond
 	err := Run(t.Context(), b.pid, func(th *Thread) error {
 		for range 3 {
-			if _, err := th.Call(unix.SYS_PAUSE); !errors.Is(err, ErrHangs) {
+			_, err := th.Call(unix.SYS_PAUSE)
+			if !errors.Is(err, ErrHangs) {
 				return fmt.Errorf("pause: %w", err)
+			}
+			// Which call, which thread, and what it does.
+			for _, want := range []string{"system call 34 in", fmt.Sprintf(`thread %d is in state "S"`, th.tracee), `call "34 `} {
+				if !strings.Contains(err.Error(), want) {
+					return fmt.Errorf("the error doesn't say %q: %w", want, err)
+				}
 			}
 			if pid, err := th.Call(unix.SYS_GETPID); err != nil || int(pid) != b.pid {
 				return fmt.Errorf("getpid: %d, %w", pid, err)
@@ -377,6 +384,50 @@ func TestHangs(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+	b.untouched(t, before)
+}
+
+// A borrowed thread that can't be given back holds nobody up, and gets
+// everything back when it can.
+func TestEnterHangs(t *testing.T) {
+	b := startBusy(t)
+	before := b.held(t)
+	late, goOn := make(chan time.Time), make(chan struct{})
+	slow := func() (*Thread, error) {
+		th, err := enter(t.Context(), b.pid)
+		close(late)
+		<-goOn
+		return th, err
+	}
+	err := runUntil(late, b.pid, slow, func(*Thread) error { return errors.New("called") })
+	if !errors.Is(err, ErrHangs) || !strings.Contains(err.Error(), "traced by thread") {
+		t.Errorf("a hang: %v", err)
+	}
+	close(goOn)
+	for b.held(t) != before {
+		time.Sleep(time.Millisecond)
+	}
+	for !strings.HasPrefix(Traced(b.pid), "no thread") {
+		time.Sleep(time.Millisecond)
+	}
+	b.untouched(t, before)
+}
+
+// A process that is stopped can be entered, and stays stopped.
+func TestStopped(t *testing.T) {
+	b := startBusy(t)
+	before := b.held(t)
+	if err := unix.Kill(b.pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	err := Run(t.Context(), b.pid, func(th *Thread) error {
+		_, err := th.Call(unix.SYS_GETPID)
+		return err
+	})
+	t.Logf("%v; %s", err, tracee(b.pid).state())
+	if err := unix.Kill(b.pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
 	}
 	b.untouched(t, before)
 }

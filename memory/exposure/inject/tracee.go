@@ -70,7 +70,7 @@ func (t tracee) call(ctx context.Context, regs *unix.PtraceRegs, at uint64, numb
 		}
 		st, err := t.wait(limit)
 		if interrupted == nil && err != nil && errors.Is(err, ctx.Err()) {
-			interrupted = context.Cause(ctx)
+			interrupted = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 			if err := t.interrupt(); err != nil {
 				return 0, 0, err
 			}
@@ -149,7 +149,8 @@ func (t tracee) resume(signal unix.Signal) error {
 	return nil
 }
 
-// wait waits for the thread's next stop, and reaps it if it ends.
+// wait waits for the thread's next stop, and reaps it if it ends. The error at
+// the end of ctx says what the thread was doing.
 //
 // A blocked wait4 can't be cancelled, so this one asks: again and again at
 // first, since most calls take microseconds, then at growing intervals.
@@ -172,7 +173,7 @@ func (t tracee) wait(ctx context.Context) (unix.WaitStatus, error) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return 0, err
+			return 0, fmt.Errorf("%w: %s", err, t.state())
 		}
 		if pause == maxPause && t.zombie() {
 			return 0, unix.ESRCH
