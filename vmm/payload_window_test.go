@@ -23,7 +23,7 @@ import (
 // Here they are held against RAM that is all there: what they claim to do to
 // it, and that they see what a pager could do wrong.
 
-var timeLimit = flag.Duration("limit", time.Minute, "how long a payload may take")
+var timeLimit = flag.Duration("limit", 5*time.Minute, "how long a payload may take: none takes more than 15 s where nothing else runs")
 
 // argsConfig is payloadConfig with arguments for the payload.
 func argsConfig(t testing.TB, name string, cpus int, size uint64, args ...uint64) Config {

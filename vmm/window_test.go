@@ -247,12 +247,11 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// TestWindowStop ends guests that do nothing but thrash, from outside: at once,
-// and with nothing left of them.
+// TestWindowStop ends guests that do nothing but thrash, from outside: they end,
+// and nothing is left of them.
 func TestWindowStop(t *testing.T) {
 	needWindow(t)
 	thrash := func() Config { return windowConfig(t, "shuffle", 4, window.MinSize, 1<<40) }
-	const soon = time.Second
 	stop := func(t *testing.T, after time.Duration) {
 		m, err := New(thrash())
 		if err != nil {
@@ -272,7 +271,8 @@ func TestWindowStop(t *testing.T) {
 		if err := m.Close(); err != nil {
 			t.Error(err)
 		}
-		if d := time.Since(at); d > soon {
+		d := time.Since(at)
+		if t.Logf("%v to stop", d); d > hang {
 			t.Errorf("it took %v to stop", d)
 		}
 	}

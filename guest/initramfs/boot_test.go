@@ -50,7 +50,7 @@ func start(t *testing.T, series, append string) *machine {
 	if err := os.WriteFile(initrd, readAll(t, image), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	m := &machine{t: t, out: make(chan []byte, 1)}
 	m.cmd = exec.CommandContext(ctx, qemu,
 		"-M", "q35,accel=tcg", "-cpu", "EPYC", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",

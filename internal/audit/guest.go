@@ -258,7 +258,7 @@ func stat(pid int) (state string, parent int) {
 
 // awaitChildren waits until they are gone as well.
 func (g *guest) awaitChildren() error {
-	const patience = 10 * time.Second
+	const patience = time.Minute // a guardian wipes a window in milliseconds
 	for deadline := time.Now().Add(patience); len(g.left) > 0; {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(g.left[0]), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
 		switch {

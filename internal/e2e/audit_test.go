@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // auditDoc is what the tests read of an audit's report.
@@ -47,7 +46,7 @@ func (c column) avenue(name string) avenue {
 // audit runs the program's audit, which must end with that code.
 func audit(t *testing.T, program string, code int, args ...string) auditDoc {
 	t.Helper()
-	cmd := command(t, 10*time.Minute, program, append([]string{"audit", "--json"}, args...)...)
+	cmd := command(t, 2*patience, program, append([]string{"audit", "--json"}, args...)...)
 	var log strings.Builder
 	cmd.Stderr = &log
 	out, err := cmd.Output()

@@ -38,7 +38,7 @@ func TestBench(t *testing.T) {
 	if len(native) == 0 {
 		t.Error("no scenario is for hardware only")
 	}
-	r := offmapRunFor(t, 10*time.Minute, "bench", "--quick", "--json", "--only", strings.Join(append(only, native...), ","))
+	r := offmapRunFor(t, 2*patience, "bench", "--quick", "--json", "--only", strings.Join(append(only, native...), ","))
 	if r.code != 0 {
 		t.Fatalf("exit code %d\n%s", r.code, r.stderr)
 	}
@@ -84,7 +84,7 @@ func TestBench(t *testing.T) {
 func TestBenchAgain(t *testing.T) {
 	needInside(t)
 	run := func() *bench.Document {
-		r := offmapRunFor(t, 10*time.Minute, "bench", "--json", "--only", "create", "--backend", "anon,memfd,secret+bridge")
+		r := offmapRunFor(t, 2*patience, "bench", "--json", "--only", "create", "--backend", "anon,memfd,secret+bridge")
 		if r.code != 0 {
 			t.Fatalf("exit code %d\n%s", r.code, r.stderr)
 		}
@@ -136,7 +136,7 @@ func TestBenchInterrupted(t *testing.T) {
 	}
 	defer cmd.Process.Kill()
 	for start := time.Now(); !strings.Contains(stderr.String(), "bench: create"); time.Sleep(20 * time.Millisecond) {
-		if time.Since(start) > time.Minute {
+		if time.Since(start) > patience {
 			t.Fatalf("it hasn't begun:\n%s", stderr.String())
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"time"
 )
 
 // syncBuffer collects a process's output while a test reads it.
@@ -31,13 +32,15 @@ func (s *syncBuffer) String() string {
 type prefixed struct {
 	prefix string
 	line   []byte
-	bad    []string // the lines that say which tests failed
+	bad    []string    // the lines that say which tests failed
+	silent *time.Timer // runs out where nothing is written for so long
 }
 
 // failure is how Go's tests say that they failed, hang or crash.
 var failure = regexp.MustCompile(`^(\s*--- FAIL:|panic: |fatal error: |\s+Test\S+ \(.*\)$|left behind: |offmap: )`)
 
 func (w *prefixed) Write(p []byte) (int, error) {
+	w.silent.Reset(silence)
 	w.line = append(w.line, p...)
 	for {
 		line, rest, whole := bytes.Cut(w.line, []byte("\n"))

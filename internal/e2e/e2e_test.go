@@ -12,8 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,11 +66,11 @@ func TestLab(t *testing.T) {
 		preparePeers(t, dir)
 	}
 	jobs := labJobs()
-	limit := share(t, len(jobs))
 	for _, j := range jobs {
 		t.Run(j.name, func(t *testing.T) {
 			atOnce(t) // each machine has one processor to run on
 			// Whatever hangs is told by the innermost, with its stacks.
+			limit := timeLeft(t)
 			args := append([]string{"lab"}, j.lab...)
 			args = append(args,
 				"--kernel", j.series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord+" "+*words, "--timeout", limit.String(), "-v",
@@ -81,8 +81,10 @@ func TestLab(t *testing.T) {
 			cmd.Dir = dir
 			out := &prefixed{prefix: j.name + ": "}
 			cmd.Stdout, cmd.Stderr = out, out
+			out.silent = time.AfterFunc(silence, func() { cmd.Process.Signal(syscall.SIGQUIT) })
 			err := cmd.Run()
 			out.flush()
+			out.silent.Stop()
 			if measured := filepath.Join(dir, bootResults); *keep != "" && exists(measured) {
 				copyFile(t, measured, filepath.Join(*keep, j.series+".json"))
 				os.Remove(measured) // it isn't the next kernel's
@@ -154,19 +156,25 @@ func buildTest(t *testing.T, pkg, dir string) string {
 	return path
 }
 
-// share is how long each of n machines may take, for the last to end before the
-// deadline.
-func share(t *testing.T, n int) time.Duration {
+// silence is how long the tests in a machine may say nothing: longer than any
+// command there may take, since that one is to say what hangs. Then SIGQUIT,
+// which the lab passes on, makes the tests say where they are.
+const silence = 2*patience + 5*time.Minute
+
+// timeLeft is how long a machine that is booted now may take: until shortly before
+// the deadline, so that what hangs in it can still be told. Shares of the time
+// would end a machine on a slow computer that has time left; one that hangs has
+// the others wait for a processor, and there is more than one.
+func timeLeft(t *testing.T) time.Duration {
 	end, ok := t.Deadline()
 	if !ok {
 		return 24 * time.Hour
 	}
-	beside := 1
-	if *boots == 1 {
-		beside = runtime.GOMAXPROCS(0) // the default of go test -parallel
+	limit := (time.Until(end) - 3*time.Minute).Round(time.Second)
+	if limit < 2*time.Minute {
+		t.Fatalf("no time left to boot a machine: the others took it all, until %v before the deadline", time.Until(end).Round(time.Second))
 	}
-	turns := (n + beside - 1) / beside
-	return ((time.Until(end) - 3*time.Minute) / time.Duration(turns)).Round(time.Second)
+	return limit
 }
 
 // series lists the kernels to test in.
@@ -213,7 +221,7 @@ func TestPackages(t *testing.T) {
 			if p == "memory/exposure" {
 				onlyOn(t, "7") // it takes minutes, and TestAudit makes the same attacks on all
 			}
-			out, err := command(t, 9*time.Minute, "./"+filepath.Base(p)+".test", "-test.v", "-test.short", "-test.timeout=8m").CombinedOutput()
+			out, err := command(t, 2*patience, "./"+filepath.Base(p)+".test", "-test.v", "-test.short", "-test.timeout="+(2*patience-time.Minute).String()).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}

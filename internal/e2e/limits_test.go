@@ -5,7 +5,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +15,7 @@ import (
 // a host can have. That the kernel doesn't complain is the lab's own check.
 func TestLimits(t *testing.T) {
 	needInside(t)
-	r := offmapRunFor(t, 20*time.Minute, "limits", "--json")
+	r := offmapRunFor(t, 2*patience, "limits", "--json")
 	if r.code != 0 {
 		t.Fatalf("exit code %d\n%s", r.code, r.stderr)
 	}

@@ -106,7 +106,7 @@ func TestMemlock(t *testing.T) {
 	}
 	defer other.Wait()
 	defer other.Process.Kill()
-	for range 600 {
+	for range 6000 {
 		if strings.Contains(console.String(), "up") {
 			break
 		}

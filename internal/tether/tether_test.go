@@ -66,7 +66,7 @@ func onThreadThatEnds(t *testing.T, f func()) {
 		}
 	}
 	close(release)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, tid := range ending {
 		for task := fmt.Sprintf("/proc/self/task/%d", tid); ; time.Sleep(time.Millisecond) {
 			if _, err := os.Stat(task); err != nil {
@@ -184,7 +184,7 @@ func TestProcessEnds(t *testing.T) {
 		if err != io.EOF {
 			t.Errorf("the child's output: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the child has outlived its parent")
 	}
 	hold.Close() // ends it, should it be there still

@@ -46,7 +46,7 @@ func TestInterrupted(t *testing.T) {
 			start := time.Now()
 			_, err := a.Attack(ctx, v)
 			cancel()
-			if took := time.Since(start); took > after+10*time.Second {
+			if took := time.Since(start); took > after+time.Minute {
 				t.Errorf("%s, interrupted after %v, took %v: %v", a.Name, after, took, err)
 			}
 			if now := settings(); !slices.Equal(now, set) {

@@ -110,7 +110,7 @@ func FuzzParseKcore(f *testing.F) {
 			t.Error("no error and no direct map")
 		}
 		// Whatever the file says, a scan of it ends.
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if _, err := Scan(ctx, bytes.NewReader(file), k.direct, []Canary{fixed}, nil); errors.Is(err, context.DeadlineExceeded) {
 			t.Error("scan goes on and on")

@@ -120,7 +120,7 @@ func (t Target) adviseInside(ctx context.Context, areas []Area, advice int, f *F
 	}))
 }
 
-// ksmPatience is how long ksmd may take to look at everything.
+// ksmPatience is how long ksmd may take to look at everything once.
 const ksmPatience = 30 * time.Second
 
 // merge runs ksmd until it has seen all memory often enough to merge what
@@ -147,18 +147,18 @@ func merge(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, ksmPatience)
-	defer cancel()
-	for {
+	for last, since := first, time.Now(); ; {
 		now, err := ksmRounds()
 		if err != nil || now >= first+4 { // the first began before
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("ksmd made %d rounds of memory: %w", now-first, ctx.Err())
-		case <-time.After(10 * time.Millisecond):
+		if now > last {
+			last, since = now, time.Now()
 		}
+		if err := ctx.Err(); err != nil || time.Since(since) > ksmPatience {
+			return errors.Join(fmt.Errorf("ksmd made %d rounds of memory, and no other for %v", now-first, time.Since(since).Round(time.Second)), err)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -169,7 +169,7 @@ func (u *userReader) close() {
 }
 
 // userPatience is how long a VMM may take to make its next system call.
-const userPatience = 5 * time.Second
+const userPatience = 30 * time.Second
 
 // read fills the buffer from addr on, and says for each page of it how that
 // went.

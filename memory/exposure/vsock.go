@@ -164,7 +164,7 @@ func (d *vsockDriver) stop() error {
 func (d *vsockDriver) zeros() uint64 { return d.rings + vsockZeros }
 
 // vsockPatience is how long the kernel may take for a message.
-const vsockPatience = 5 * time.Second
+const vsockPatience = 30 * time.Second
 
 // connect connects to the listening socket, and returns the connection's other
 // end.

@@ -12,14 +12,14 @@ import (
 
 // Leaks counts what this process holds: descriptors, mappings of guest RAM,
 // children, goroutines. The function that it returns fails the test if there
-// is more of anything after a second.
+// is more of anything after 10 seconds.
 func Leaks(t *testing.T) (check func()) {
 	t.Helper()
 	before := held(t)
 	return func() {
 		t.Helper()
 		after := held(t)
-		for range 100 { // a goroutine may be on its last instructions
+		for range 1000 { // a goroutine may be on its last instructions
 			if !more(after, before) {
 				return
 			}

@@ -43,7 +43,7 @@ func (t *terminal) set(w, h int, err error) {
 // take returns what was written since the last time once it has all of want.
 func (t *terminal) take(tt *testing.T, want ...string) string {
 	tt.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		t.mu.Lock()
 		got := t.out.String()
 		missing := ""

@@ -14,6 +14,10 @@ import (
 
 const page = 4096
 
+// hang is more than a guardian takes for anything: milliseconds where nothing
+// else runs.
+const hang = time.Minute
+
 // Without a guardian the pages of a dead VMM stay what they are: what the
 // other tests find gone, the guardian has wiped.
 func TestControl(t *testing.T) {
@@ -32,7 +36,7 @@ func TestControl(t *testing.T) {
 	}
 }
 
-// SIGKILL at once: the window is empty within a second.
+// SIGKILL at once: the window is empty soon after.
 func TestKilled(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -54,8 +58,8 @@ func TestKilled(t *testing.T) {
 			}
 			start := time.Now()
 			p.Process.Kill()
-			if !p.guardianGone(time.Second) {
-				t.Error("the guardian is still there after a second")
+			if !p.guardianGone(hang) {
+				t.Error("the guardian is still there")
 			}
 			t.Logf("from SIGKILL to the guardian's end: %v", time.Since(start))
 			if n := pages(t, w); n != 0 {
@@ -81,8 +85,8 @@ func TestEnds(t *testing.T) {
 			if tc.signal != 0 {
 				p.Process.Signal(tc.signal)
 			}
-			if !p.guardianGone(time.Second) {
-				t.Error("the guardian is still there after a second")
+			if !p.guardianGone(hang) {
+				t.Error("the guardian is still there")
 			}
 			if n := pages(t, w); n != 0 {
 				t.Errorf("%d pages left", n)
@@ -99,8 +103,8 @@ func TestKilledWriting(t *testing.T) {
 		p := startVMM(t, "writing", w)
 		time.Sleep(rand.N(20 * time.Millisecond))
 		p.Process.Kill()
-		if !p.guardianGone(time.Second) {
-			t.Error("the guardian is still there after a second")
+		if !p.guardianGone(hang) {
+			t.Error("the guardian is still there")
 		}
 		p.Wait()
 		if n := pages(t, w); n != 0 {
@@ -127,8 +131,8 @@ func TestProcessGroup(t *testing.T) {
 		t.Fatalf("%d pages of 256 before the VMM's end", n)
 	}
 	unix.Kill(-p.Process.Pid, unix.SIGKILL)
-	if !p.guardianGone(time.Second) {
-		t.Error("the guardian is still there after a second")
+	if !p.guardianGone(hang) {
+		t.Error("the guardian is still there")
 	}
 	if n := pages(t, w); n != 0 {
 		t.Errorf("%d pages left", n)
@@ -145,8 +149,8 @@ func TestChildrenOutliveTheVMM(t *testing.T) {
 	theirs.Close()
 	time.Sleep(50 * time.Millisecond)
 	p.Process.Kill()
-	if !p.guardianGone(time.Second) {
-		t.Error("the guardian is still there after a second")
+	if !p.guardianGone(hang) {
+		t.Error("the guardian is still there")
 	}
 	if n := pages(t, w); n != 0 {
 		t.Errorf("%d pages left", n)

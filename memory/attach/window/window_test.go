@@ -291,23 +291,36 @@ func TestAge(t *testing.T) {
 	const age = 200 * time.Millisecond
 	w := newWindow(t, flat(t, 1<<20), Config{Size: 1 << 20, Age: age})
 	pipe := newPipe(t)
+	start, gap := time.Now(), time.Duration(0)
 	for i := range uint64(100) { // no walk, which would fill ahead
 		if err := w.guestWrite(pipe, i*37%256*memory.PageSize, []byte{1}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if now, _ := w.Held(); now != 100*memory.PageSize {
+	if now, _ := w.Held(); now != 100*memory.PageSize && time.Since(start) < age/2 {
 		t.Fatalf("%d pages held, want 100", now/memory.PageSize)
 	}
-	for end := time.Now().Add(2 * age); time.Now().Before(end); time.Sleep(age / 50) {
+	last := time.Now()
+	for end := last.Add(2 * age); time.Now().Before(end); time.Sleep(age / 50) {
 		if err := w.guestWrite(pipe, 0, []byte{1}); err != nil {
 			t.Fatal(err)
 		}
+		gap, last = max(gap, time.Since(last)), time.Now()
 	}
-	if now, _ := w.Held(); now != memory.PageSize {
-		t.Errorf("%d pages held after %v, want the one that is used", now/memory.PageSize, 2*age)
+	// On a busy machine the others may take longer to go, and the test may leave
+	// its page alone for so long that it goes as well.
+	held, _ := w.Held()
+	for hang := time.Now().Add(time.Minute); held > memory.PageSize && time.Now().Before(hang); held, _ = w.Held() {
+		time.Sleep(age / 50)
+		if err := w.guestWrite(pipe, 0, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+		gap, last = max(gap, time.Since(last)), time.Now()
 	}
-	if c := w.Counts(); c.Rescues == 0 || c.Filled != 100 {
+	if held > memory.PageSize || held == 0 && gap < age/2 {
+		t.Errorf("%d pages held, want the one that is used", held/memory.PageSize)
+	}
+	if c := w.Counts(); gap < age/2 && (c.Rescues == 0 || c.Filled != 100) {
 		t.Errorf("%+v: want the page in use rescued and never evicted", c)
 	}
 }
