@@ -260,7 +260,13 @@ func TestWindowStop(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
 		var at time.Time
-		time.AfterFunc(after, func() { at = time.Now(); cancel(errTooLong) })
+		time.AfterFunc(after, func() {
+			for end := time.Now().Add(hang); m.attach.Faults().Count == 0 && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			at = time.Now()
+			cancel(errTooLong)
+		})
 		r, err := m.Run(ctx)
 		if !errors.Is(err, errTooLong) || r.Outcome.Reason != Stopped {
 			t.Errorf("%+v, %v; want the context's cause", r, err)
