@@ -99,8 +99,8 @@ type run struct {
 var errWouldEnd = fmt.Errorf("%w: it would end, and it isn't the audit's to end", exposure.ErrInapplicable)
 
 // attackTime is how long one attack on a process may take, and endTime how long
-// it may then take to end. One that takes as long hangs: in the lab, where the
-// processor is emulated, the longest takes some 10 s.
+// it may then take to end. They take seconds, also where the processor is
+// emulated: one that takes as long hangs.
 var (
 	attackTime = 3 * time.Minute
 	endTime    = 30 * time.Second

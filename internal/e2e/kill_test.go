@@ -26,9 +26,8 @@ func windowed(args []string, pages int) []string {
 }
 
 // TestWindowKilled kills VMMs at moments between a guest's first instruction
-// and its second round. The guardian must go, and
-// with it and the VMM the canary, from all of RAM. How soon is printed: it is
-// milliseconds.
+// and its second round. The guardian must go, and with it and the VMM the canary,
+// from all of RAM. How soon is printed.
 func TestWindowKilled(t *testing.T) {
 	needInside(t)
 	var ends []time.Duration

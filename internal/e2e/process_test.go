@@ -20,8 +20,8 @@ import (
 )
 
 // patience is how long a command may take that isn't known to take longer, and
-// how long what a guest does. It catches what hangs: none takes more than a
-// minute in a lab that has a processor to itself.
+// how long what a guest does. It is for what hangs, and far more than any takes
+// in a lab that has a processor to itself.
 const patience = 10 * time.Minute
 
 // command is a command that has so long. Then it is made to say where it

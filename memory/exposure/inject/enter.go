@@ -18,7 +18,7 @@ import (
 // enterTimeout is how long to look for a thread that can be borrowed. Where more
 // of them want to run than there are processors, it is long until one is seen to
 // wait.
-var enterTimeout = 20 * time.Second
+const enterTimeout = 20 * time.Second
 
 // errBusy says that a thread is no use just now.
 var errBusy = errors.New("no thread of it is parked in a system call")

@@ -427,7 +427,22 @@ func TestStopped(t *testing.T) {
 		_, err := th.Call(unix.SYS_GETPID)
 		return err
 	})
-	t.Logf("%v; %s", err, tracee(b.pid).state())
+	if err != nil {
+		t.Error(err)
+	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", b.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks { // one that was borrowed needs a moment
+		var tid tracee
+		fmt.Sscan(filepath.Base(task), &tid)
+		for end := time.Now().Add(time.Minute); !strings.Contains(tid.state(), `in state "T"`); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("it runs: %s", tid.state())
+			}
+		}
+	}
 	if err := unix.Kill(b.pid, unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
