@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/signals"
 	"offmap/memory"
 )
 
@@ -160,7 +161,8 @@ func memlockTask(say func(any) error, args []string) error {
 		return say(r)
 	}
 	r.Read = outcome(err)
-	if err := errors.Join(say(r), defaultSIGBUS()); err != nil {
+	_, err = signals.Default(unix.SIGBUS)
+	if err := errors.Join(say(r), err); err != nil {
 		return err
 	}
 	a.mem[n] = 1

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/signals"
 	"offmap/memory"
 	"offmap/memory/exposure"
 )
@@ -135,7 +136,8 @@ func coreTask(say func(any) error, args []string) error {
 			r.Advised = dd
 		}
 	}
-	if err := errors.Join(say(r), defaultSIGABRT()); err != nil {
+	_, err := signals.Default(unix.SIGABRT)
+	if err := errors.Join(say(r), err); err != nil {
 		return err
 	}
 	if err := unix.Kill(unix.Getpid(), unix.SIGABRT); err != nil {

@@ -233,3 +233,10 @@ func (r *forkResult) fork(i int, a *area) error {
 	r.Left[i] = binary.LittleEndian.Uint64(a.mem)
 	return nil
 }
+
+func errnoOrNil(errno unix.Errno) error {
+	if errno == 0 {
+		return nil
+	}
+	return errno
+}
