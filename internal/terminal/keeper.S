@@ -1,0 +1,101 @@
+# The terminal keeper: waits until the process that started it is gone, then
+# gives the terminal the settings back that it had before that process made it
+# raw, unless somebody has changed them since, and ends.
+#
+# This is the whole file, ELF header included: nothing is left to the linker.
+# System calls: man 2 of each name; numbers: arch/x86/entry/syscalls.
+	.intel_syntax noprefix
+	.code64
+
+	.set LIFE,     0	# descriptor: a pipe whose other end is the VMM's
+	.set TERMINAL, 1	# descriptor: the terminal
+
+	.set READ, 0;   .set RT_SIGPROCMASK, 14;   .set IOCTL, 16;   .set EXIT, 60
+	.set PRCTL, 157;   .set CLOSE_RANGE, 436
+
+	.set EINTR, 4
+	.set SIG_SETMASK, 2
+	.set PR_SET_NAME, 15
+	.set TCGETS, 0x5401;   .set TCSETS, 0x5402
+
+# struct termios (include/uapi/asm-generic/termbits.h): c_iflag, c_oflag,
+# c_cflag and c_lflag of 4 bytes each, c_line, c_cc[19].
+	.set TERMIOS, 36;   .set LFLAG, 12
+
+# On the stack: the settings to give back, the raw ones, and those of now.
+	.set BEFORE, 0;   .set RAW, TERMIOS;   .set NOW, 2 * TERMIOS
+
+	.macro	sys nr			# changes rax, rcx, r11
+	mov	eax, \nr
+	syscall
+	.endm
+
+	.text
+image:	.byte	0x7f, 'E', 'L', 'F', 2, 1, 1, 0		# 64-bit, little-endian
+	.quad	0
+	.word	2, 62					# ET_EXEC, EM_X86_64
+	.long	1
+	.quad	_start, segment - image, 0
+	.long	0
+	.word	64, 56, 1, 0, 0, 0
+segment:
+	.long	1, 5					# PT_LOAD, R-X
+	.quad	0, image, image, end - image, end - image, 4096
+
+	.globl	_start
+_start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
+	lea	rsi, [rip + every]
+	xor	edx, edx
+	mov	r10d, 8
+	sys	RT_SIGPROCMASK
+
+	mov	edi, TERMINAL + 1		# what the VMM itself inherited
+	mov	esi, -1
+	xor	edx, edx
+	sys	CLOSE_RANGE
+
+	mov	edi, PR_SET_NAME
+	lea	rsi, [rip + name]
+	sys	PRCTL
+
+	sub	rsp, 3 * TERMIOS
+	mov	edi, LIFE			# it is in the pipe already
+	mov	rsi, rsp
+	mov	edx, 2 * TERMIOS
+	sys	READ
+	cmp	eax, 2 * TERMIOS
+	jne	exit
+
+wait:	mov	edi, LIFE
+	lea	rsi, [rsp + NOW]
+	mov	edx, 1
+	sys	READ
+	cmp	rax, -EINTR
+	je	wait
+
+# The VMM is gone. A shell that is quicker than this has made the terminal its
+# own by now, and must not lose it again.
+	mov	edi, TERMINAL
+	mov	esi, TCGETS
+	lea	rdx, [rsp + NOW]
+	sys	IOCTL
+	test	rax, rax
+	js	exit
+	mov	rax, [rsp + NOW]		# c_iflag and c_oflag
+	cmp	rax, [rsp + RAW]
+	jne	exit
+	mov	eax, [rsp + NOW + LFLAG]
+	cmp	eax, [rsp + RAW + LFLAG]
+	jne	exit
+
+	mov	edi, TERMINAL
+	mov	esi, TCSETS
+	lea	rdx, [rsp + BEFORE]
+	sys	IOCTL
+
+exit:	xor	edi, edi
+	sys	EXIT
+
+every:	.quad	-1
+name:	.asciz	"terminal-keeper"
+end:
