@@ -41,6 +41,25 @@ func (c *vcpu) kick() {
 	}
 }
 
+// processSignals are those that others send to the process.
+var processSignals = []unix.Signal{
+	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGVTALRM,
+	unix.SIGXCPU, unix.SIGIO, unix.SIGPWR, unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH, unix.SIGCHLD,
+}
+
+// keepSignalsOut has the kernel deliver these to other threads than this one. A
+// thread that is in the guest has to wait for a processor before it can take a
+// signal, behind hundreds of vCPUs maybe; one that sleeps is woken.
+func keepSignalsOut() (restore func()) {
+	var mask, old unix.Sigset_t
+	for _, s := range processSignals {
+		mask.Val[0] |= 1 << (s - 1)
+	}
+	// With valid arguments it can't fail.
+	_ = unix.PthreadSigmask(unix.SIG_BLOCK, &mask, &old)
+	return func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }
+}
+
 func (c *vcpu) setThread(tid int) {
 	c.mu.Lock()
 	c.tid = tid
@@ -51,6 +70,7 @@ func (c *vcpu) setThread(tid int) {
 func (c *vcpu) loop() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer keepSignalsOut()()
 	c.setThread(unix.Gettid())
 	defer c.setThread(0)
 	for c.turn() {
