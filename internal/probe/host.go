@@ -4,9 +4,12 @@ package probe
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/klauspost/cpuid/v2"
@@ -79,11 +82,26 @@ func FixKVM(err error) string {
 		return "docker run --device " + kvm.DefaultPath + " IMAGE # a container's; in a systemd service: DeviceAllow=" + kvm.DefaultPath + " rw"
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return `sudo usermod -aG kvm "$USER" # and log in again`
+		return fixRights(kvm.DefaultPath)
 	}
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err == nil && !strings.Contains(string(info), " svm") && !strings.Contains(string(info), " vmx") {
 		return "offmap lab -- doctor # or switch virtualization on in the firmware (in a VM: nested virtualization): this CPU shows neither SVM nor VMX"
 	}
 	return "sudo modprobe kvm_amd || sudo modprobe kvm_intel # or use: offmap lab"
+}
+
+// fixRights is a command that lets this user open a device: to join the group that
+// it belongs to, where there is one for the purpose, which root's is not.
+func fixRights(device string) string {
+	const member = `sudo usermod -aG %s "$USER" # and log in again`
+	var st unix.Stat_t
+	if err := unix.Stat(device, &st); err != nil {
+		return fmt.Sprintf(member, "kvm")
+	}
+	group, err := user.LookupGroupId(strconv.Itoa(int(st.Gid)))
+	if st.Mode&0o060 == 0o060 && st.Gid != 0 && err == nil {
+		return fmt.Sprintf(member, group.Name)
+	}
+	return fmt.Sprintf(`sudo chown "$USER" %s # it is open to no group; until the next boot`, device)
 }

@@ -204,6 +204,28 @@ func TestFixKVM(t *testing.T) {
 	}
 }
 
+func TestFixRights(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: needs root, to give a file away")
+	}
+	for _, c := range []struct {
+		mode os.FileMode
+		gid  int
+		want string
+	}{
+		{0o600, 0, "sudo chown"}, {0o660, 0, "sudo chown"}, {0o600, 1, "sudo chown"}, {0o640, 1, "sudo chown"},
+		{0o660, 1, "usermod -aG daemon "}, {0o660, 4_000_000, "sudo chown"},
+	} {
+		device := filepath.Join(t.TempDir(), "kvm")
+		if err := errors.Join(os.WriteFile(device, nil, 0), os.Chown(device, 0, c.gid), os.Chmod(device, c.mode)); err != nil {
+			t.Fatal(err)
+		}
+		if fix := fixRights(device); !strings.Contains(fix, c.want) {
+			t.Errorf("mode %o, group %d: %q, want %q", c.mode, c.gid, fix, c.want)
+		}
+	}
+}
+
 func TestJudgeRates(t *testing.T) {
 	for _, c := range []struct {
 		kernel, user float64
