@@ -148,6 +148,9 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 	if !slices.Contains([]string{failExposed, failInconclusive, failNever}, f.failOn) {
 		return usage("unknown --fail-on %q: have %s, %s, %s", f.failOn, failExposed, failInconclusive, failNever)
 	}
+	if err := checkRAM(f.memory); err != nil {
+		return err
+	}
 	var err error
 	if c.Avenues, err = choose("avenue", exposure.Avenues(), func(a exposure.Avenue) string { return a.Name }, f.only, f.skip); err != nil {
 		return err

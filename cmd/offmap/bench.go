@@ -159,7 +159,7 @@ func runBench(ctx context.Context, f benchFlags) (err error) {
 		doc = plan.Run(ctx)
 	})
 	doc.Args, doc.Unavailable = os.Args[1:], slices.Concat(doc.Unavailable, unavailable, missing)
-	err = errors.Join(printBench(os.Stdout, f.format, doc), report.write(doc))
+	err = errors.Join(printBench(os.Stdout, f.format, doc), report.write(ctx, doc))
 	switch {
 	case err != nil:
 		return err

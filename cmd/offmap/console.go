@@ -1,55 +1,51 @@
 package main
 
 import (
-	"fmt"
 	"io"
-	"os"
-	"sync/atomic"
-
-	"golang.org/x/term"
+	"log/slog"
+	"strings"
+	"sync"
 )
-
-// rawTerminal says that the terminal is raw now.
-var rawTerminal atomic.Bool
-
-// makeRaw switches the terminal that stdin is, if it is one, to raw mode, and
-// returns what switches it back. That must run on every way out; more than
-// once does no harm.
-func makeRaw() (restore func(), err error) {
-	fd := int(os.Stdin.Fd())
-	if !term.IsTerminal(fd) {
-		return func() {}, nil
-	}
-	old, err := term.MakeRaw(fd)
-	if err != nil {
-		return nil, fmt.Errorf("switch the terminal to raw mode: %w", err)
-	}
-	rawTerminal.Store(true)
-	return func() {
-		rawTerminal.Store(false)
-		// Nothing is left to tell if this fails: the terminal is gone.
-		_ = term.Restore(fd, old)
-	}, nil
-}
 
 // escape is Ctrl-a: on a terminal, with x it stops the guest, and twice it is
 // itself.
 const escape = 'a' - 'a' + 1
 
-// keys passes input on to the guest until it ends, stop is asked for, or the
-// guest takes no more. Only a terminal has an escape key.
-func keys(in io.Reader, guest func([]byte) (int, error), stop func()) {
-	filter := escapes{on: rawTerminal.Load()}
+// pipeIn passes input that isn't typed on to the guest, until either ends. How
+// fast it comes is up to the guest.
+func pipeIn(in io.Reader, guest func([]byte) (int, error)) {
 	buf := make([]byte, 4096)
 	for {
 		n, err := in.Read(buf)
-		out, quit := filter.next(buf[:n])
-		if len(out) > 0 {
-			if _, err := guest(out); err != nil {
+		if n > 0 {
+			if _, err := guest(buf[:n]); err != nil {
 				return
 			}
 		}
-		if quit {
+		if err != nil {
+			return
+		}
+	}
+}
+
+// typeIn passes on to the guest what is typed, until it ends or stop is asked
+// for: by the escape key, or by any of quit. What the guest hasn't read waits in
+// a queue, so that the keys which stop it never do.
+func typeIn(in io.Reader, quit string, guest func([]byte) (int, error), stop func()) {
+	var (
+		keys = escapes{quit: quit}
+		q    = newQueue()
+		buf  = make([]byte, 4096)
+	)
+	defer q.close()
+	go q.pass(guest)
+	for {
+		n, err := in.Read(buf)
+		out, stopped := keys.next(buf[:n])
+		if !q.put(out) {
+			slog.Warn("the guest doesn't read what is typed, and too much of that waits: it is dropped")
+		}
+		if stopped {
 			stop()
 			return
 		}
@@ -59,21 +55,18 @@ func keys(in io.Reader, guest func([]byte) (int, error), stop func()) {
 	}
 }
 
-// escapes takes the escape key's sequences out of what is typed.
+// escapes takes the keys that aren't for the guest out of what is typed.
 type escapes struct {
-	on      bool
-	pending bool // the last byte was the escape
+	quit    string // keys that stop the guest by themselves
+	pending bool   // the last byte was the escape
 }
 
 // next returns what is for the guest, in p's memory, and whether to stop it.
-func (e *escapes) next(p []byte) (out []byte, quit bool) {
-	if !e.on {
-		return p, false
-	}
+func (e *escapes) next(p []byte) (out []byte, stop bool) {
 	out = p[:0]
 	for _, c := range p {
 		switch {
-		case e.pending && c == 'x':
+		case e.pending && c == 'x', strings.IndexByte(e.quit, c) >= 0:
 			return out, true
 		case !e.pending && c == escape:
 			e.pending = true
@@ -83,4 +76,64 @@ func (e *escapes) next(p []byte) (out []byte, quit bool) {
 		out = append(out, c)
 	}
 	return out, false
+}
+
+// queueSize is how much that was typed waits for the guest.
+const queueSize = 1 << 20
+
+// queue is what was typed and the guest hasn't read.
+type queue struct {
+	mu      sync.Mutex
+	changed *sync.Cond
+	waiting []byte
+	dropped bool
+	closed  bool
+}
+
+func newQueue() *queue {
+	q := &queue{}
+	q.changed = sync.NewCond(&q.mu)
+	return q
+}
+
+// put queues p. It never waits: where there is no room p is dropped, and the
+// first time that this happens put returns false.
+func (q *queue) put(p []byte) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting)+len(p) > queueSize {
+		first := !q.dropped
+		q.dropped = true
+		return !first
+	}
+	q.waiting = append(q.waiting, p...)
+	q.changed.Signal()
+	return true
+}
+
+// close has pass end when it has passed everything on.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.changed.Signal()
+}
+
+// pass passes what is queued on to the guest, which may take its time.
+func (q *queue) pass(guest func([]byte) (int, error)) {
+	for {
+		q.mu.Lock()
+		for len(q.waiting) == 0 && !q.closed {
+			q.changed.Wait()
+		}
+		p := q.waiting
+		q.waiting = nil
+		q.mu.Unlock()
+		if len(p) == 0 {
+			return
+		}
+		if _, err := guest(p); err != nil {
+			return // it has ended
+		}
+	}
 }

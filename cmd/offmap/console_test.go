@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 )
@@ -9,35 +8,34 @@ import (
 func TestEscapes(t *testing.T) {
 	for _, c := range []struct {
 		name  string
+		quit  string
 		reads []string
 		out   string
-		quit  bool
+		stop  bool
 	}{
-		{"text", []string{"ls\r"}, "ls\r", false},
-		{"stop", []string{"a\x01x", "never"}, "a", true},
-		{"stop over two reads", []string{"\x01", "x"}, "", true},
-		{"the key itself", []string{"\x01\x01"}, "\x01", false},
-		{"the key itself, then x", []string{"\x01\x01x"}, "\x01x", false},
-		{"another key", []string{"\x01c"}, "c", false},
-		{"x alone", []string{"x"}, "x", false},
+		{"text", "", []string{"ls\r"}, "ls\r", false},
+		{"stop", "", []string{"a\x01x", "never"}, "a", true},
+		{"stop over two reads", "", []string{"\x01", "x"}, "", true},
+		{"the key itself", "", []string{"\x01\x01"}, "\x01", false},
+		{"the key itself, then x", "", []string{"\x01\x01x"}, "\x01x", false},
+		{"another key", "", []string{"\x01c"}, "c", false},
+		{"x alone", "", []string{"x"}, "x", false},
+		{"q", "", []string{"q\x03"}, "q\x03", false},
+		{"q that stops", "q\x03", []string{"a", "bq", "never"}, "ab", true},
 	} {
-		e := escapes{on: true}
+		e := escapes{quit: c.quit}
 		var out strings.Builder
-		quit := false
+		stop := false
 		for _, r := range c.reads {
-			if !quit {
+			if !stop {
 				var p []byte
-				p, quit = e.next([]byte(r))
+				p, stop = e.next([]byte(r))
 				out.Write(p)
 			}
 		}
-		if out.String() != c.out || quit != c.quit {
-			t.Errorf("%s: %q, %v; want %q, %v", c.name, out.String(), quit, c.out, c.quit)
+		if out.String() != c.out || stop != c.stop {
+			t.Errorf("%s: %q, %v; want %q, %v", c.name, out.String(), stop, c.out, c.stop)
 		}
-	}
-	off := escapes{}
-	if p, quit := off.next([]byte("\x01x")); !bytes.Equal(p, []byte("\x01x")) || quit {
-		t.Errorf("not a terminal: %q, %v", p, quit)
 	}
 }
 

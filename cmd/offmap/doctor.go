@@ -45,6 +45,9 @@ in --backend, attached as --attach says.`,
 			if err != nil {
 				return exitWith(exitUsage, err)
 			}
+			if err := checkRAM(ram); err != nil {
+				return err
+			}
 			host := probe.ThisHost()
 			r, err := probe.Run(cmd.Context(), probe.Config{Backend: b, Memory: uint64(ram)})
 			if err != nil {

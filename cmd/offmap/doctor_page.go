@@ -141,4 +141,4 @@ func wrap(text string, width int) []string {
 }
 
 // oneLine is a text without its line breaks.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+func oneLine(text string) string { return printable(strings.Join(strings.Fields(text), " ")) }

@@ -59,6 +59,9 @@ func exitCode(err error) int {
 	if c, ok := errors.AsType[*codeError](err); ok {
 		return c.code
 	}
+	if errors.Is(err, errTimeout) {
+		return exitTimeout
+	}
 	if s, ok := errors.AsType[*signalError](err); ok {
 		return exitSignal + int(s.Signal)
 	}
@@ -66,6 +69,14 @@ func exitCode(err error) int {
 		return exitCannot
 	}
 	return exitError
+}
+
+// guestCode is an exit code other than 0 that a guest gave itself. It may be any,
+// those included that mean something else when they are offmap's.
+type guestCode int
+
+func (c guestCode) Error() string {
+	return fmt.Sprintf("the guest ended with exit code %d, its own", int(c))
 }
 
 // signalError is a run that a signal ended.

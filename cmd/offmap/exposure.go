@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"offmap/internal/exposuremap"
 	"offmap/internal/probe"
+	"offmap/internal/terminal"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm"
@@ -66,18 +69,25 @@ func (w *watch) console(out io.Writer) io.Writer {
 	return out
 }
 
-// input is what typed keys go to. Nobody types to a payload, so that one can
-// be stopped with a key.
-func (w *watch) input(m *vmm.Machine, f runFlags) func([]byte) (int, error) {
-	if w.live != nil && rawTerminal.Load() && f.guest.kernel == "" {
-		return stopKeys(m.Input, m.Stop)
+// quitKeys are those that stop the guest by themselves. Nobody types to a
+// payload, so that one is stopped by q and Ctrl-C.
+func (w *watch) quitKeys(f runFlags) string {
+	if w.live != nil && f.guest.kernel == "" {
+		return "q\x03"
 	}
-	return m.Input
+	return ""
 }
 
-// start watches a machine that is about to run. restore gives the terminal its
-// mode back.
-func (w *watch) start(m *vmm.Machine, f runFlags, b memory.Backend, window uint64, restore func()) {
+// hint says which keys stop the guest.
+func (w *watch) hint(f runFlags) string {
+	if w.quitKeys(f) != "" {
+		return "q stops the guest"
+	}
+	return "Ctrl-a x stops the guest"
+}
+
+// start watches a machine that is about to run, and is on tty if that isn't nil.
+func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.Backend, window uint64, tty *terminal.Terminal) {
 	head := exposuremap.Trace{
 		Host: probe.ThisHost(), Started: time.Now().UTC().Format(time.RFC3339),
 		Guest: f.guest.name(), CPUs: f.cpus, Backend: b, Memory: uint64(f.memory),
@@ -91,7 +101,12 @@ func (w *watch) start(m *vmm.Machine, f runFlags, b memory.Backend, window uint6
 		viewers = append(viewers, w.recorder)
 	}
 	if w.live != nil {
-		viewers = append(viewers, w.live.open(head, f.guest.kernel != "", restore))
+		hint := ""
+		if tty != nil {
+			hint = w.hint(f)
+		}
+		out := &output{w: os.Stdout, stopping: ctx.Done()}
+		viewers = append(viewers, w.live.open(head, hint, out, tty.Close))
 	}
 	if viewers != nil {
 		w.stop = exposuremap.Watch(m, lookInterval, viewers...)
@@ -100,7 +115,7 @@ func (w *watch) start(m *vmm.Machine, f runFlags, b memory.Backend, window uint6
 
 // end ends the watch with a last look and gives the terminal back. The machine
 // is closed after that.
-func (w *watch) end() error {
+func (w *watch) end(ctx context.Context) error {
 	err := w.stop()
 	if w.live != nil {
 		w.live.close()
@@ -108,7 +123,7 @@ func (w *watch) end() error {
 	if w.recorder == nil {
 		return err
 	}
-	werr := writeTarget(w.file, w.recorder.Trace().Write)
+	werr := writeTarget(ctx, w.file, w.recorder.Trace().Write)
 	w.recorder = nil
 	if werr != nil {
 		werr = fmt.Errorf("exposure: %w", werr)

@@ -158,7 +158,7 @@ func TestTarget(t *testing.T) {
 	}
 	full := errors.New("disk full")
 	for _, write := range []error{full, nil} {
-		err := writeTarget(path, func(w io.Writer) error {
+		err := writeTarget(t.Context(), path, func(w io.Writer) error {
 			w.Write([]byte("after"))
 			return write
 		})

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -164,17 +163,10 @@ func (f *guestFlags) linux(ctx context.Context, g *guest) (cfg boot.LinuxConfig,
 
 // file opens a regular file for the time of the guest.
 func (g *guest) file(what, path string) (*io.SectionReader, error) {
-	f, err := os.Open(path)
+	f, info, err := openRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	g.files = append(g.files, f)
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s %s: not a regular file", what, path)
-	}
 	return io.NewSectionReader(f, 0, info.Size()), nil
 }

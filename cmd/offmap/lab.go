@@ -21,6 +21,7 @@ import (
 	"offmap/internal/lab"
 	"offmap/internal/lab/inside"
 	"offmap/internal/lab/wire"
+	"offmap/internal/terminal"
 	"offmap/memory/kmod"
 )
 
@@ -136,6 +137,9 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 
 // prepareLabs brings together what the machines need, before any is started.
 func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.Config, error) {
+	if err := checkTimeout(f.timeout); err != nil {
+		return nil, err
+	}
 	if f.cpus < 1 || f.memory == 0 { // in lab.Config that means the default
 		return nil, usage("lab: a machine needs processors and memory")
 	}
@@ -199,22 +203,28 @@ func getKernel(ctx context.Context, series string, withModule bool) (k debian.Ke
 // runHere runs one machine on our own standard streams.
 func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
 	cfg.Stdin, cfg.Stdout, cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if term.IsTerminal(0) && term.IsTerminal(1) {
-		cfg.Terminal = terminal
+	tty, err := terminal.Open(os.Stdin, func(what string) { slog.Debug(what) })
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	if tty != nil {
+		cfg.Stdin = tty
+	}
+	if tty != nil && term.IsTerminal(1) {
+		cfg.Terminal = describeTerminal
 		// Not before the program is there: until then Ctrl-C is for us.
-		var state *term.State
-		cfg.Ready = func() { state, _ = term.MakeRaw(0) }
-		defer func() {
-			if state != nil {
-				term.Restore(0, state)
+		cfg.Ready = func() {
+			if err := tty.Start(); err != nil {
+				slog.Warn(err.Error())
 			}
-		}()
+		}
 	}
 	return oneLab(ctx, f, cfg)
 }
 
-// terminal describes our terminal to a machine.
-func terminal() wire.Terminal {
+// describeTerminal describes our terminal to a machine.
+func describeTerminal() wire.Terminal {
 	cols, rows, err := term.GetSize(1)
 	if err != nil {
 		cols, rows = 80, 24
@@ -238,7 +248,7 @@ func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 			cfg.Stdout, cfg.Stderr = outputs.writer(i, os.Stdout), outputs.writer(i, os.Stderr)
 			if errs[i] = oneLab(ctx, f, cfg); errs[i] != nil {
 				errs[i] = fmt.Errorf("kernel %s: %w", cfg.Kernel.Series, errs[i])
-				fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: %v\n", errs[i])
+				fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: %s\n", printable(errs[i].Error()))
 			}
 			return nil
 		})
@@ -257,13 +267,24 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 	// Signals go to the program inside, whose end then ends all of this. The
 	// command's own context would end the machine with the first one.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGWINCH)
+	for _, s := range append([]os.Signal{syscall.SIGWINCH}, endSignals...) {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
 	defer signal.Stop(signals)
 	if ctx.Err() != nil { // it came before we listened
 		return context.Cause(ctx)
 	}
 	cfg.Signals = signals
-	ctx = context.WithoutCancel(ctx)
+	outer := ctx
+	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	defer context.AfterFunc(outer, func() {
+		if endedBy(outer, syscall.SIGPIPE) { // nobody is left to see what the program does
+			end(context.Cause(outer))
+		}
+	})()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%w after %s", errLabTimeout, f.timeout))

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -16,6 +16,7 @@ import (
 // live is the terminal of run --live.
 type live struct {
 	view  *screen.View // nil before the guest runs
+	out   io.Writer    // what it is drawn on
 	log   *slog.Logger // to switch back to
 	ended sync.Once
 }
@@ -35,18 +36,11 @@ func needTerminal() error {
 // Write takes the guest's console. The guest doesn't run before open.
 func (l *live) Write(p []byte) (int, error) { return l.view.Write(p) }
 
-// open takes the terminal. With typing its keys are the guest's.
-func (l *live) open(head exposuremap.Trace, typing bool, restore func()) exposuremap.Viewer {
-	hint := ""
-	switch {
-	case !rawTerminal.Load():
-	case typing:
-		hint = "Ctrl-a x stops the guest"
-	default:
-		hint = "q stops the guest"
-	}
+// open takes the terminal, which out is.
+func (l *live) open(head exposuremap.Trace, hint string, out io.Writer, restore func()) exposuremap.Viewer {
+	l.out = out
 	l.view = screen.Open(screen.Config{
-		Out:     os.Stdout,
+		Out:     out,
 		Size:    func() (w, h int, err error) { return term.GetSize(int(os.Stdout.Fd())) },
 		Profile: screen.DetectProfile(os.Getenv),
 		Trace:   head, Hint: hint, Restore: restore,
@@ -73,18 +67,7 @@ func (l *live) close() {
 		l.view.Close()
 		slog.SetDefault(l.log)
 		for _, line := range l.view.Tail(lastLines) {
-			fmt.Println(line)
+			fmt.Fprintln(l.out, line)
 		}
 	})
-}
-
-// stopKeys has q and Ctrl-C stop a guest that nobody types to, whose console
-// next is.
-func stopKeys(next func([]byte) (int, error), stop func()) func([]byte) (int, error) {
-	return func(p []byte) (int, error) {
-		if bytes.ContainsAny(p, "q\x03") {
-			stop()
-		}
-		return next(p)
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+
+	"offmap/internal/terminal"
 )
 
 // textLog is the log for people: the program's name, the message, and what
@@ -35,8 +37,8 @@ func (l *textLog) Handle(_ context.Context, r slog.Record) error {
 	}
 	r.Attrs(add)
 	b.WriteByte('\n')
-	text := b.String()
-	if rawTerminal.Load() {
+	text := printable(b.String())
+	if terminal.IsRaw() {
 		text = strings.ReplaceAll(text, "\n", "\r\n")
 	}
 	_, err := io.WriteString(l.w, text)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 
 	"offmap/guest/initramfs/userland"
 	"offmap/internal/lab/inside"
@@ -29,11 +30,14 @@ func program() func() int {
 
 // Main is the program, for main and for the tests. It returns the exit code.
 func Main(args []string) int {
-	ctx, stop := withSignals(context.Background())
-	defer stop()
+	ctx, uncatch := withSignals(context.Background())
 	root := newRootCmd()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	uncatch()
+	if endedBy(ctx, syscall.SIGPIPE) {
+		return exitSignal + int(syscall.SIGPIPE) // and nobody to tell
+	}
 	if err == nil {
 		return 0
 	}
@@ -42,13 +46,24 @@ func Main(args []string) int {
 		err = exitWith(exitUsage, err)
 	}
 	if c, ok := errors.AsType[*codeError](err); !ok || c.err != nil {
-		fmt.Fprintf(os.Stderr, "offmap: %v\n", err)
-		if noKVM, ok := errors.AsType[*kvm.OpenError](err); ok {
-			fmt.Fprintf(os.Stderr, "To fix it: %s.\n", probe.FixKVM(noKVM))
-		}
-		if exitCode(err) == exitUsage {
-			fmt.Fprintln(os.Stderr, "Run 'offmap --help' or 'offmap COMMAND --help' for usage.")
-		}
+		explain(ctx, err)
 	}
 	return exitCode(err)
+}
+
+// explain says why the program ends.
+func explain(ctx context.Context, err error) {
+	text := fmt.Sprintf("offmap: %s\n", printable(err.Error()))
+	if noKVM, ok := errors.AsType[*kvm.OpenError](err); ok {
+		text += fmt.Sprintf("To fix it: %s.\n", probe.FixKVM(noKVM))
+	}
+	if _, guests := errors.AsType[guestCode](err); exitCode(err) == exitUsage && !guests {
+		text += "Run 'offmap --help' or 'offmap COMMAND --help' for usage.\n"
+	}
+	ctx, hurry := context.WithCancel(ctx)
+	defer hurry()
+	if errors.Is(err, errTimeout) {
+		hurry()
+	}
+	_, _ = (&output{w: os.Stderr, stopping: ctx.Done()}).Write([]byte(text)) // nowhere to report it to
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -32,8 +33,8 @@ The page works offline and has no script: it loads nothing.`,
   offmap report bench.json audit.json
   offmap report 6.1.json 6.12.json 7.3.json -o kernels.html --png charts`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: run(func(_ *cobra.Command, args []string) error {
-			return makeReport(args, output, pngs, title)
+		RunE: run(func(cmd *cobra.Command, args []string) error {
+			return makeReport(cmd.Context(), args, output, pngs, title)
 		}),
 	}
 	fl := cmd.Flags()
@@ -43,10 +44,10 @@ The page works offline and has no script: it loads nothing.`,
 	return cmd
 }
 
-func makeReport(files []string, output, pngs, title string) error {
+func makeReport(ctx context.Context, files []string, output, pngs, title string) error {
 	var sources []*report.Source
 	for _, name := range files {
-		s, err := readResults(name)
+		s, err := waitFor(ctx, func() (*report.Source, error) { return readResults(name) })
 		if err != nil {
 			return err
 		}
@@ -58,7 +59,7 @@ func makeReport(files []string, output, pngs, title string) error {
 		return err
 	}
 	if pngs != "" {
-		if err := writeCharts(r, pngs); err != nil {
+		if err := writeCharts(ctx, r, pngs); err != nil {
 			return err
 		}
 	}
@@ -69,7 +70,7 @@ func makeReport(files []string, output, pngs, title string) error {
 		return nil
 	}
 	kib := (page.Len() + 1023) / 1024
-	if err := writeTarget(output, func(w io.Writer) error { _, err := page.WriteTo(w); return err }); err != nil {
+	if err := writeTarget(ctx, output, func(w io.Writer) error { _, err := page.WriteTo(w); return err }); err != nil {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	slog.Info(fmt.Sprintf("wrote %s (%d KiB)", output, kib))
@@ -86,14 +87,14 @@ func readResults(name string) (*report.Source, error) {
 }
 
 // writeCharts writes the charts into a directory, which is made if need be.
-func writeCharts(r *report.Report, dir string) error {
+func writeCharts(ctx context.Context, r *report.Report, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write the charts: %w", err)
 	}
 	n := 0
 	err := r.WritePNG(func(name string, png []byte) error {
 		n++
-		return writeTarget(filepath.Join(dir, name), func(w io.Writer) error { _, err := w.Write(png); return err })
+		return writeTarget(ctx, filepath.Join(dir, name), func(w io.Writer) error { _, err := w.Write(png); return err })
 	})
 	if err != nil {
 		return fmt.Errorf("write the charts: %w", err)

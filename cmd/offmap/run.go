@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"offmap/internal/probe"
+	"offmap/internal/terminal"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/memory/undumpable"
@@ -124,6 +127,12 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	if err != nil {
 		return exitWith(exitUsage, err)
 	}
+	if err := checkGuest(f.memory, f.cpus); err != nil {
+		return err
+	}
+	if err := checkTimeout(f.timeout); err != nil {
+		return err
+	}
 	opts, err := f.window.options(backend, method, uint64(f.memory))
 	if err != nil {
 		return err
@@ -135,18 +144,18 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	if f.timeout > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
+		defer cancel()
+	}
 	if f.window.trace != "" {
-		trace, err := os.Create(f.window.trace)
+		trace, err := createStream(ctx, f.window.trace)
 		if err != nil {
 			return fmt.Errorf("trace: %w", err)
 		}
 		defer trace.Close()
 		opts.WindowTrace = trace
-	}
-	if f.timeout > 0 {
-		var cancel func()
-		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
-		defer cancel()
 	}
 	report, err := openReport(f.json, f.report)
 	if err != nil {
@@ -158,33 +167,49 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	}
 	defer guest.Close()
 
-	var console io.Writer = os.Stdout
+	tty, err := terminal.Open(os.Stdin, func(what string) { slog.Debug(what) })
+	if err != nil {
+		return err
+	}
+	defer tty.Close()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	disarm := lastResort(ctx, tty.Close)
+	defer disarm()
+	console := &output{w: os.Stdout, stopping: ctx.Done()}
 	if f.json {
-		console = os.Stderr
+		console.w = os.Stderr
 	}
 	m, err := vmm.New(vmm.Config{
 		Memory: uint64(f.memory), CPUs: f.cpus, Backend: backend, Attach: method, Options: opts,
 		Guest: guest.load, Console: watch.console(console),
-		Warn: func(err error) { slog.Warn(err.Error()) },
+		Warn: warn,
 	})
 	if err != nil {
-		return errors.Join(err, report.write(f.refused(backend, err)))
+		disarm()
+		return errors.Join(err, report.write(ctx, f.refused(backend, err)))
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	used, rejected := m.Attachment()
 	announce(f, backend, used, rejected, opts)
 
-	restore, err := makeRaw()
-	if err != nil {
+	if err := tty.Start(); err != nil {
 		return err
 	}
-	defer restore()
-	watch.start(m, f, backend, opts.Window, restore)
-	defer watch.end()
-	go keys(os.Stdin, watch.input(m, f), m.Stop)
+	watch.start(ctx, m, f, backend, opts.Window, tty)
+	defer watch.end(ctx)
+	if tty == nil {
+		go pipeIn(os.Stdin, m.Input)
+	} else {
+		go typeIn(tty, watch.quitKeys(f), m.Input, func() { m.Stop(); stop(errStopped) })
+	}
 	result, err := m.Run(ctx)
-	watchErr := watch.end()
-	restore()
+	disarm()
+	watchErr := watch.end(ctx)
+	tty.Close()
 
 	doc := f.document(backend, rejected)
 	doc.Attach = used
@@ -200,10 +225,21 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	}
 	end := outcome(result.Outcome, err)
 	doc.Exit = runExit{result.Outcome.Reason, exitCode(end), result.Outcome.Detail}
-	if err := errors.Join(report.write(doc), watchErr); err != nil {
+	if err := errors.Join(report.write(ctx, doc), watchErr); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(end, err) // that is why
+		}
 		return err
 	}
 	return end
+}
+
+// warn says what went wrong without ending the guest.
+func warn(err error) {
+	if errors.Is(err, syscall.EPIPE) && unread() {
+		return // it ends this program, which has nobody to tell
+	}
+	slog.Warn(err.Error())
 }
 
 // document is a report with what is known before the guest runs.
@@ -254,8 +290,6 @@ var errTimeout = errors.New("timeout: the guest was still running")
 // outcome turns the way a guest ended into the program's end.
 func outcome(o vmm.Outcome, err error) error {
 	switch {
-	case errors.Is(err, errTimeout):
-		return exitWith(exitTimeout, err)
 	case err != nil:
 		return err
 	}
@@ -267,12 +301,17 @@ func outcome(o vmm.Outcome, err error) error {
 	}
 	switch o.Reason {
 	case vmm.PowerOff:
-		return exitWith(o.Code, nil)
+		if o.Code != 0 {
+			return exitWith(o.Code, guestCode(o.Code))
+		}
 	case vmm.Reset:
 		return exitWith(exitReset, detail("the guest asked for a reset"))
 	case vmm.Crash:
 		return exitWith(exitCrash, detail("the guest crashed"))
 	case vmm.Panic:
+		if o.Detail != "" {
+			o.Detail = quote(o.Detail)
+		}
 		return exitWith(exitPanic, detail("the guest's kernel panicked"))
 	}
 	return nil
@@ -294,22 +333,28 @@ func openReport(stdout bool, file string) (reportTarget, error) {
 	return reportTarget{stdout, file}, nil
 }
 
-func (t reportTarget) write(doc any) error {
+// write writes the report. The end of ctx ends the wait for whoever reads it.
+func (t reportTarget) write(ctx context.Context, doc any) error {
 	switch {
 	case t.stdout:
-		return printJSON(os.Stdout, doc)
+		return printJSON(&output{w: os.Stdout, stopping: ctx.Done()}, doc)
 	case t.file != "":
-		return writeTarget(t.file, func(w io.Writer) error { return printJSON(w, doc) })
+		return writeTarget(ctx, t.file, func(w io.Writer) error { return printJSON(w, doc) })
 	}
 	return nil
 }
 
 // printJSON prints one document.
 func printJSON(w io.Writer, doc any) error {
-	e := json.NewEncoder(w)
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
-	if err := e.Encode(doc); err != nil {
+	err := e.Encode(doc)
+	if err == nil {
+		_, err = w.Write(asciiControls(text.Bytes()))
+	}
+	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	return nil

@@ -18,8 +18,9 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"offmap":     func() { os.Exit(Main(os.Args[1:])) },
-		"offmapfake": fakeBench,
+		"offmap":      func() { breakLater(); os.Exit(Main(os.Args[1:])) },
+		"offmapfake":  fakeBench,
+		"offmapstuck": stuck,
 	})
 }
 

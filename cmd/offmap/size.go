@@ -5,6 +5,10 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
+
+	"offmap/memory"
+	"offmap/vmm/boot"
 )
 
 // size is a flag's value in bytes. A bare number is MiB; K, M, G and T, with
@@ -28,6 +32,33 @@ func parseSize(s string) (size, error) {
 		return 0, fmt.Errorf("%q is too large a size", s)
 	}
 	return size(n << shift), nil
+}
+
+// checkRAM refuses what no guest can have as its RAM.
+func checkRAM(ram size) error {
+	if ram%memory.PageSize != 0 {
+		return usage("--memory %s: RAM is whole pages of 4 KiB", ram.String())
+	}
+	if _, err := memory.NewLayout(uint64(ram)); err != nil {
+		return usage("--memory %s: %w", ram.String(), err)
+	}
+	return nil
+}
+
+// checkGuest refuses what no guest can have.
+func checkGuest(ram size, cpus int) error {
+	if cpus < 1 || cpus > boot.MaxCPUs {
+		return usage("--cpus %d: a guest has 1 to %d vCPUs", cpus, boot.MaxCPUs)
+	}
+	return checkRAM(ram)
+}
+
+// checkTimeout refuses a time that no guest can be given.
+func checkTimeout(d time.Duration) error {
+	if d < 0 {
+		return usage("--timeout %v: a time can't be negative", d)
+	}
+	return nil
 }
 
 // Set, String and Type implement pflag.Value.

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A target is a file that is written in one piece: who reads it finds what was
@@ -31,14 +35,16 @@ func checkTarget(path string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// writeTarget has write write a target.
-func writeTarget(path string, write func(io.Writer) error) error {
+// writeTarget has write write a target. The end of ctx ends the wait for whoever
+// reads it; what is a file is written all the same.
+func writeTarget(ctx context.Context, path string, write func(io.Writer) error) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		f, err := openStream(ctx, path)
 		if err != nil {
 			return err
 		}
-		return errors.Join(write(f), f.Close())
+		err = write(&output{w: f, stopping: ctx.Done()})
+		return errors.Join(err, f.Close())
 	}
 	if to, err := filepath.EvalSymlinks(path); err == nil {
 		path = to
@@ -54,6 +60,80 @@ func writeTarget(path string, write func(io.Writer) error) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return nil
+}
+
+// createStream creates a file to be written to bit by bit, or opens what isn't
+// one.
+func createStream(ctx context.Context, path string) (*os.File, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return openStream(ctx, path)
+	}
+	return os.Create(path)
+}
+
+// readerInterval is how often openStream looks for the reader of a pipe.
+const readerInterval = 20 * time.Millisecond
+
+// openStream opens a pipe or a device for writing. It waits for a pipe's reader
+// until the end of ctx. A plain open would do so too, and for ever: Go begins it
+// again after a signal.
+func openStream(ctx context.Context, path string) (*os.File, error) {
+	for {
+		// O_NONBLOCK: fifo(7). The file itself blocks, to its writer.
+		f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		if info, serr := os.Stat(path); !errors.Is(err, unix.ENXIO) || serr != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: nobody reads this pipe: %w", path, context.Cause(ctx))
+		case <-time.After(readerInterval):
+		}
+	}
+}
+
+// openRegular opens a file to be read, if it is a regular one. What it is is
+// looked at first: a pipe would keep the open waiting, and a device may do
+// something for being opened.
+func openRegular(path string) (*os.File, os.FileInfo, error) {
+	irregular := fmt.Errorf("%s: not a regular file", path)
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, nil, irregular
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be another by now
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = irregular
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// waitFor calls f, which may wait for somebody, and leaves it to itself when ctx
+// ends.
+func waitFor[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		t   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		t, err := f()
+		done <- result{t, err}
+	}()
+	select {
+	case r := <-done:
+		return r.t, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
 }
 
 // createBeside makes a new file in the directory of path, on whose file system

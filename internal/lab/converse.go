@@ -167,8 +167,11 @@ func passSignals(ctx context.Context, end context.CancelCauseFunc, cfg *Config, 
 
 // passInput sends what comes from r, one frame at a time, until its end.
 func passInput(ctx context.Context, r io.Reader, conn *wire.Conn, taken <-chan struct{}) {
-	if f, ok := r.(*os.File); ok {
-		r = &interruptible{ctx, f}
+	switch in := r.(type) {
+	case *os.File:
+		r = &interruptible{ctx, in}
+	case interface{ Interrupt() }:
+		defer context.AfterFunc(ctx, in.Interrupt)()
 	}
 	buf := make([]byte, wire.MaxPayload)
 	for r != nil {

@@ -118,6 +118,10 @@ func insidePath(cfg *Config, path string) (string, error) {
 // checkStatic makes sure that path is a program that runs without any library
 // or interpreter, of which a lab machine has none.
 func checkStatic(path string) error {
+	// A pipe would keep the open waiting.
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s: not a regular file", path)
+	}
 	f, err := elf.Open(path)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {

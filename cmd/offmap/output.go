@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// output is a stream whose reader may be slow, or have stopped reading. It is
+// waited for until stopping is closed, and outputPatience after that; then it is
+// left alone.
+type output struct {
+	w        io.Writer
+	stopping <-chan struct{}
+	stuck    bool
+}
+
+const outputPatience = 300 * time.Millisecond
+
+var errStuck = errors.New("nobody takes the output: the end of it is lost")
+
+// Write implements io.Writer, for one caller at a time.
+func (o *output) Write(p []byte) (int, error) {
+	if o.stuck {
+		return 0, errStuck
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	own := append([]byte(nil), p...) // p is the caller's once this returns
+	go func() {
+		n, err := o.w.Write(own)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-o.stopping:
+	}
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-time.After(outputPatience):
+		o.stuck = true
+		return 0, errStuck
+	}
+}
+
+// printable is s with all that isn't text escaped as in Go: a terminal acts on
+// what a guest, or whoever chose the name of a file, put into a message. Lines
+// stay lines.
+func printable(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case r == '\n' || r == '\t' || strconv.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+// maxQuote is how much of what a guest said is repeated, in characters.
+const maxQuote = 200
+
+// quote is what a guest said, on one line.
+func quote(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if r := []rune(s); len(r) > maxQuote {
+		s = string(r[:maxQuote]) + "..."
+	}
+	return strconv.Quote(s)
+}
+
+// asciiControls escapes what a terminal may act on in a JSON document. JSON
+// itself asks for that only below U+0020.
+func asciiControls(doc []byte) []byte {
+	var b bytes.Buffer
+	for _, r := range string(doc) {
+		if r == '\n' || strconv.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, u := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, u)
+		}
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// offmap runs offmap without a terminal.
+func offmap(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = append([]string{"offmap"}, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// What a guest prints is its console's; in offmap's own words it is quoted, so
+// that no terminal acts on it.
+func TestGuestsWordsAreQuoted(t *testing.T) {
+	needKVM(t)
+	const words = "Kernel panic - not syncing: \x1b[31mred\x07 \xc2\x9b0m \xff end"
+	kernel := testKernel(t, say(words+"\r\n"), dawdle, crash)
+	stdout, stderr, code := offmap(t, "run", "-m", "32", "-k", kernel)
+	if code != exitPanic || !strings.Contains(stdout, words) {
+		t.Errorf("exit code %d, console %q", code, stdout)
+	}
+	if want := `the guest's kernel panicked: "Kernel panic - not syncing: \x1b[31mred\a \u009b0m `; !strings.Contains(stderr, want) {
+		t.Errorf("stderr %q, want %q", stderr, want)
+	}
+	clean := func(s string) bool { return !strings.ContainsAny(s, "\x1b\x07\u009b") }
+	if !clean(stderr) {
+		t.Errorf("stderr has what a terminal acts on: %q", stderr)
+	}
+	stdout, _, _ = offmap(t, "run", "-q", "-m", "32", "-k", kernel, "--json")
+	var doc runReport
+	if err := json.Unmarshal([]byte(stdout), &doc); err != nil || !clean(stdout) || !strings.Contains(doc.Exit.Detail, "\x1b[31mred\x07 \u009b0m") {
+		t.Errorf("%v, JSON %q", err, stdout)
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain\n\ttext, größer": "plain\n\ttext, größer",
+		"\x1b]0;title\x07\r":    `\x1b]0;title\a\r`,
+		"\u009b31m \u202e \xff": `\u009b31m \u202e \xff`,
+		"it's \"so\"":           "it's \"so\"",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	if got := quote(strings.Repeat("ä", 1000)); len([]rune(got)) > maxQuote+5 {
+		t.Errorf("%d characters", len([]rune(got)))
+	}
+}
+
+// A guest may end with any code. It is said whose it is, be it with --quiet.
+func TestGuestsOwnExitCode(t *testing.T) {
+	needKVM(t)
+	for _, code := range []int{0, 1, 2, 4, 124, 143} {
+		_, stderr, got := offmap(t, "run", "-q", "-m", "32", "-k", testKernel(t, exitWithCode(byte(code)), hang))
+		want := ""
+		if code != 0 {
+			want = "offmap: " + guestCode(code).Error() + "\n"
+		}
+		if got != code || stderr != want {
+			t.Errorf("code %d: %d, %q, want %q", code, got, stderr, want)
+		}
+	}
+}
+
+// The dispositions that this program has of signals aren't its children's.
+func TestChildrensSignals(t *testing.T) {
+	_, uncatch := withSignals(t.Context())
+	defer uncatch()
+	out, err := exec.Command("grep", "SigIgn", "/proc/self/status").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ignored := string(bytes.TrimSpace(out[len("SigIgn:"):])); ignored != "0000000000000000" {
+		t.Errorf("a child ignores the signals %s", ignored)
+	}
+}
