@@ -48,7 +48,7 @@ func breakLater() {
 
 // patience is how long an end may take. It is to take no more than a second, on a
 // machine that has nothing else to do.
-const patience = 15 * time.Second
+const patience = time.Minute
 
 // ending is a way for offmap run to end, while the terminal is raw.
 type ending struct {

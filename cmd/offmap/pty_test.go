@@ -80,7 +80,7 @@ func (tm *pty) resize(t *testing.T, w, h uint16) {
 // await waits until all of want has been shown.
 func (tm *pty) await(t *testing.T, want string) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !strings.Contains(tm.shown(), want); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !strings.Contains(tm.shown(), want); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never shown: %q; what is: %q", want, tm.shown())
 		}
