@@ -16,8 +16,9 @@ import (
 const (
 	// stopPatience is for this program, which then ends as it would have, but
 	// without closing anything: the kernel does that, and a window's guardian
-	// and the terminal's keeper do what it doesn't.
-	stopPatience = 800 * time.Millisecond
+	// and the terminal's keeper do what it doesn't. It leaves time to say why
+	// before killPatience is over, to a reader who may not read.
+	stopPatience = killPatience - outputPatience - 100*time.Millisecond
 	// killPatience is for the kernel, where this program doesn't get to it: a
 	// few hundred vCPUs can keep all processors from it.
 	killPatience = time.Second
@@ -62,7 +63,11 @@ func lastResort(ctx context.Context, restore func()) (disarm func()) {
 		after(secondSignal, endBySignals)
 		after(stopPatience, func() {
 			restore()
-			os.Exit(stopCode(context.Cause(ctx)))
+			cause := context.Cause(ctx)
+			if !errors.Is(cause, errStopped) && !endedBy(ctx, syscall.SIGPIPE) {
+				explain(ctx, cause)
+			}
+			os.Exit(stopCode(cause))
 		})
 	}))
 	return func() {

@@ -129,8 +129,10 @@ func TestWindowEndings(t *testing.T) {
 			if code != c.code || !strings.Contains(g.out.String(), c.says) {
 				t.Errorf("exit code %d, want %d and %q\n%s", code, c.code, c.says, g.out.String())
 			}
-			if !guardian.gone(t, 0) {
-				t.Errorf("the guardian has outlived a VMM that had time to end it")
+			// A VMM that is stopped while the machine has much other work leaves
+			// that to the guardian itself.
+			if !guardian.gone(t, patience) {
+				t.Errorf("the guardian has outlived the VMM by %v", patience)
 			}
 			if pages := inRAM(t, canary); pages != 0 {
 				t.Errorf("the canary is in %d pages of RAM, %d of them in the direct map", pages, inDirectMap(t, canary))
