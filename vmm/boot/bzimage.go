@@ -25,7 +25,8 @@ const (
 	headerEndInfo    = 0x26c  // end of kernel_info_offset
 	loaderUndefined  = 0xff   // type_of_loader: no assigned id
 	videoNormal      = 0xffff // vid_mode: "normal"
-	kernelAlignMin   = pageSize
+	paragraph        = 16     // bytes that syssize counts in
+	cmdlineDefault   = 255    // bytes, where cmdline_size doesn't say
 	kernelAddressMax = 1 << 32
 )
 
@@ -60,24 +61,34 @@ func parseBzImage(r *io.SectionReader) (*kernel, error) {
 	if sects == 0 {
 		sects = defaultSects
 	}
-	code := part{offset: (sects + 1) * sectorSize, size: uint64(h.SysSize) * 16}
+	code := part{offset: (sects + 1) * sectorSize, size: uint64(h.SysSize) * paragraph}
+	// The last paragraph need not be whole: memtest86+'s isn't.
+	codeEnd := code.offset + code.size
+	missing := codeEnd - min(codeEnd, uint64(r.Size()))
 	switch {
-	case code.size <= entry64:
+	case missing >= paragraph:
+		return nil, fmt.Errorf("bzImage is truncated: %d bytes, its header says %d", r.Size(), codeEnd)
+	case code.size <= entry64+missing:
 		return nil, fmt.Errorf("bzImage: %d bytes of protected-mode code leave no room for the entry point", code.size)
-	case code.offset+code.size > uint64(r.Size()):
-		return nil, fmt.Errorf("bzImage is truncated: %d bytes, its header says %d", r.Size(), code.offset+code.size)
 	}
+	code.size -= missing
 
 	start := h.PrefAddress
+	if start == 0 { // it prefers none
+		start = uint64(highStart)
+	}
 	if start >= kernelAddressMax {
 		return nil, fmt.Errorf("bzImage: preferred address 0x%x is beyond 4 GiB", start)
 	}
-	if h.RelocatableKernel != 0 {
-		align := uint64(h.KernelAlignment)
-		if bits.OnesCount64(align) != 1 || align < kernelAlignMin {
-			return nil, fmt.Errorf("bzImage: kernel alignment 0x%x is no power of two of at least %d", align, kernelAlignMin)
+	if align := uint64(h.KernelAlignment); h.RelocatableKernel != 0 && align != 0 {
+		if bits.OnesCount64(align) != 1 {
+			return nil, fmt.Errorf("bzImage: kernel alignment 0x%x is no power of two", align)
 		}
 		start = alignUp(start, align)
+	}
+	cmdlineMax := uint64(h.CmdlineSize)
+	if cmdlineMax == 0 {
+		cmdlineMax = cmdlineDefault
 	}
 	code.at = memory.GPA(start)
 
@@ -93,6 +104,6 @@ func parseBzImage(r *io.SectionReader) (*kernel, error) {
 		end:        code.at + memory.GPA(max(uint64(h.InitSize), code.size)),
 		entry:      code.at + entry64,
 		initrdMax:  uint64(h.InitrdAddrMax),
-		cmdlineMax: uint64(h.CmdlineSize),
+		cmdlineMax: cmdlineMax,
 	}, nil
 }

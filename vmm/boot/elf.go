@@ -46,8 +46,8 @@ func parseELF(r *io.SectionReader) (*kernel, error) {
 		return nil, errors.New("ELF kernel is not for x86-64")
 	case elf.Type(h.Type) != elf.ET_EXEC:
 		return nil, fmt.Errorf("ELF kernel has type %v; a vmlinux has %v", elf.Type(h.Type), elf.ET_EXEC)
-	case h.Phentsize != phdrSize || h.Phnum == 0 || h.Phnum > maxPhdrs:
-		return nil, fmt.Errorf("ELF kernel has %d program headers of %d bytes: expected 1 to %d of %d", h.Phnum, h.Phentsize, maxPhdrs, phdrSize)
+	case h.Phentsize < phdrSize || h.Phnum == 0 || h.Phnum > maxPhdrs:
+		return nil, fmt.Errorf("ELF kernel has %d program headers of %d bytes: expected 1 to %d of at least %d", h.Phnum, h.Phentsize, maxPhdrs, phdrSize)
 	}
 
 	k := &kernel{
@@ -64,7 +64,7 @@ func parseELF(r *io.SectionReader) (*kernel, error) {
 	}
 	for i := range uint64(h.Phnum) {
 		var p elf.Prog64
-		if err := readStruct(r, h.Phoff+i*phdrSize, phdrSize, &p); err != nil {
+		if err := readStruct(r, h.Phoff+i*uint64(h.Phentsize), phdrSize, &p); err != nil {
 			return nil, fmt.Errorf("ELF kernel: program header %d: %w", i, err)
 		}
 		if elf.ProgType(p.Type) != elf.PT_LOAD || p.Memsz == 0 {
@@ -75,7 +75,7 @@ func parseELF(r *io.SectionReader) (*kernel, error) {
 		switch {
 		case p.Filesz > p.Memsz:
 			return nil, fmt.Errorf("ELF kernel: segment %d has more bytes in the file (%d) than in memory (%d)", i, p.Filesz, p.Memsz)
-		case fileEnd < p.Off || fileEnd > uint64(r.Size()):
+		case p.Filesz > 0 && (fileEnd < p.Off || fileEnd > uint64(r.Size())):
 			return nil, fmt.Errorf("ELF kernel is truncated: segment %d has %d bytes at offset %d of a file of %d", i, p.Filesz, p.Off, r.Size())
 		case memEnd < p.Paddr || memEnd > kernelAddressMax:
 			return nil, fmt.Errorf("ELF kernel: segment %d, %d bytes at 0x%x, ends beyond 4 GiB", i, p.Memsz, p.Paddr)
