@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"offmap/memory"
+	"offmap/vmm/power"
 )
 
 // Interrupts of the machine. KVM's default routing puts ISA interrupt n on the
@@ -19,16 +20,27 @@ const (
 // one less than their count.
 func ioAPICID(cpus int) byte { return byte(cpus) }
 
+// resetCode is all that there is of a BIOS: who jumps to its entry point in real
+// mode, as Linux does for reboot=bios and reboot=efi, wants the machine reset.
+var resetCode = []byte{
+	0xb0, power.ResetCPU, // mov al, ResetCPU
+	0xba, power.ResetPort & 0xff, power.ResetPort >> 8, // mov dx, ResetPort
+	0xee,       // out dx, al
+	0xf4,       // 1: hlt
+	0xeb, 0xfd, // jmp 1b
+}
+
 // writeFirmware writes the tables that describe the machine, in both of the
-// forms that Linux understands: ACPI, and Intel MP for acpi=off.
+// forms that Linux understands: ACPI, and Intel MP for acpi=off; and the reset
+// code.
 func writeFirmware(g memory.Guest, cpus int) error {
 	acpi := acpiTables(acpiAddr, cpus)
 	mpc := mpTable(cpus)
 	if end := acpiAddr + memory.GPA(len(acpi.tables)); end > mpcAddr {
 		return fmt.Errorf("ACPI tables for %d vCPUs end at %s: room up to %s", cpus, end, mpcAddr)
 	}
-	if end := mpcAddr + memory.GPA(len(mpc)); end > biosEnd {
-		return fmt.Errorf("MP table for %d vCPUs ends at %s: room up to %s", cpus, end, biosEnd)
+	if end := mpcAddr + memory.GPA(len(mpc)); end > resetAddr {
+		return fmt.Errorf("MP table for %d vCPUs ends at %s: room up to %s", cpus, end, resetAddr)
 	}
 	for _, t := range []struct {
 		at   memory.GPA
@@ -39,6 +51,7 @@ func writeFirmware(g memory.Guest, cpus int) error {
 		{acpiAddr, acpi.tables, "ACPI tables"},
 		{ebdaAddr, mpPointer(mpcAddr), "MP floating pointer"},
 		{mpcAddr, mpc, "MP table"},
+		{resetAddr, resetCode, "reset code"},
 	} {
 		if err := write(g, t.at, t.b, t.what); err != nil {
 			return err

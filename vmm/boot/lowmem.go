@@ -29,6 +29,7 @@ const (
 	rsdpAddr             = biosAddr
 	acpiAddr  memory.GPA = 0xe0040
 	mpcAddr   memory.GPA = 0xf0000
+	resetAddr memory.GPA = 0xffff0 // F000:FFF0, where a processor starts and the BIOS is
 	biosEnd   memory.GPA = 0x100000
 	highStart            = biosEnd // first address that a kernel may be loaded at
 

@@ -31,6 +31,7 @@ func TestLowMemory(t *testing.T) {
 		sized("RSDP", rsdpAddr, rsdpSize),
 		sized("ACPI tables", acpiAddr, len(acpiTables(acpiAddr, MaxCPUs).tables)),
 		sized("MP table", mpcAddr, len(mpTable(MaxCPUs))),
+		sized("reset code", resetAddr, len(resetCode)),
 		sized("kernel", highStart, 1),
 	}
 	for i, a := range areas {
