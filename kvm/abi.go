@@ -25,15 +25,20 @@ const (
 	kvmCreateIRQChip     = 0xae60     // 4.24
 	kvmCreateGuestMemfd  = 0xc040aed4 // 4.142
 	kvmIRQLine           = 0x4008ae61 // 4.25
+	kvmGetIRQChip        = 0xc208ae62 // 4.26
 	kvmCreatePIT2        = 0x4040ae77 // 4.71
 	kvmRun               = 0xae80     // 4.10
 	kvmGetRegs           = 0x8090ae81 // 4.11
 	kvmSetRegs           = 0x4090ae82 // 4.12
 	kvmGetSRegs          = 0x8138ae83 // 4.13
 	kvmSetSRegs          = 0x4138ae84 // 4.14
+	kvmGetMSRs           = 0xc008ae88 // 4.18
+	kvmGetLAPIC          = 0x8400ae8e // 4.57
 	kvmSetCPUID2         = 0x4008ae90 // 4.20
 	kvmGetMPState        = 0x8004ae98 // 4.38
 	kvmSetMPState        = 0x4004ae99 // 4.39
+	kvmGetPIT2           = 0x8070ae9f // 4.72
+	kvmGetVCPUEvents     = 0x8040ae9f // 4.31
 	kvmGetTSCKHz         = 0xaea3     // 4.56
 	kvmSetXCRS           = 0x4188aea7 // 4.45
 	kvmEnableCap         = 0x4068aea3 // 4.37
@@ -201,6 +206,69 @@ type pitConfig struct {
 // kernels without a given frequency polls.
 const pitSpeakerDummy = 1
 
+// pitChannel is struct kvm_pit_channel_state.
+type pitChannel struct {
+	_        [13]byte
+	mode     uint8
+	_        [2]byte
+	loadTime int64 // CLOCK_MONOTONIC, ns
+}
+
+// pitState is struct kvm_pit_state2 (api.rst 4.72).
+type pitState struct {
+	channels [3]pitChannel
+	_        [10]uint32
+}
+
+// irqChip is struct kvm_irqchip (api.rst 4.26): the state of one chip.
+type irqChip struct {
+	id   uint32
+	_    uint32
+	chip [512]byte
+}
+
+// The chips, and offsets in the state of each.
+const (
+	chipPIC       = 0
+	chipIOAPIC    = 2
+	picIMR        = 2
+	ioapicEntries = 24 // 64 bits each
+	ioapicPins    = 24
+)
+
+// msr is struct kvm_msrs with one kvm_msr_entry (api.rst 4.18).
+type msr struct {
+	count uint32
+	_     uint32
+	index uint32
+	_     uint32
+	value uint64
+}
+
+// lapic is struct kvm_lapic_state (api.rst 4.57): the registers where the
+// guest sees them.
+type lapic struct{ regs [1024]byte }
+
+// vcpuEvents is struct kvm_vcpu_events (api.rst 4.31).
+type vcpuEvents struct {
+	exceptionInjected uint8
+	_                 [2]byte
+	exceptionPending  uint8
+	_                 [4]byte
+	interruptInjected uint8
+	_                 [3]byte
+	nmiInjected       uint8
+	nmiPending        uint8
+	_                 [2]byte
+	_                 uint32 // SIPI vector
+	_                 uint32 // flags
+	smm               uint8
+	smiPending        uint8
+	_                 uint8
+	latchedInit       uint8
+	_                 [36]byte
+}
+
 // msrFilterRange is struct kvm_msr_filter_range (api.rst 4.97). The bitmap has
 // a bit for each MSR from base on; a clear bit denies.
 type msrFilterRange struct {
@@ -231,7 +299,8 @@ type MPState uint32
 // The multiprocessing states of x86.
 const (
 	MPRunnable      MPState = 0
-	MPUninitialized MPState = 1
+	MPUninitialized MPState = 1 // waits for INIT
+	MPInitReceived  MPState = 2 // waits for a SIPI
 	MPHalted        MPState = 3
 )
 

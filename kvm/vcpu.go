@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// VCPU is a virtual CPU. Every method but RequestExit belongs to one thread:
-// the one that calls Run (api.rst 2).
+// VCPU is a virtual CPU. Every method but RequestExit belongs to one thread at a
+// time: the one that calls Run, or another that it waits for (api.rst 2; the
+// first call from another costs a little).
 type VCPU struct {
 	fd   fd
 	id   int
