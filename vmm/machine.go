@@ -74,6 +74,7 @@ type Machine struct {
 	mmio   bus.Bus
 	uart   *serial.UART
 	panics panicWatch
+	pause  atomic.Pointer[pause]
 
 	userland atomic.Int64 // nanoseconds from start, 0 before
 	ended    chan struct{}
@@ -166,7 +167,12 @@ type irqLine struct {
 	n  uint32
 }
 
-func (l irqLine) SetLevel(high bool) error { return l.vm.SetIRQ(l.n, high) }
+func (l irqLine) SetLevel(high bool) error {
+	if err := l.vm.SetIRQ(l.n, high); !dead(err) { // which the vCPUs say
+		return err
+	}
+	return nil
+}
 
 func (m *Machine) createDevices() error {
 	out := m.cfg.Console

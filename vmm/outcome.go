@@ -7,8 +7,9 @@ type Reason string
 const (
 	PowerOff Reason = "poweroff" // the guest powered off; Code is its exit code
 	Reset    Reason = "reset"    // the guest asked for a reset
-	Crash    Reason = "crash"    // triple fault, or KVM gave up on it
+	Crash    Reason = "crash"    // triple fault, halted for good, or KVM gave up on it
 	Panic    Reason = "panic"    // the guest's kernel panicked
+	Halt     Reason = "halt"     // the guest halted, and said so
 	Stopped  Reason = "stopped"  // Stop was called
 )
 
@@ -35,8 +36,17 @@ func (m *Machine) finish(o Outcome, err error) {
 // Stop ends the guest from outside, and if it has ended already, what Run still
 // waits for. It doesn't wait for Run to return. Callbacks may call it.
 func (m *Machine) Stop() {
-	m.finish(Outcome{Reason: Stopped}, nil)
+	m.finish(m.stopOutcome(), nil)
 	m.uart.Stop()
+}
+
+// stopOutcome is that of a guest which was still running, and which may have
+// panicked all the same: without panic= Linux stays as it is.
+func (m *Machine) stopOutcome() Outcome {
+	if line, ok := m.panics.seen(); ok {
+		return Outcome{Reason: Panic, Detail: line}
+	}
+	return Outcome{Reason: Stopped}
 }
 
 // resetOutcome tells a reset after a kernel panic, which is how Linux ends
@@ -46,4 +56,14 @@ func (m *Machine) resetOutcome() Outcome {
 		return Outcome{Reason: Panic, Detail: line}
 	}
 	return Outcome{Reason: Reset}
+}
+
+// tripleFault tells a reset by triple fault, which is Linux's reboot=t and what
+// it falls back to, from a crash.
+func (m *Machine) tripleFault(where string) Outcome {
+	o := m.resetOutcome()
+	if o.Reason == Reset && !m.panics.said(wordRestart) {
+		o = Outcome{Reason: Crash, Detail: "triple fault" + where}
+	}
+	return o
 }

@@ -18,6 +18,7 @@ type panicWatch struct {
 	line [256]byte
 	n    int // bytes of line
 	hit  string
+	end  string // wordHalt or wordRestart, whichever the kernel said last
 }
 
 // sent takes the guest's next byte.
@@ -27,11 +28,39 @@ func (w *panicWatch) sent(b byte) {
 	switch {
 	case b == '\n':
 		w.hit = w.first()
+		w.end = w.lastEnd()
 		w.n = 0
 	case w.n < len(w.line):
 		w.line[w.n] = b
 		w.n++
 	}
+}
+
+// What Linux says before it ends the machine, in lines that begin alike
+// (kernel/reboot.c). A decompressor that fails halts too, and not like that.
+const (
+	endMark     = "reboot: "
+	wordHalt    = "System halted" // after other words where power-off isn't available
+	wordRestart = "Restarting system"
+)
+
+// said reports whether the kernel has said that it ends the machine so.
+func (w *panicWatch) said(word string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lastEnd() == word
+}
+
+// lastEnd is the last word of that kind so far, or "".
+func (w *panicWatch) lastEnd() string {
+	if _, line, ok := bytes.Cut(w.line[:w.n], []byte(endMark)); ok {
+		for _, word := range [...]string{wordHalt, wordRestart} {
+			if bytes.Contains(line, []byte(word)) {
+				return word
+			}
+		}
+	}
+	return w.end
 }
 
 // first is the first panic's line so far, or "".

@@ -97,3 +97,26 @@ func TestPanicThenResetGuest(t *testing.T) {
 		}
 	}
 }
+
+// What counts is the last word of those that end the machine.
+func TestSaid(t *testing.T) {
+	for sent, want := range map[string]string{
+		"[    1.2] reboot: System halted\r\n":                      wordHalt,
+		"[    1.2] reboot: System halted":                          wordHalt,
+		"reboot: Power off not available: System halted instead\n": wordHalt,
+		"reboot: Restarting system\nreboot: machine restart\n":     wordRestart,
+		"reboot: System halted\nreboot: Restarting system\n":       wordRestart,
+		" -- System halted\n":                                      "",
+		"reboot: Power down\n":                                     "",
+	} {
+		var w panicWatch
+		for i := range len(sent) {
+			w.sent(sent[i])
+		}
+		for _, word := range []string{wordHalt, wordRestart} {
+			if w.said(word) != (word == want) {
+				t.Errorf("%q: said %q is %v", sent, word, w.said(word))
+			}
+		}
+	}
+}

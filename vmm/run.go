@@ -26,7 +26,7 @@ type Result struct {
 	// Emulated is how many of the guest's instructions KVM interpreted instead
 	// of having the processor run them, over all vCPUs. Some are on every
 	// KVM, such as accesses to devices. It is nil before Linux 5.14, which
-	// doesn't say.
+	// doesn't say, and of a VM that KVM has declared dead.
 	Emulated *uint64
 }
 
@@ -39,11 +39,12 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	for _, c := range m.cpus {
 		wg.Go(c.loop)
 	}
+	wg.Go(m.watch)
 	// The guest's last words may take long; whoever ends the run needn't wait.
 	defer context.AfterFunc(ctx, m.uart.Stop)()
 	select {
 	case <-ctx.Done():
-		m.finish(Outcome{Reason: Stopped}, context.Cause(ctx))
+		m.finish(m.stopOutcome(), context.Cause(ctx))
 	case <-m.attach.Failed():
 		m.finish(Outcome{Reason: Crash}, m.attach.Err())
 	case <-m.ended:
@@ -87,7 +88,7 @@ func (m *Machine) emulated() (*uint64, error) {
 	var n uint64
 	for _, c := range m.cpus {
 		s, err := c.Stats()
-		if errors.Is(err, errors.ErrUnsupported) {
+		if errors.Is(err, errors.ErrUnsupported) || dead(err) {
 			return nil, nil
 		}
 		if err != nil {

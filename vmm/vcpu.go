@@ -94,10 +94,17 @@ func (c *vcpu) turn() bool {
 	}
 	exit, err := c.Run()
 	if err != nil {
-		// EAGAIN is how KVM says that a vCPU which waited for its
-		// start-up IPI has been woken.
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
+		switch {
+		case errors.Is(err, unix.EINTR):
+			c.kicked()
 			return true
+		case errors.Is(err, unix.EAGAIN):
+			// So KVM says that a vCPU which waited for its start-up
+			// IPI has been woken.
+			return true
+		case dead(err):
+			m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM can't carry this guest on after what vCPU %d did, and has declared it dead", c.ID())}, nil)
+			return false
 		}
 		m.finish(Outcome{Reason: Crash}, m.explain(err))
 		return false
@@ -127,11 +134,7 @@ func (c *vcpu) handle(x *kvm.Exit) {
 			m.mmio.Read(x.Addr, x.Data)
 		}
 	case kvm.ExitShutdown:
-		o := m.resetOutcome()
-		if o.Reason == Reset {
-			o = Outcome{Reason: Crash, Detail: "triple fault" + c.where()}
-		}
-		m.finish(o, nil)
+		m.finish(m.tripleFault(c.where()), nil)
 	case kvm.ExitInternalError:
 		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM internal error, suberror %d%s", x.Code, c.where())}, nil)
 	case kvm.ExitFailEntry:
@@ -142,13 +145,40 @@ func (c *vcpu) handle(x *kvm.Exit) {
 	}
 }
 
-// where says at which instruction the vCPU is.
+// where says which vCPU it is, and at which instruction if KVM knows. After a
+// triple fault on AMD it doesn't: it has reset the vCPU (shutdown_interception,
+// arch/x86/kvm/svm/svm.c), which is then at the reset vector.
 func (c *vcpu) where() string {
+	name := fmt.Sprintf(" of vCPU %d", c.ID())
 	r, err := c.Regs()
 	if err != nil {
-		return ""
+		return name
 	}
-	return fmt.Sprintf(" of vCPU %d at RIP 0x%x", c.ID(), r.RIP)
+	if s, err := c.SRegs(); err != nil || r.RIP == resetRIP && s.CS.Base == resetCS {
+		return name
+	}
+	return fmt.Sprintf("%s at RIP 0x%x", name, r.RIP)
+}
+
+// Where a processor starts after a reset, Intel SDM vol. 3 §10.1.4.
+const (
+	resetRIP = 0xfff0
+	resetCS  = 0xffff0000
+)
+
+// dead reports whether a call failed because KVM has declared the VM dead, as it
+// does when it can't carry it on (kvm_vm_dead, KVM_BUG_ON in the kernel's
+// kvm_host.h): it then refuses every call for it. A guest can have it do so.
+func dead(err error) bool { return errors.Is(err, unix.EIO) }
+
+// kicked answers a Run that was interrupted.
+func (c *vcpu) kicked() {
+	// First this: what is asked for after it has Run interrupted again. The
+	// end of the machine is seen at the next turn.
+	c.ClearExit()
+	if p := c.machine.pause.Load(); p != nil {
+		p.hold(c)
+	}
 }
 
 // explain adds to a failed KVM_RUN what a user can do about it.

@@ -34,7 +34,10 @@ func TestExitCode(t *testing.T) {
 		{outcome(vmm.Outcome{Reason: vmm.Crash, Detail: "triple fault"}, nil), 33},
 		{outcome(vmm.Outcome{Reason: vmm.Panic}, nil), 34},
 		{outcome(vmm.Outcome{Reason: vmm.Stopped}, nil), 0},
+		{outcome(vmm.Outcome{Reason: vmm.Halt}, nil), 0},
 		{outcome(vmm.Outcome{Reason: vmm.Stopped}, errTimeout), 124},
+		{outcome(vmm.Outcome{Reason: vmm.Panic}, errTimeout), 34},
+		{outcome(vmm.Outcome{Reason: vmm.Panic}, &signalError{syscall.SIGINT}), 130},
 		{outcome(vmm.Outcome{Reason: vmm.Stopped}, &signalError{syscall.SIGINT}), 130},
 		{outcome(vmm.Outcome{Reason: vmm.Crash}, errors.New("KVM_RUN")), 1},
 	} {

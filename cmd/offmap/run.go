@@ -290,6 +290,11 @@ var errTimeout = errors.New("timeout: the guest was still running")
 // outcome turns the way a guest ended into the program's end.
 func outcome(o vmm.Outcome, err error) error {
 	switch {
+	case errors.Is(err, errTimeout) && o.Reason == vmm.Panic:
+		// The timeout is said, and not wrapped: the guest's end is the panic.
+		return exitWith(exitPanic, fmt.Errorf("the guest's kernel panicked, and was still running when its time was over: %s", quote(o.Detail)))
+	case err != nil && o.Reason == vmm.Panic:
+		return fmt.Errorf("%w; the guest's kernel had panicked: %s", err, quote(o.Detail))
 	case err != nil:
 		return err
 	}
@@ -300,6 +305,8 @@ func outcome(o vmm.Outcome, err error) error {
 		return errors.New(what)
 	}
 	switch o.Reason {
+	case vmm.Halt:
+		slog.Info("the guest halted")
 	case vmm.PowerOff:
 		if o.Code != 0 {
 			return exitWith(o.Code, guestCode(o.Code))

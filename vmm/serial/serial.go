@@ -85,6 +85,14 @@ func New(cfg Config) *UART {
 // included.
 func (u *UART) Stop() { u.tx.stop() }
 
+// Interrupts reports whether the guest has an interrupt enabled that can come:
+// input, or room for output.
+func (u *UART) Interrupts() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ier&(ierReceive|ierTransmit) != 0
+}
+
 // Close writes out what the guest has sent, and stops the UART's goroutine and
 // every Input. It waits for Out as long as that takes bytes, however slowly,
 // and leaves one behind that took none in ten seconds (but see Stop). The
