@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/guest/payload"
 	"offmap/kvm"
 )
 
@@ -123,6 +124,9 @@ func (c *vcpu) handle(x *kvm.Exit) {
 		for p := x.Data; len(p) > 0; p = p[x.Size:] {
 			if x.Write {
 				m.ports.Write(x.Addr, p[:x.Size])
+				if x.Addr == payload.HaltPort {
+					c.halt()
+				}
 			} else {
 				m.ports.Read(x.Addr, p[:x.Size])
 			}
@@ -142,6 +146,14 @@ func (c *vcpu) handle(x *kvm.Exit) {
 	case kvm.ExitIntr, kvm.ExitIRQWindow:
 	default:
 		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM exit %s, which this machine doesn't ask for%s", x.Reason, c.where())}, nil)
+	}
+}
+
+// halt has the vCPU halted when it runs next. This port is the vCPU's own, so it
+// is no device's.
+func (c *vcpu) halt() {
+	if err := c.SetMPState(kvm.MPHalted); err != nil {
+		c.machine.finish(Outcome{Reason: Crash}, err)
 	}
 }
 

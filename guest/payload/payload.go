@@ -7,7 +7,7 @@
 // number of its vCPU in RDI, the address of an Info block in RSI, a stack of
 // its own in RSP, and an empty IDT: an exception that it hasn't prepared for
 // is a triple fault. Its source says what the arguments in the block mean to
-// it, and what it says itself. It talks through three I/O ports, of which it only ever
+// it, and what it says itself. It talks through four I/O ports, of which it only ever
 // writes single bytes.
 package payload
 
@@ -22,6 +22,7 @@ const (
 	ConsolePort = 0x3f8 // COM1's transmit register: text
 	EventPort   = 0x6f0 // a byte: something happened, see EventUserland
 	ExitPort    = 0x6f1 // a byte: end the guest with this exit code
+	HaltPort    = 0x6f2 // any byte: halt this vCPU, as HLT does, which is not for CPL 3
 )
 
 // What a guest writes to EventPort.

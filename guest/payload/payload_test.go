@@ -74,7 +74,7 @@ func TestConstantsMatchAssembly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]int64{
-		"CONSOLE": ConsolePort, "EVENT": EventPort, "EXIT": ExitPort,
+		"CONSOLE": ConsolePort, "EVENT": EventPort, "EXIT": ExitPort, "HALT": HaltPort,
 		"INFO_RAM": infoRAM, "INFO_CPUS": infoCPUs, "INFO_RANGES": infoRanges, "INFO_ARGS": infoArgs, "INFO_TABLE": infoTable,
 	} {
 		m := regexp.MustCompile(fmt.Sprintf(`\.set %s,\s*(\w+)`, name)).FindSubmatch(src)

@@ -166,7 +166,7 @@ const (
 
 	tssFixed     = 104                      // bytes before the bitmap
 	tssBitmapPtr = 102                      // offset of the bitmap's offset
-	tssBitmap    = payload.ExitPort/8 + 1   // bytes
+	tssBitmap    = payload.HaltPort/8 + 1   // bytes
 	tssSize      = tssFixed + tssBitmap + 1 // a byte of ones must follow
 )
 

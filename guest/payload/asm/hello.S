@@ -1,18 +1,18 @@
-# hello: every vCPU says a line, one after the other.
+# hello: every vCPU says a line, one at a time, in any order: a vCPU that waited
+# for one of them would wait for the host to run that one.
 	.text
 	.globl	_start
 _start:	jmp	main
 	.include "common.inc"
 
 main:	entry
-	lea	rbx, [rip + turn]
-1:	cmp	dword ptr [rbx], r12d
-	je	2f
+1:	lock bts dword ptr [rip + busy], 0
+	jnc	2f
 	pause
 	jmp	1b
 
-2:	test	r12d, r12d
-	jnz	3f
+2:	cmp	dword ptr [rip + said], 0
+	jne	3f
 	call	userland
 3:	say	"hello from vCPU "
 	mov	rax, r12
@@ -26,18 +26,15 @@ main:	entry
 	call	decimal
 	say	" MiB of RAM\n"
 
-	# Only the vCPU whose turn it is writes turn: a plain store will do.
-	inc	dword ptr [rbx]
-	test	r12d, r12d
-	jnz	park
-	mov	ecx, [r13 + INFO_CPUS]
-4:	cmp	dword ptr [rbx], ecx
-	je	5f
-	pause
-	jmp	4b
-5:	xor	eax, eax
+	inc	dword ptr [rip + said]
+	mov	ecx, [rip + said]
+	mov	dword ptr [rip + busy], 0
+	cmp	ecx, [r13 + INFO_CPUS]
+	jb	park
+	xor	eax, eax
 	jmp	quit
 
 	.data
 	.balign	64
-turn:	.long	0
+busy:	.long	0
+said:	.long	0
