@@ -73,30 +73,9 @@ func TestSecretLinux(t *testing.T) {
 	}
 }
 
-// TestEndings ends Linux guests in every way.
-func TestEndings(t *testing.T) {
+// TestStopped ends Linux guests from outside.
+func TestStopped(t *testing.T) {
 	needInside(t)
-	for _, c := range []struct {
-		name, exec, reason string
-		code               int
-	}{
-		{"exit code", "exit 3", "poweroff", 3},
-		{"poweroff", "poweroff; sleep 60", "poweroff", 0},
-		{"reboot", "reboot; sleep 60", "reset", 32},
-		{"panic", "echo c > /proc/sysrq-trigger; sleep 60", "panic", 34},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if d, _ := report(t, c.code, linux("secret", c.exec)...); d.Exit.Reason != c.reason {
-				t.Errorf("reason %q, want %q", d.Exit.Reason, c.reason)
-			}
-		})
-	}
-	t.Run("timeout", func(t *testing.T) {
-		r := offmapRun(t, append([]string{"run", "--timeout", "3s"}, linux("secret", "sleep 100")...)...)
-		if r.code != 124 || !strings.Contains(r.stderr, "timeout") {
-			t.Errorf("exit code %d, want 124\n%s", r.code, r.stderr)
-		}
-	})
 	t.Run("SIGTERM", func(t *testing.T) {
 		cmd := command(t, patience, "./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
 		if err := cmd.Start(); err != nil {
