@@ -36,6 +36,10 @@ func Self(name string) error {
 	if err != nil {
 		return fmt.Errorf("prctl PR_GET_DUMPABLE: %w", err)
 	}
+	// First of all: who changes this process changes the next.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, dumpableNobody, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
+	}
 	if dumpable == dumpableUser && !traceable() {
 		if copied() {
 			return fmt.Errorf("%w: it makes every process dumpable (fs.suid_dumpable=1): change that with `sysctl fs.suid_dumpable=0` as root", ErrHost)
@@ -44,9 +48,6 @@ func Self(name string) error {
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("setrlimit RLIMIT_CORE to 0: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, dumpableNobody, 0, 0, 0); err != nil {
-		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
 	}
 	return nil
 }
