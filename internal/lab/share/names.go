@@ -19,9 +19,8 @@ type server struct {
 	last    uint64
 }
 
-func newServer(dirs []string) (*server, error) {
-	t, err := newTree(dirs)
-	return &server{tree: t, handles: map[uint64]*handle{}}, err
+func newServer(dirs []string) *server {
+	return &server{tree: newTree(dirs), handles: map[uint64]*handle{}}
 }
 
 // at returns the path of a name in the request's directory, which comes next in

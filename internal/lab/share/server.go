@@ -26,10 +26,7 @@ const maxWrite = 1 << 20
 // Serve answers requests from conn until it is closed. The root has a directory
 // for each of dirs, named by its index.
 func Serve(conn io.ReadWriter, dirs []string) error {
-	s, err := newServer(dirs)
-	if err != nil {
-		return err
-	}
+	s := newServer(dirs)
 	defer s.close()
 	var (
 		writing sync.Mutex

@@ -18,37 +18,63 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// servedEnv names the directory that a server process is told to serve.
+const servedEnv = "OFFMAP_TEST_SERVED"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(servedEnv); dir != "" {
+		if err := serveDevice(3, dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
 // mount serves a new directory and mounts it with this host's kernel as the
 // client. It returns where each is.
+//
+// The server is a process of its own. Go's runtime waits in some calls for files,
+// epoll_ctl among them, without giving its processor to another goroutine: with
+// the server in the same process, all could wait for it.
 func mount(t *testing.T) (served, mounted string) {
 	t.Helper()
 	served, root := t.TempDir(), t.TempDir()
-	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
-		t.Skipf("SKIPPED: open /dev/fuse: %v", err)
+		t.Skipf("SKIPPED: %v", err)
 	}
-	opts := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", dev)
+	defer dev.Close()
+	opts := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other", dev.Fd())
 	if err := unix.Mount("test", root, "fuse.offmap-test", unix.MS_NOSUID|unix.MS_NODEV, opts); err != nil {
-		unix.Close(dev)
 		t.Skipf("SKIPPED: mount: %v", err)
 	}
-	ours, theirs := net.Pipe()
-	var work sync.WaitGroup
-	work.Go(func() { Serve(ours, []string{served}) })
-	work.Go(func() {
-		buf := make([]byte, maxWrite+64<<10)
-		for {
-			n, err := unix.Read(dev, buf)
-			switch {
-			case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
-				continue
-			case err != nil: // ENODEV: unmounted
-				theirs.Close()
-				return
-			}
-			theirs.Write(buf[:n])
+	server := exec.Command("/proc/self/exe")
+	server.Env = append(os.Environ(), servedEnv+"="+served)
+	server.ExtraFiles = []*os.File{dev}
+	server.Stderr = os.Stderr
+	if err := server.Start(); err != nil {
+		t.Fatal(errors.Join(err, unix.Unmount(root, unix.MNT_DETACH)))
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(root, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+		if err := server.Wait(); err != nil {
+			t.Errorf("the server: %v", err)
 		}
 	})
+	return served, root + "/0"
+}
+
+// serveDevice serves a directory to the kernel behind a descriptor of /dev/fuse,
+// until it is unmounted.
+func serveDevice(dev int, dir string) error {
+	ours, theirs := net.Pipe()
+	var work sync.WaitGroup
+	work.Go(func() { Serve(ours, []string{dir}) })
+	refused := make(chan error, 1)
 	work.Go(func() {
 		buf := make([]byte, maxWrite+64<<10)
 		for {
@@ -60,18 +86,31 @@ func mount(t *testing.T) (served, mounted string) {
 				return
 			}
 			if _, err := unix.Write(dev, buf[:n]); err != nil && !errors.Is(err, unix.ENOENT) {
-				t.Errorf("the kernel doesn't take an answer: %v", err)
+				select {
+				case refused <- fmt.Errorf("the kernel doesn't take an answer: %w", err):
+				default:
+				}
 			}
 		}
 	})
-	t.Cleanup(func() {
-		if err := unix.Unmount(root, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount: %v", err)
+	buf := make([]byte, maxWrite+64<<10)
+	for {
+		n, err := unix.Read(dev, buf)
+		switch {
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EAGAIN):
+			continue
+		case err != nil: // ENODEV: unmounted
+			theirs.Close()
+			work.Wait()
+			select {
+			case err := <-refused:
+				return err
+			default:
+				return nil
+			}
 		}
-		work.Wait()
-		unix.Close(dev)
-	})
-	return served, root + "/0"
+		theirs.Write(buf[:n])
+	}
 }
 
 // TestFiles does to a mounted directory what programs do, and holds what comes
@@ -241,12 +280,17 @@ func TestTogether(t *testing.T) {
 	work.Wait()
 }
 
+// A directory that isn't there is one for who looks for it.
+func TestMissing(t *testing.T) {
+	s := newServer([]string{t.TempDir() + "/missing"})
+	if _, err := s.lookup(&request{inHeader: inHeader{Node: rootID}, body: []byte("0\x00")}); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("looked up: %v", err)
+	}
+}
+
 // TestNames holds that a request leads nowhere but to an entry of its directory.
 func TestNames(t *testing.T) {
-	s, err := newServer([]string{t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newServer([]string{t.TempDir()})
 	for _, c := range []struct {
 		name string
 		want error
@@ -278,10 +322,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(uint32(opReaddir), uint64(2), make([]byte, 40))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, op uint32, node uint64, body []byte) {
-		s, err := newServer([]string{dir})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := newServer([]string{dir})
 		defer s.close()
 		answer, err := s.answer(&request{inHeader: inHeader{Opcode: op, Node: node}, body: body})
 		if len(reply(1, answer, err)) < headerOut {

@@ -32,22 +32,21 @@ type node struct {
 // identity tells whether a name still stands for the same file.
 type identity struct{ dev, ino uint64 }
 
-func newTree(dirs []string) (*tree, error) {
+func newTree(dirs []string) *tree {
 	root := &node{id: rootID, lookups: 1, children: map[string]*node{}}
 	t := &tree{nodes: map[uint64]*node{rootID: root}, last: rootID}
 	for i, dir := range dirs {
+		// One that isn't there is told to who looks for it.
 		path, err := filepath.EvalSymlinks(dir)
 		if err != nil {
-			return nil, err
+			path = dir
 		}
 		var st unix.Stat_t
-		if err := unix.Lstat(path, &st); err != nil {
-			return nil, err
-		}
+		_ = unix.Lstat(path, &st)
 		n := t.add(root, strconv.Itoa(i), identity{st.Dev, st.Ino})
 		n.name, n.lookups = path, 1 // which nobody gives back
 	}
-	return t, nil
+	return t
 }
 
 func (t *tree) add(parent *node, name string, file identity) *node {
