@@ -1,11 +1,7 @@
 # The terminal keeper: waits until the process that started it is gone, then
 # gives the terminal the settings back that it had before that process made it
 # raw, unless somebody has changed them since, and ends.
-#
-# This is the whole file, ELF header included: nothing is left to the linker.
-# System calls: man 2 of each name; numbers: arch/x86/entry/syscalls.
-	.intel_syntax noprefix
-	.code64
+	.include "program.inc"
 
 	.set LIFE,     0	# descriptor: a pipe whose other end is the VMM's
 	.set TERMINAL, 1	# descriptor: the terminal
@@ -25,24 +21,6 @@
 # On the stack: the settings to give back, the raw ones, and those of now.
 	.set BEFORE, 0;   .set RAW, TERMIOS;   .set NOW, 2 * TERMIOS
 
-	.macro	sys nr			# changes rax, rcx, r11
-	mov	eax, \nr
-	syscall
-	.endm
-
-	.text
-image:	.byte	0x7f, 'E', 'L', 'F', 2, 1, 1, 0		# 64-bit, little-endian
-	.quad	0
-	.word	2, 62					# ET_EXEC, EM_X86_64
-	.long	1
-	.quad	_start, segment - image, 0
-	.long	0
-	.word	64, 56, 1, 0, 0, 0
-segment:
-	.long	1, 5					# PT_LOAD, R-X
-	.quad	0, image, image, end - image, end - image, 4096
-
-	.globl	_start
 _start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
 	lea	rsi, [rip + every]
 	xor	edx, edx

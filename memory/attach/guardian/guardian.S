@@ -4,11 +4,7 @@
 # It has no libc, no data, and a few pages of memory, because it has to be
 # running still when the machine is short of everything. Exit status: 0 once
 # the file is empty, or the errno of the set-up call that failed.
-#
-# This is the whole file, ELF header included: nothing is left to the linker.
-# System calls: man 2 of each name; numbers: arch/x86/entry/syscalls.
-	.intel_syntax noprefix
-	.code64
+	.include "program.inc"
 
 	.set LIFE,   0		# descriptor: a socket; its other end is the VMM's
 	.set WINDOW, 1		# descriptor: the file to wipe
@@ -29,30 +25,12 @@
 	.set SEEK_DATA, 3;   .set SEEK_HOLE, 4
 	.set KEEP_SIZE, 1;   .set PUNCH_HOLE, 2
 
-	.macro	sys nr			# changes rax, rcx, r11
-	mov	eax, \nr
-	syscall
-	.endm
-
 	.macro	must nr
 	sys	\nr
 	test	rax, rax
 	js	fail
 	.endm
 
-	.text
-image:	.byte	0x7f, 'E', 'L', 'F', 2, 1, 1, 0		# 64-bit, little-endian
-	.quad	0
-	.word	2, 62					# ET_EXEC, EM_X86_64
-	.long	1
-	.quad	_start, segment - image, 0
-	.long	0
-	.word	64, 56, 1, 0, 0, 0
-segment:
-	.long	1, 5					# PT_LOAD, R-X
-	.quad	0, image, image, end - image, end - image, PAGE
-
-	.globl	_start
 _start:	mov	edi, PR_SET_DUMPABLE		# what execve left dumpable, if it has (package
 	xor	esi, esi			# undumpable): WINDOW is for nobody else to open
 	must	PRCTL

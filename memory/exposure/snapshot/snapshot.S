@@ -10,11 +10,7 @@
 # the kernel thaws the others when it closes the device in its place.
 #
 # The canary is searched for masked: the loaded word is unmasked in a register.
-#
-# This is the whole file, ELF header included: nothing is left to the linker.
-# System calls: man 2 of each name; numbers: arch/x86/entry/syscalls.
-	.intel_syntax noprefix
-	.code64
+	.include "program.inc"
 
 	.set REPORT, 0		# descriptor: a file of one page, struct report
 
@@ -44,24 +40,6 @@
 	.set SNAPSHOT_UNFREEZE,     0x3302
 	.set SNAPSHOT_CREATE_IMAGE, 0x40043311
 
-	.macro	sys nr			# changes rax, rcx, r11
-	mov	eax, \nr
-	syscall
-	.endm
-
-	.text
-image:	.byte	0x7f, 'E', 'L', 'F', 2, 1, 1, 0		# 64-bit, little-endian
-	.quad	0
-	.word	2, 62					# ET_EXEC, EM_X86_64
-	.long	1
-	.quad	_start, segment - image, 0
-	.long	0
-	.word	64, 56, 1, 0, 0, 0
-segment:
-	.long	1, 5					# PT_LOAD, R-X
-	.quad	0, image, image, end - image, end - image, PAGE
-
-	.globl	_start
 _start:	xor	edi, edi
 	mov	esi, PAGE
 	mov	edx, PROT_READ_WRITE
