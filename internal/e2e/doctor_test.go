@@ -191,7 +191,7 @@ func TestDoctorUser(t *testing.T) {
 		check, says    string
 		bridge, window string // what they need
 	}{
-		{"nothing", nil, enough, "kvm", "usermod -aG kvm", "KVM", "KVM"},
+		{"nothing", nil, enough, "kvm", `sudo chown "$USER" /dev/kvm`, "KVM", "KVM"},
 		{"KVM", []string{"/dev/kvm"}, enough, "module", "chgrp kvm /dev/offmap", "rights to /dev/offmap", "vm.unprivileged_userfaultfd=1"},
 		{"no locked memory", []string{"/dev/kvm", "/dev/offmap"}, 8 << 20, "memlock", "sudo prlimit --pid $$ --memlock=", "a higher RLIMIT_MEMLOCK", "a higher RLIMIT_MEMLOCK"},
 	} {
