@@ -40,7 +40,7 @@ const (
 // against it.
 var endings = []ending{
 	{way: "`--exec 'exit 3'`", exec: "exit 3", reason: "poweroff", code: 3, says: fmt.Sprintf(saysCode, 3)},
-	{way: "`poweroff`", exec: "poweroff", reason: "poweroff"},
+	{way: "`poweroff`", rare: true, exec: "poweroff", reason: "poweroff"},
 	{way: "`poweroff`, without ACPI", append: "acpi=off", exec: "poweroff", reason: "halt", says: saysHalt},
 	{way: "`halt`", rare: true, exec: "halt", reason: "halt", says: saysHalt},
 	{way: "`halt`, 2 vCPUs", exec: "halt", flags: []string{"-c", "2"}, reason: "halt", says: saysHalt},
@@ -54,7 +54,7 @@ var endings = []ending{
 	{way: "`reboot`, `reboot=kbd`", rare: true, append: "reboot=k", exec: "reboot", reason: "reset", code: 32, says: saysReset},
 	{way: "`reboot`, `reboot=pci`", rare: true, append: "reboot=p", exec: "reboot", reason: "reset", code: 32, says: saysReset},
 	{way: "`reboot`, `reboot=q`", rare: true, append: "reboot=q", exec: "reboot", reason: "reset", code: 32, says: saysReset},
-	{way: "`reboot`, `reboot=triple`", append: "reboot=t", exec: "reboot", reason: "reset", code: 32, says: saysReset},
+	{way: "`reboot`, `reboot=triple`", rare: true, append: "reboot=t", exec: "reboot", reason: "reset", code: 32, says: saysReset},
 	{way: "`reboot`, `reboot=warm`", rare: true, append: "reboot=w", exec: "reboot", reason: "reset", code: 32, says: saysReset},
 	{way: "SysRq b", rare: true, exec: "echo b > /proc/sysrq-trigger", reason: "reset", code: 32, says: saysReset},
 	{way: "SysRq o", rare: true, exec: "echo o > /proc/sysrq-trigger", reason: "poweroff"},
@@ -65,9 +65,9 @@ var endings = []ending{
 	{way: "a panic, `panic=0`, and then `--timeout`", append: "panic=0", exec: "echo c > /proc/sysrq-trigger", timed: true,
 		reason: "panic", code: 34, says: saysPanic + ", and was still running when its time was over" + sysrqC},
 	{way: "suspend-to-idle, and then `--timeout`", rare: true, exec: "echo freeze > /sys/power/state", timed: true, reason: "stopped", code: 124, says: "timeout: the guest was still running"},
-	{way: "none, and then `--timeout`", exec: ":", timed: true, reason: "stopped", code: 124, says: "timeout: the guest was still running"},
+	{way: "none, and then `--timeout`", rare: true, exec: ":", timed: true, reason: "stopped", code: 124, says: "timeout: the guest was still running"},
 	{way: "idle for 20 s, 2 vCPUs", rare: true, exec: "sleep 20; exit 5", flags: []string{"-c", "2"}, reason: "poweroff", code: 5, says: fmt.Sprintf(saysCode, 5)},
-	{way: "idle for 20 s, and a vCPU taken offline", exec: "echo 0 > /sys/devices/system/cpu/cpu1/online && sleep 20; exit 5",
+	{way: "idle for 20 s, and a vCPU taken offline", rare: true, exec: "echo 0 > /sys/devices/system/cpu/cpu1/online && sleep 20; exit 5",
 		flags: []string{"-c", "2"}, reason: "poweroff", code: 5, says: fmt.Sprintf(saysCode, 5)},
 }
 
