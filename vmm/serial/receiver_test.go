@@ -232,7 +232,8 @@ func TestConsoleIsNoPoll(t *testing.T) {
 			in(u, regMSR)
 			out(u, regIER, ier)
 		}
-		synctest.Wait() // the writer hangs on what it has
+		time.Sleep(2 * holdTime) // the writer takes what it has, and hangs
+		synctest.Wait()
 		for in(u, regLSR)&lsrEmpty != 0 {
 			out(u, regData, 'd')
 		}
