@@ -11,7 +11,7 @@ bin/offmap: $(GOFILES) ## build the program, static, into bin/
 
 build: bin/offmap
 
-FLOOR := $(wildcard internal/bench/floor/src/*)
+FLOOR := $(wildcard internal/measure/bench/floor/src/*)
 
 bin/offmap-floor: $(FLOOR) ## build the C floor of the benchmarks, for where there is no compiler
 	@mkdir -p bin

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // ioctl is the package's one gateway to the kernel. EINTR is returned: only

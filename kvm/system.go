@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // DefaultPath is KVM's device node.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // Backend says where guest RAM is at rest.

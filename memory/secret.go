@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // What the kernel refuses memfd_secret(2) for. It answers ENOSYS to both. A

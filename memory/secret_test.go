@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // unreadable is a sysfs whose files are root's alone.

@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"offmap/internal/audit"
-	"offmap/internal/probe"
+	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"offmap/internal/bench"
-	"offmap/internal/probe"
+	"offmap/internal/measure/bench"
+	"offmap/internal/measure/probe"
 	"offmap/memory"
 )
 

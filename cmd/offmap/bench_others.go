@@ -9,8 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"offmap/internal/bench"
-	"offmap/internal/bench/floor"
+	"offmap/internal/measure/bench"
+	"offmap/internal/measure/bench/floor"
 )
 
 // otherVMMs are the programs of peers: what --peer calls them, what they are

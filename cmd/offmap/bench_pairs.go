@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"offmap/internal/bench"
-	"offmap/internal/probe"
+	"offmap/internal/measure/bench"
+	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
 )

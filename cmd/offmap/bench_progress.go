@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/term"
 
-	"offmap/internal/bench"
+	"offmap/internal/measure/bench"
 )
 
 // withBenchProgress calls work and says on stderr how far it is and how long

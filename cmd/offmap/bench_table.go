@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/perf/benchunit"
 
-	"offmap/internal/bench"
+	"offmap/internal/measure/bench"
 )
 
 // printBenchTable prints results for people: a block a scenario, metrics down

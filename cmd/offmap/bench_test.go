@@ -15,8 +15,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"offmap/internal/bench"
-	"offmap/internal/probe"
+	"offmap/internal/measure/bench"
+	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"

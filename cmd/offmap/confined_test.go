@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/sandbox/sandboxtest"
 	"offmap/kvm"
-	"offmap/sandbox/sandboxtest"
 )
 
 // asProgram is the program, as a command with arguments.

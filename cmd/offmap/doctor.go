@@ -5,7 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"offmap/internal/probe"
+	"offmap/internal/measure/probe"
 	"offmap/memory"
 	"offmap/memory/attach"
 )

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/term"
 
-	"offmap/internal/probe"
+	"offmap/internal/measure/probe"
 	"offmap/memory"
 )
 

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"offmap/internal/probe"
+	"offmap/internal/measure/probe"
 	"offmap/memory"
 	"offmap/memory/attach"
 )

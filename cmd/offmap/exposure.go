@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"offmap/internal/exposuremap"
-	"offmap/internal/probe"
-	"offmap/internal/terminal"
+	"offmap/internal/measure/exposuremap"
+	"offmap/internal/measure/probe"
+	"offmap/internal/process/terminal"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm"

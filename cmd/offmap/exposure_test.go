@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"offmap/internal/exposuremap"
-	"offmap/internal/probe"
+	"offmap/internal/measure/exposuremap"
+	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"

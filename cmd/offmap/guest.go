@@ -13,7 +13,7 @@ import (
 
 	"offmap/guest/initramfs"
 	"offmap/guest/payload"
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 	"offmap/memory"
 	"offmap/vmm"
 	"offmap/vmm/boot"

@@ -17,11 +17,11 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
-	"offmap/internal/debian"
 	"offmap/internal/lab"
+	"offmap/internal/lab/debian"
 	"offmap/internal/lab/inside"
 	"offmap/internal/lab/wire"
-	"offmap/internal/terminal"
+	"offmap/internal/process/terminal"
 	"offmap/memory/kmod"
 )
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 	"offmap/memory/kmod"
 )
 

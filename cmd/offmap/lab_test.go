@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 )
 
 // TestLabRefuses has offmap lab refuse before it starts or fetches anything:

@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"offmap/internal/debian"
-	"offmap/internal/limits"
-	"offmap/internal/probe"
+	"offmap/internal/lab/debian"
+	"offmap/internal/measure/limits"
+	"offmap/internal/measure/probe"
 )
 
 // limitsReport is the JSON document of offmap limits.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/term"
 
-	"offmap/internal/exposuremap"
-	"offmap/internal/exposuremap/screen"
+	"offmap/internal/measure/exposuremap"
+	"offmap/internal/render/screen"
 )
 
 // live is the terminal of run --live.

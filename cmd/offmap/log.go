@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"strings"
 
-	"offmap/internal/terminal"
+	"offmap/internal/process/terminal"
 )
 
 // textLog is the log for people: the program's name, the message, and what

@@ -10,7 +10,7 @@ import (
 
 	"offmap/guest/initramfs/userland"
 	"offmap/internal/lab/inside"
-	"offmap/internal/probe"
+	"offmap/internal/measure/probe"
 	"offmap/kvm"
 )
 

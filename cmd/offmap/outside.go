@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"offmap/internal/lab/outside"
-	"offmap/internal/probe"
+	"offmap/internal/measure/probe"
 	"offmap/memory/exposure"
 )
 

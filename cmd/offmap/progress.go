@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/term"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 )
 
 // withProgress calls work and prints on stderr how far it has come: one line

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"offmap/internal/report"
+	"offmap/internal/render/report"
 )
 
 func newReportCmd() *cobra.Command {

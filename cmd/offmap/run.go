@@ -15,11 +15,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"offmap/internal/probe"
-	"offmap/internal/terminal"
+	"offmap/internal/measure/probe"
+	"offmap/internal/process/terminal"
+	"offmap/internal/process/undumpable"
 	"offmap/memory"
 	"offmap/memory/attach"
-	"offmap/memory/undumpable"
 	"offmap/vmm"
 )
 

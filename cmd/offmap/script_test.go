@@ -10,7 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"offmap/internal/probe"
+	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"offmap/internal/signals"
+	"offmap/internal/process/signals"
 )
 
 // How long after it was told to stop a guest may still be there.

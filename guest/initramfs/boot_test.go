@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"offmap/guest/initramfs/userland"
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 )
 
 // machine is a stock kernel on our initramfs, in plain QEMU: other than in

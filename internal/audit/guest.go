@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/tether"
+	"offmap/internal/process/tether"
 	"offmap/memory/exposure"
 )
 

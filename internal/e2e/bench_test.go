@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"offmap/internal/bench"
-	"offmap/internal/probe"
+	"offmap/internal/measure/bench"
+	"offmap/internal/measure/probe"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -80,7 +80,7 @@ func TestBench(t *testing.T) {
 }
 
 // TestBenchAgain holds that a second run agrees with the first within its own
-// intervals; internal/bench's TestSecondRun says why there are three tries.
+// intervals; internal/measure/bench's TestSecondRun says why there are three tries.
 func TestBenchAgain(t *testing.T) {
 	needInside(t)
 	run := func() *bench.Document {

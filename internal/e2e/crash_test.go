@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/guest/initramfs"
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 	"offmap/memory"
 	"offmap/memory/exposure"
 )

@@ -19,8 +19,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/debian"
 	"offmap/internal/lab"
+	"offmap/internal/lab/debian"
 )
 
 // everything matches the name of every test.
@@ -47,7 +47,7 @@ const program = "../../bin/offmap"
 const guestKernel = "debian:6.1"
 
 // packages have tests that want a real KVM, a real memfd_secret or root.
-var packages = []string{"kvm", "memory", "memory/uffd", "memory/undumpable", "memory/attach", "memory/attach/guardian", "memory/attach/window", "memory/exposure", "memory/exposure/inject", "vmm"}
+var packages = []string{"kvm", "memory", "memory/uffd", "internal/process/undumpable", "memory/attach", "memory/attach/guardian", "memory/attach/window", "memory/exposure", "memory/exposure/inject", "vmm"}
 
 func TestLab(t *testing.T) {
 	offmap := needLab(t)

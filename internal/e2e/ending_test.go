@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 )
 
 // ending is a way in which a Linux guest ends, or stays.

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"offmap/internal/exposuremap"
+	"offmap/internal/measure/exposuremap"
 	"offmap/memory"
 )
 

@@ -18,7 +18,7 @@ var rooms = [][]string{
 	{"vmm", "guest"},
 	{"memory/attach"},
 	{"kvm", "memory"},
-	{"sandbox"},
+	{"internal/process"},
 }
 
 // forbidden are imports that the order would allow and the design doesn't.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/limits"
+	"offmap/internal/measure/limits"
 )
 
 // TestLimits makes every check on the lab's kernel, as root and with all that

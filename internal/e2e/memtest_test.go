@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 )
 
 // memtest86 is memtest86+ 6.10, in the directory that the lab sees.

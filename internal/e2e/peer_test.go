@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"offmap/internal/bench"
 	labmachine "offmap/internal/lab/inside"
+	"offmap/internal/measure/bench"
 )
 
 // peersDir is where TestLab puts the programs of other VMMs, with all that

@@ -23,7 +23,7 @@ import (
 	"strings"
 	"time"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 	"offmap/internal/lab/inside"
 	"offmap/internal/lab/wire"
 )

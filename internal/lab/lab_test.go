@@ -19,7 +19,7 @@ import (
 	"testing/iotest"
 	"time"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 	"offmap/memory/kmod"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"offmap/internal/lab/share"
 	"offmap/internal/lab/wire"
-	"offmap/internal/tether"
+	"offmap/internal/process/tether"
 )
 
 // A machine is a running QEMU and our ends of its ports.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 )
 
 // fakeModule is an ELF file with nothing but a .modinfo section.

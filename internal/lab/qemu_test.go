@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"offmap/internal/debian"
+	"offmap/internal/lab/debian"
 )
 
 func TestCheckVersion(t *testing.T) {

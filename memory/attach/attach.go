@@ -24,10 +24,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/undumpable"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach/window"
-	"offmap/memory/undumpable"
 )
 
 // Method is the name of an attach.

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // BridgeDevice is where the kernel module offmap.ko is found.

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/sandbox"
 	"offmap/memory/exposure/inject"
-	"offmap/sandbox"
 )
 
 // fdTheft takes the VMM's own files over.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/sandbox"
 	"offmap/memory/exposure/inject"
-	"offmap/sandbox"
 )
 
 // ioUring has the VMM register its memory with a ring as a fixed buffer. Who

@@ -14,7 +14,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // kernelRead has the kernel read guest RAM where its direct map should have

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"offmap/internal/tether"
+	"offmap/internal/process/tether"
 	"offmap/memory"
 )
 

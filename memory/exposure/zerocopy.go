@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/sandbox"
 	"offmap/memory/exposure/inject"
-	"offmap/sandbox"
 )
 
 // zerocopy lets a network card's driver at guest RAM: what is sent with

@@ -20,7 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/sandbox"
+	"offmap/internal/process/sandbox"
 )
 
 // Device gives descriptors to whoever may open it (Linux 6.1).

@@ -50,14 +50,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/memory/freestanding"
+	"offmap/internal/process/freestanding"
 )
 
 // name is the process's in ps. "pkill offmap" must not find it, so that
 // killing the VMM that way leaves it its work.
 const name = "window-guardian"
 
-//go:generate sh ../../freestanding/build.sh guardian.S
+//go:generate sh ../../../internal/process/freestanding/build.sh guardian.S
 
 //go:embed guardian.bin
 var image []byte

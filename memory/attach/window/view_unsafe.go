@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/sandbox"
 	"offmap/memory"
-	"offmap/sandbox"
 )
 
 // view is the window's file and what is mapped of it.

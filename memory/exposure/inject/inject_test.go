@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/tether"
+	"offmap/internal/process/tether"
 )
 
 // The tests inject into this test binary, started again as a process whose

@@ -17,12 +17,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/memory/freestanding"
+	"offmap/internal/process/freestanding"
 )
 
 const name = "hibernation-image"
 
-//go:generate sh ../../freestanding/build.sh snapshot.S
+//go:generate sh ../../../internal/process/freestanding/build.sh snapshot.S
 
 //go:embed snapshot.bin
 var image []byte

@@ -1,0 +1,55 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"offmap/guest/payload"
+	"offmap/internal/measure/bench/floor"
+	"offmap/memory"
+)
+
+const (
+	// touchSize is how much memory is touched for the first time.
+	touchSize = 32 << 20
+	// touchTime is after how long that may stop, with the pages that it has
+	// come to.
+	touchTime = time.Second
+)
+
+// touchScenarios are the first write to each page of RAM that nobody has
+// touched. It is a sample of its own, since there is only one first time.
+func touchScenarios() []Scenario {
+	const about = "a guest's first write to each page of 32 MiB of fresh RAM, as far as it comes in a second; c is the same on a mapping without KVM"
+	return []Scenario{
+		firstTouch(Scenario{Name: "first-touch", About: about}, 1),
+		firstTouch(Scenario{Name: "first-touch-2", About: about + "; two vCPUs, each with half of the RAM", Slow: true}, 2),
+	}
+}
+
+func firstTouch(sc Scenario, cpus int) Scenario {
+	sc = memoryScenario(sc, cpus, touchSize, untouched, []figure{{
+		Metric: Metric{Name: "write", Unit: "ns/page"},
+		ops:    []access{{kind: payload.BenchTouch, size: touchSize, least: touchTime}},
+		value:  func(m measured) float64 { return m.nanoseconds(memory.PageSize) },
+		quick:  true,
+	}})
+	sc.Subjects = func(e *Env, working []Subject) []Subject { return e.withFloor(working, memory.Memfd, memory.Secret) }
+	inGuest := sc.Sample
+	sc.Sample = func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+		if s.Peer != C {
+			return inGuest(ctx, e, s)
+		}
+		figures, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), strconv.Itoa(touchSize), strconv.Itoa(cpus))
+		if err != nil {
+			return nil, err
+		}
+		if len(figures) != 3 {
+			return nil, fmt.Errorf("C floor touch: %d figures instead of 3", len(figures))
+		}
+		return figures[1:2], nil // of its times, that of a page's first write
+	}
+	return sc
+}

@@ -1,0 +1,90 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"time"
+
+	"offmap/internal/process/tether"
+	"offmap/memory"
+)
+
+// costScenarios are what the VMM takes for itself.
+func costScenarios() []Scenario {
+	return []Scenario{{
+		Name: "vmm-cost",
+		Slow: true,
+		About: "offmap run of the payload touch with 32 MiB of RAM, as a process of its own: its CPU time, the guest's included, from start to end; " +
+			"and the most memory of its own that it was seen to have (Rss of /proc/PID/smaps, 50 times a second, of all mappings smaller than guest RAM, its own program included)",
+		Metrics: []Metric{
+			{Name: "elapsed", Unit: "sec"}, {Name: "cpu-user", Unit: "sec"}, {Name: "cpu-system", Unit: "sec"}, {Name: "rss", Unit: "B"},
+		},
+		Subjects: func(_ *Env, working []Subject) []Subject { return working },
+		Sample: func(ctx context.Context, _ *Env, s Subject) ([]float64, error) {
+			program, err := self()
+			if err != nil {
+				return nil, err
+			}
+			return sampleCost(ctx, program, s)
+		},
+	}}
+}
+
+// self is the program that is run; tests have another.
+var self = os.Executable
+
+const (
+	costSize     = memory.MinSize
+	costInterval = 20 * time.Millisecond
+	exitCannot   = 4 // of offmap, where the host can't
+)
+
+func sampleCost(ctx context.Context, program string, s Subject) ([]float64, error) {
+	var said bytes.Buffer
+	cmd := tether.Command(ctx, program, "run", "--quiet", "--payload", "touch",
+		"--memory", strconv.Itoa(costSize>>20), "--backend", string(s.Backend), "--attach", string(s.Attach))
+	cmd.Stdout, cmd.Stderr = &said, &said
+	start := time.Now()
+	if err := tether.Start(cmd); err != nil {
+		return nil, fmt.Errorf("running %s: %w", program, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	rss, err := mostRSS(cmd.Process.Pid, ended)
+	elapsed := time.Since(start)
+	state := cmd.ProcessState
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case state != nil && state.ExitCode() == exitCannot:
+		err = fmt.Errorf("%w: %w", ErrCannot, err)
+		fallthrough
+	case err != nil:
+		return nil, fmt.Errorf("offmap run: %w: %s", err, bytes.TrimSpace(said.Bytes()))
+	}
+	if rss == 0 {
+		rss = math.NaN() // it ended before it could be seen
+	}
+	return []float64{elapsed.Seconds(), state.UserTime().Seconds(), state.SystemTime().Seconds(), rss}, nil
+}
+
+// mostRSS looks at a process until it has ended, and returns the most memory of
+// its own that it was seen to have, in bytes, and how it ended.
+func mostRSS(pid int, ended <-chan error) (most float64, err error) {
+	tick := time.NewTicker(costInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return most, err
+		case <-tick.C:
+		}
+		if rss := resident(pid, costSize); rss > most { // not a NaN, when it has just ended
+			most = rss
+		}
+	}
+}

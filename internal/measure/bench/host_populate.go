@@ -1,0 +1,120 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"math"
+	"runtime"
+	"strconv"
+	"time"
+
+	"offmap/internal/measure/bench/floor"
+	"offmap/memory"
+	"offmap/memory/attach"
+)
+
+// populateScenarios are what guest RAM costs the host without a guest.
+func populateScenarios() []Scenario {
+	return []Scenario{{
+		Name:  "create",
+		About: "a VM with 64 MiB of RAM attached (quick: 32) that nothing touches: making it, with the attach's trials, and closing it; c makes and closes the same with nothing tried",
+		Metrics: []Metric{
+			{Name: "make", Unit: "ns/op"}, {Name: "release", Unit: "ns/op"},
+		},
+		Subjects: func(e *Env, working []Subject) []Subject {
+			return e.withFloor(working, memory.Anon, memory.Memfd)
+		},
+		Sample: sampleCreate,
+	}, {
+		Name: "populate",
+		About: "the first write to each 4 KiB of 64 MiB (quick: 32) of a backend's memory, from the host: by one thread, by one for each CPU, " +
+			"by one through the bridge's view as KVM does it; and giving the memory back",
+		Metrics: []Metric{
+			{Name: "one-thread", Unit: "ns/page"}, {Name: "all-threads", Unit: "ns/page"},
+			{Name: "view", Unit: "ns/page"}, {Name: "release", Unit: "ns/page"},
+		},
+		Subjects: func(e *Env, working []Subject) []Subject {
+			return e.withFloor(oneEach(working), memory.Anon, memory.Memfd, memory.Secret)
+		},
+		Sample: samplePopulate,
+	}}
+}
+
+// hostSize is how much memory they measure, in bytes.
+func hostSize(e *Env) uint64 { return e.pick(memory.MinSize, 64<<20) }
+
+func sampleCreate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+	if s.Peer == C {
+		return floor.Run(ctx, e.Floor, "create", string(s.Backend), strconv.FormatUint(hostSize(e), 10))
+	}
+	start := time.Now()
+	m, err := newMachine(s, hostSize(e))
+	if err != nil {
+		return nil, err
+	}
+	made := time.Now()
+	err = m.Close()
+	return []float64{nanoseconds(made.Sub(start)), nanoseconds(time.Since(made))}, err
+}
+
+func nanoseconds(d time.Duration) float64 { return float64(d) }
+
+func samplePopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+	if s.Peer == C {
+		return floorPopulate(ctx, e, s)
+	}
+	one, release, err := populate(s, hostSize(e), 1, false)
+	if err != nil {
+		return nil, err
+	}
+	all, view := math.NaN(), math.NaN()
+	if n := runtime.NumCPU(); n > 1 {
+		if all, _, err = populate(s, hostSize(e), n, false); err != nil {
+			return nil, err
+		}
+	}
+	if s.Attach == attach.ViaBridge {
+		view, _, err = populate(s, hostSize(e), 1, true)
+	}
+	return []float64{one, all, view, release}, err
+}
+
+// populate writes to each page of a machine's RAM, through the mapping that is
+// KVM's with view, and gives the memory back. It returns the nanoseconds of a
+// page.
+func populate(s Subject, size uint64, threads int, view bool) (write, release float64, err error) {
+	m, err := newMachine(s, size)
+	if err != nil {
+		return 0, 0, err
+	}
+	at := m.ram.Pointer()
+	if view {
+		at = m.at.Slots()[0].Memory // all of it: there is no RAM above the PCI hole
+	}
+	start := time.Now()
+	err = touchPages(at, size, threads)
+	took := time.Since(start)
+	// What is timed is the memory alone, which nothing else has any more.
+	err = errors.Join(err, m.detach())
+	start = time.Now()
+	err = errors.Join(err, m.Close())
+	pages := float64(size / memory.PageSize)
+	return nanoseconds(took) / pages, nanoseconds(time.Since(start)) / pages, err
+}
+
+func floorPopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+	size := strconv.FormatUint(hostSize(e), 10)
+	one, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), size, "1")
+	if err != nil {
+		return nil, err
+	}
+	all := math.NaN()
+	if n := runtime.NumCPU(); n > 1 {
+		v, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), size, strconv.Itoa(n))
+		if err != nil {
+			return nil, err
+		}
+		all = v[1]
+	}
+	return []float64{one[1], all, math.NaN(), one[2]}, nil
+}

@@ -1,0 +1,136 @@
+package bench
+
+import (
+	"errors"
+	"math"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/probe"
+	"offmap/kvm"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/memory/memtest"
+)
+
+// testEnv is this host's, with the C floor where there is a compiler.
+func testEnv(t *testing.T) *Env {
+	t.Helper()
+	sys, err := kvm.Open("")
+	if err != nil {
+		t.Skipf("SKIPPED: no usable /dev/kvm (%v); the lab has one", err)
+	}
+	sys.Close()
+	e := &Env{Host: Host{Host: probe.ThisHost()}, Quick: true}
+	if _, err := exec.LookPath("cc"); err == nil {
+		if e.Floor, err = floor.Build(t.Context(), t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e
+}
+
+// workingPairs are the subjects that this host can run.
+func workingPairs(t *testing.T) []Subject {
+	t.Helper()
+	var s []Subject
+	for _, p := range probe.Pairs() {
+		if p.Try(t.Context(), "").Works {
+			s = append(s, Subject{Backend: p.Backend, Attach: p.Attach})
+		}
+	}
+	return s
+}
+
+// TestHostScenarios takes a sample of each subject of the scenarios of the
+// groups here: it is positive figures in the range that the unit allows, and it
+// leaves nothing behind.
+func TestHostScenarios(t *testing.T) {
+	e := testEnv(t)
+	working := workingPairs(t)
+	for _, sc := range slices.Concat(populateScenarios(), directMapScenarios(), neighbourScenarios(), exitScenarios(), userfaultScenarios()) {
+		t.Run(sc.Name, func(t *testing.T) {
+			subjects := sc.Subjects(e, working)
+			if len(subjects) == 0 {
+				t.Skip("SKIPPED: nothing that it measures works here")
+			}
+			for _, s := range subjects {
+				t.Run(s.String(), func(t *testing.T) {
+					leaks := memtest.Leaks(t)
+					values, err := sc.Sample(t.Context(), e, s)
+					leaks()
+					if err != nil || len(values) != len(sc.Metrics) {
+						t.Fatalf("%v, %v; want %d values", values, err, len(sc.Metrics))
+					}
+					for i, v := range values {
+						plausible(t, sc.Metrics[i], v)
+					}
+					t.Logf("%.0f", values)
+				})
+			}
+		})
+	}
+}
+
+// TestCannot holds that what a host lacks is told as such, and that the attempt
+// leaves nothing behind. No kernel takes secret memory as it is.
+func TestCannot(t *testing.T) {
+	e := testEnv(t)
+	s := Subject{Backend: memory.Secret, Attach: attach.Direct}
+	for _, sc := range slices.Concat(populateScenarios(), exitScenarios()) {
+		leaks := memtest.Leaks(t)
+		if values, err := sc.Sample(t.Context(), e, s); !errors.Is(err, ErrCannot) {
+			t.Errorf("%s of %s: %v, %v; want ErrCannot", sc.Name, s, values, err)
+		}
+		leaks()
+	}
+}
+
+// TestTouchRefused holds that a page that the kernel doesn't give is an error
+// and no signal: here one after the end of a file.
+func TestTouchRefused(t *testing.T) {
+	ram, err := newReadFile(1 << 20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ram.Close()
+	mem, err := unix.Mmap(int(ram.Fd()), 0, 2<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	at := unsafe.Pointer(unsafe.SliceData(mem))
+	if err := touchPages(at, 1<<20, 3); err != nil {
+		t.Error(err)
+	}
+	for off := 0; off < 1<<20; off += memory.PageSize {
+		if mem[off] != 1 {
+			t.Fatalf("page %d wasn't written", off/memory.PageSize)
+		}
+	}
+	if err := touchPages(at, 2<<20, 2); !errors.Is(err, unix.EFAULT) || !strings.Contains(err.Error(), "page 0 of 256") {
+		t.Errorf("past the end of the file: %v", err)
+	}
+}
+
+// plausible fails the test for a value that is no time or size at all. NaN
+// stands for a metric that the subject hasn't got.
+func plausible(t *testing.T, m Metric, v float64) {
+	t.Helper()
+	low, high := 1.0, 10e9
+	switch m.Unit {
+	case "ns/op":
+		low = 100 // less than any system call
+	case "B":
+		low, high = 0, 1<<50 // no page of that size is none of the bytes
+	}
+	if !math.IsNaN(v) && (v < low || v > high) {
+		t.Errorf("%s: %g %s isn't plausible", m.Name, v, m.Unit)
+	}
+}

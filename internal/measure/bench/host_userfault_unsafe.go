@@ -1,0 +1,130 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/measure/bench/floor"
+	"offmap/memory"
+	"offmap/memory/uffd"
+)
+
+// userfaultScenarios are the round trip of a fault that a program answers,
+// without a guest and without a pager's choices.
+func userfaultScenarios() []Scenario {
+	return []Scenario{{
+		Name: "userfault",
+		About: "a system call that touches a missing page, whose fault another thread answers with a page of zeros: " +
+			"of a memfd with UFFDIO_CONTINUE, as the window does; of anonymous memory with UFFDIO_COPY (C alone); c is the same in C",
+		Metrics: []Metric{{Name: "continue", Unit: "ns/fault"}, {Name: "copy", Unit: "ns/fault"}},
+		Subjects: func(e *Env, working []Subject) []Subject {
+			s := behindWindow(e, working)
+			if len(s) == 0 {
+				return nil
+			}
+			return e.withFloor(s, memory.Memfd)
+		},
+		Sample: func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+			faults := e.pick(2000, 10000)
+			if s.Peer == C {
+				return floorUserfault(ctx, e, faults)
+			}
+			each, err := userfault(faults)
+			return []float64{each, math.NaN()}, err
+		},
+	}}
+}
+
+func floorUserfault(ctx context.Context, e *Env, faults uint64) ([]float64, error) {
+	var values []float64
+	for _, how := range []string{"continue", "copy"} {
+		v, err := floor.Run(ctx, e.Floor, "fault", how, strconv.FormatUint(faults, 10))
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, v[0])
+	}
+	return values, nil
+}
+
+// userfault takes faults one by one and returns the nanoseconds of each.
+func userfault(faults uint64) (each float64, err error) {
+	size := faults * memory.PageSize
+	fd, err := unix.MemfdCreate("userfault", unix.MFD_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("memfd_create: %w", err)
+	}
+	defer func() { err = errors.Join(err, unix.Close(fd)) }()
+	if err := unix.Ftruncate(fd, int64(size)); err != nil {
+		return 0, fmt.Errorf("ftruncate to %d bytes: %w", size, err)
+	}
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		return 0, err
+	}
+	defer zero.Close()
+	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("eventfd: %w", err)
+	}
+	defer func() { err = errors.Join(err, unix.Close(stop)) }()
+	mem, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return 0, fmt.Errorf("mmap of %d bytes: %w", size, err)
+	}
+	defer func() { err = errors.Join(err, unix.Munmap(mem)) }()
+	r, err := uffd.Open(uintptr(unsafe.Pointer(unsafe.SliceData(mem))), size)
+	if err != nil {
+		return 0, err
+	}
+
+	answered := make(chan error, 1)
+	go func() {
+		// Whoever waits for an answer gets none after an error: closing
+		// releases them.
+		err := answer(r, fd, stop)
+		answered <- errors.Join(err, r.Close())
+	}()
+	// The page is touched by the kernel and never by Go: see package uffd.
+	start := time.Now()
+	for off := uint64(0); off < size && err == nil; off += memory.PageSize {
+		_, err = unix.Read(int(zero.Fd()), mem[off:off+1])
+	}
+	took := time.Since(start)
+	_, werr := unix.Write(stop, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	return nanoseconds(took) / float64(faults), errors.Join(err, werr, <-answered)
+}
+
+// answer writes a page for each fault and has it mapped, until stop is readable.
+func answer(r *uffd.Range, fd, stop int) error {
+	var faults uffd.Faults
+	page := make([]byte, memory.PageSize)
+	for {
+		if stopped, err := r.Wait(stop); stopped || err != nil {
+			return err
+		}
+		if err := r.Read(&faults); err != nil {
+			return err
+		}
+		for i := range faults.Len() {
+			off, ok := r.At(&faults, i)
+			if !ok {
+				continue
+			}
+			if _, err := unix.Pwrite(fd, page, int64(off)); err != nil {
+				return os.NewSyscallError("pwrite", err)
+			}
+			if err := r.Continue(off, memory.PageSize); err != nil {
+				return err
+			}
+		}
+	}
+}

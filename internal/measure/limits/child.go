@@ -1,0 +1,173 @@
+package limits
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/process/tether"
+)
+
+// Command is the hidden command of the offmap binary under which a check's
+// child runs. A test binary must hand it to ChildMain as well.
+const Command = "limits-child"
+
+// tasks is what children do, by name. A task says what it sees as it goes
+// along, since it may die before its end. It runs locked to the process's
+// main thread, with os.Stdin open until its parent wants it to end.
+func tasks() map[string]func(say func(any) error, args []string) error {
+	return map[string]func(func(any) error, []string) error{
+		"memlock":  memlockTask,
+		"hold":     holdTask,
+		"mlockall": mlockallTask,
+		"receive":  receiveTask,
+		"fork":     forkTask,
+		"core":     coreTask,
+		"plant":    plantTask,
+	}
+}
+
+// The child's descriptors behind the standard ones.
+const (
+	sayFD   = 3 // a pipe to the parent
+	extraFD = 4 // what the task is given
+)
+
+// message is what goes through the pipe.
+type message struct {
+	Value   json.RawMessage `json:"value,omitempty"`
+	Error   string          `json:"error,omitempty"`
+	Skipped string          `json:"skipped,omitempty"`
+}
+
+// ChildMain is the child: the task args[0] with the rest of args. It returns
+// the exit code.
+func ChildMain(args []string) int {
+	// Resource limits are the process's, but capabilities a thread's.
+	runtime.LockOSThread()
+	if len(args) == 0 || tasks()[args[0]] == nil {
+		fmt.Fprintf(os.Stderr, "offmap: %s is for offmap's own use\n", Command)
+		return 2
+	}
+	out := json.NewEncoder(os.NewFile(sayFD, "pipe"))
+	say := func(v any) error {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		return out.Encode(message{Value: raw})
+	}
+	err := tasks()[args[0]](say, args[1:])
+	switch {
+	case errors.Is(err, ErrSkipped):
+		out.Encode(message{Skipped: strings.TrimPrefix(err.Error(), ErrSkipped.Error()+": ")})
+	case err != nil:
+		out.Encode(message{Error: err.Error()})
+	}
+	return 0
+}
+
+// child is a running child.
+type child struct {
+	task   string
+	cmd    *exec.Cmd
+	stdin  io.Closer
+	said   *os.File
+	in     *json.Decoder
+	stderr bytes.Buffer
+}
+
+// startChild runs a task. change, if it isn't nil, adds to how it is started.
+func startChild(ctx context.Context, change func(*exec.Cmd), task string, args ...string) (*child, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("pipe to a child: %w", err)
+	}
+	defer w.Close()
+	c := &child{task: task, said: r, in: json.NewDecoder(r)}
+	// Not by the program's path: another user may not be able to reach it.
+	c.cmd = exec.CommandContext(ctx, "/proc/self/exe")
+	c.cmd.Args = append([]string{os.Args[0], Command, task}, args...)
+	c.cmd.ExtraFiles = []*os.File{w}
+	c.cmd.Stderr = &c.stderr
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if change != nil {
+		change(c.cmd)
+	}
+	if c.stdin, err = c.cmd.StdinPipe(); err == nil {
+		err = tether.Start(c.cmd)
+	}
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("start a child for %s: %w", task, err)
+	}
+	return c, nil
+}
+
+// next waits for the next thing that the child says. io.EOF is a child that
+// has ended and said all.
+func (c *child) next(v any) error {
+	var m message
+	if err := c.in.Decode(&m); err != nil {
+		return err
+	}
+	switch {
+	case m.Skipped != "":
+		return skipped("%s", m.Skipped)
+	case m.Error != "":
+		return errors.New(m.Error)
+	}
+	return json.Unmarshal(m.Value, v)
+}
+
+// end lets the child end and waits for that.
+func (c *child) end() syscall.WaitStatus {
+	c.stdin.Close()
+	c.said.Close()
+	c.cmd.Wait() // the state says it all
+	status, _ := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return status
+}
+
+// ask runs a task that says one thing, and returns how the child ended.
+func ask(ctx context.Context, change func(*exec.Cmd), v any, task string, args ...string) (syscall.WaitStatus, error) {
+	c, err := startChild(ctx, change, task, args...)
+	if err != nil {
+		return 0, err
+	}
+	err = c.next(v)
+	// Until it has ended: it may have something dangerous left to do.
+	if err == nil {
+		c.stdin.Close()
+		var none struct{}
+		if more := c.next(&none); !errors.Is(more, io.EOF) {
+			err = more
+		}
+	}
+	status := c.end()
+	if errors.Is(err, io.EOF) || err == nil && ctx.Err() != nil {
+		err = fmt.Errorf("the child for %s ended with %s and said nothing: %s", task, describe(status), bytes.TrimSpace(c.stderr.Bytes()))
+	}
+	return status, err
+}
+
+// describe names how a process ended.
+func describe(s syscall.WaitStatus) string {
+	if s.Signaled() {
+		return unix.SignalName(s.Signal())
+	}
+	return fmt.Sprintf("exit code %d", s.ExitStatus())
+}
+
+// untilTold waits until the parent wants the task to end.
+func untilTold() { io.Copy(io.Discard, os.Stdin) }

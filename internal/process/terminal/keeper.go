@@ -1,0 +1,78 @@
+package terminal
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/process/freestanding"
+)
+
+// keeperName is the keeper's in ps. "pkill offmap" must not find it.
+const keeperName = "terminal-keeper"
+
+//go:generate sh ../freestanding/build.sh keeper.S
+
+//go:embed keeper.bin
+var keeperImage []byte
+
+// termiosSize is sizeof(struct termios) of TCGETS; unix.Termios is struct
+// termios2, which has the speeds behind it.
+const termiosSize = 36
+
+// keeper is a process that sets the terminal back if this one dies while the
+// terminal is raw: by SIGKILL, by a panic in a goroutine, by a fatal error of
+// the Go runtime, or by the exit of a library. It is 350 bytes of machine code
+// (keeper.S), in a session of its own, so that neither the terminal's signals
+// nor those to this process's group reach it.
+//
+// It reads the end of the pipe when the kernel closes this process's files,
+// which in do_exit comes before the parent is told of the death; a shell that
+// reads its next line with the terminal in a mode of its own mostly finds it
+// set back by then, and is left alone where it was quicker.
+type keeper struct {
+	process *os.Process
+	life    *os.File // this process's end of the pipe
+}
+
+func startKeeper(tty *os.File, before, raw *unix.Termios) (*keeper, error) {
+	end, life, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer end.Close()
+	if _, err := life.Write(append(encode(before), encode(raw)...)); err != nil {
+		life.Close()
+		return nil, fmt.Errorf("write to the terminal's keeper: %w", err)
+	}
+	// LIFE and TERMINAL of keeper.S
+	process, err := freestanding.Start(keeperName, keeperImage, []*os.File{end, tty}, &syscall.SysProcAttr{Setsid: true})
+	if err != nil {
+		life.Close()
+		return nil, err
+	}
+	return &keeper{process, life}, nil
+}
+
+// stop ends the keeper without its doing anything.
+func (k *keeper) stop() {
+	if k == nil {
+		return
+	}
+	// It may be gone, killed by somebody: then there is nothing to do.
+	_ = k.process.Kill()
+	_, _ = k.process.Wait()
+	_ = k.life.Close()
+}
+
+// encode is t as TCGETS has it in memory.
+func encode(t *unix.Termios) []byte {
+	var b bytes.Buffer
+	_ = binary.Write(&b, binary.NativeEndian, t) // a buffer takes everything
+	return b.Bytes()[:termiosSize]
+}

@@ -1,0 +1,99 @@
+// Package undumpable starts programs in processes that no other process of the
+// same user gets into: not by ptrace(2), and not by what /proc/PID offers under
+// the same check, such as mem and fd (ptrace(2), "Ptrace access mode
+// checking").
+//
+// A process can make itself undumpable (PR_SET_DUMPABLE, prctl(2)). But execve
+// makes a process dumpable again, and the check is made once: who opens
+// /proc/PID/mem in the first moments of a process keeps it. The kernel makes an
+// exception for a program file that the process may not read (would_dump in
+// fs/exec.c): such a process has never been dumpable. So programs are started
+// from files that nobody may read, their owner included.
+package undumpable
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/process/sandbox"
+)
+
+// ErrHost is what is wrapped where this host doesn't let a program be started
+// undumpable. The error says what to change.
+var ErrHost = errors.New("this host doesn't let offmap start a program that its user can't look into")
+
+// Program makes a file of a program's image: a memfd called name that nobody
+// can read by opening it or change any more, and that can be executed under
+// WithoutOverride.
+func Program(name string, image io.Reader) (_ *os.File, err error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.MemfdCreate(name, flags) // before 6.3 they all can
+	}
+	if err != nil {
+		return nil, fmt.Errorf("program %s: %w", name, refused(err))
+	}
+	file := os.NewFile(uintptr(fd), name)
+	defer func() {
+		if err != nil {
+			file.Close()
+		}
+	}()
+	if _, err := io.Copy(file, image); err != nil {
+		return nil, fmt.Errorf("write of the program %s: %w", name, err)
+	}
+	if err := unix.Fchmod(fd, 0o111); err != nil {
+		return nil, fmt.Errorf("fchmod of the program %s: %w", name, err)
+	}
+	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		return nil, fmt.Errorf("fcntl F_ADD_SEALS on the program %s: %w", name, err)
+	}
+	return file, nil
+}
+
+// refused tells a host that forbids executable memfds, and adds the remedy
+// (Documentation/admin-guide/sysctl/vm.rst, memfd_noexec), from what confines
+// this process.
+func refused(err error) error {
+	setting, _ := os.ReadFile("/proc/sys/vm/memfd_noexec")
+	if errors.Is(err, unix.EACCES) && strings.TrimSpace(string(setting)) == "2" {
+		return fmt.Errorf("%w: memfd_create: %w: this host forbids executable memfds (vm.memfd_noexec=2): allow them with `sysctl vm.memfd_noexec=1` as root", ErrHost, err)
+	}
+	return sandbox.Judge("memfd_create", err)
+}
+
+// WithoutOverride calls f, which executes a Program or starts a process that
+// does, on a thread whose capabilities don't override file modes: with
+// CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH every file can be read, and the
+// process would be dumpable. It gets what root gets by execve all the same.
+func WithoutOverride(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var old [2]unix.CapUserData // 64 bits; the two capabilities are in the first 32
+	if err := unix.Capget(&header, &old[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	lowered := old
+	lowered[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+	if lowered == old {
+		return f()
+	}
+	if err := unix.Capset(&header, &lowered[0]); err != nil {
+		return fmt.Errorf("capset without CAP_DAC_OVERRIDE: %w", err)
+	}
+	err := f()
+	if back := unix.Capset(&header, &old[0]); back != nil {
+		runtime.LockOSThread() // the thread ends with its goroutine
+		err = errors.Join(err, fmt.Errorf("capset back: %w", back))
+	}
+	return err
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"offmap/internal/audit"
+	"offmap/internal/lab/debian"
+	"offmap/internal/measure/limits"
+	"offmap/internal/measure/probe"
+)
+
+// program is the offmap that is asked, seen from the top of the repository.
+const program = "bin/offmap"
+
+// labKernels are the kernels that the lab knows.
+func labKernels(ctx context.Context) (kernels []debian.Kernel, err error) {
+	for _, series := range debian.KnownSeries() {
+		k, err := debian.GetKernel(ctx, series, nil)
+		if err != nil {
+			return nil, err
+		}
+		kernels = append(kernels, k)
+	}
+	return kernels, nil
+}
+
+// title names a kernel by its series and its exact package.
+func title(k debian.Kernel) string {
+	series, _, _ := strings.Cut(k.Series, "=")
+	return fmt.Sprintf("%s (%s)", series, k.Version)
+}
+
+// askLab runs an offmap command in the lab, which is booted with flags of
+// offmap lab, and returns what it printed, also beside an error. That wraps an
+// *exec.ExitError if the command ended badly.
+func askLab(ctx context.Context, k debian.Kernel, flags []string, command ...string) ([]byte, error) {
+	args := append([]string{"lab", "--kernel", k.Series}, flags...)
+	cmd := exec.CommandContext(ctx, program, append(append(args, "--"), command...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
+	}
+	return out, err
+}
+
+// document is what an offmap command prints with --json, as far as a page is
+// made of it.
+type document struct {
+	Schema   string          `json:"schema"`
+	Host     probe.Host      `json:"host"`
+	Backends []probe.Trial   `json:"backends"` // of doctor
+	Limits   []limits.Result `json:"limits"`   // of limits
+	Memory   uint64          `json:"memory_bytes"`
+	Matrix   []audit.Audited `json:"matrix"` // of audit, as is Memory
+}
+
+// readDocument reads a document of a command.
+func readDocument(command string, text []byte) (d document, err error) {
+	if err := json.Unmarshal(text, &d); err != nil {
+		return d, fmt.Errorf("a document of offmap %s: %w", command, err)
+	}
+	if d.Schema != "offmap/"+command+"/v1" {
+		return d, fmt.Errorf("schema %q is not that of offmap %s", d.Schema, command)
+	}
+	return d, nil
+}

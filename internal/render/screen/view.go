@@ -1,0 +1,199 @@
+package screen
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"offmap/internal/measure/exposuremap"
+	"offmap/memory"
+	"offmap/vmm"
+)
+
+// Sequences of xterm, which all terminals of today know (ctlseqs): the screen's
+// second page, no cursor, no wrapping at the end of a line.
+const (
+	enter = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
+	leave = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+	// A frame is shown as a whole, where the terminal can; the others ignore it.
+	beginFrame = "\x1b[?2026h"
+	endFrame   = "\x1b[?2026l"
+)
+
+// redraw is how soon after another a frame is drawn, for what the guest writes.
+const redraw = 40 * time.Millisecond
+
+// Config describes a view.
+type Config struct {
+	Out     io.Writer                    // the terminal
+	Size    func() (w, h int, err error) // in characters
+	Profile Profile
+	Trace   exposuremap.Trace // what guest it is: all but its samples
+	Hint    string            // which keys there are
+	// Restore, if not nil, is called once when the terminal has been given
+	// back, or before a panic of the view ends the program.
+	Restore func()
+}
+
+// View shows a guest on a terminal. It implements exposuremap.Viewer, and
+// io.Writer for the guest's console.
+type View struct {
+	cfg     Config
+	changed chan struct{} // of one: something is to be drawn
+	done    chan struct{}
+	drawn   sync.WaitGroup
+	closing sync.Once
+	given   sync.Once
+
+	mu     sync.Mutex
+	status Status
+	tail   tail
+	rates  rates
+}
+
+// Open takes the terminal. Close must be called on every way out.
+func Open(cfg Config) *View {
+	tr := cfg.Trace
+	how := "attach " + string(tr.Attach)
+	if tr.Window > 0 {
+		how = "window of " + mib(tr.Window)
+	}
+	v := &View{
+		cfg: cfg, changed: make(chan struct{}, 1), done: make(chan struct{}),
+		status: Status{
+			Title:  fmt.Sprintf("%s: %s of %s memory, %s", tr.Guest, mib(tr.Memory), tr.Backend, how),
+			Memory: tr.Memory, Window: tr.Window, Hint: cfg.Hint,
+			Ordinary: tr.Backend.Exposed(), Hides: !tr.Backend.Exposed(),
+		},
+	}
+	io.WriteString(cfg.Out, enter)
+	v.drawn.Go(v.run)
+	return v
+}
+
+// Close gives the terminal back as it was. It may be called more than once.
+func (v *View) Close() {
+	v.closing.Do(func() { close(v.done) })
+	v.drawn.Wait()
+	v.giveBack()
+}
+
+func (v *View) giveBack() {
+	v.given.Do(func() {
+		io.WriteString(v.cfg.Out, leave)
+		if v.cfg.Restore != nil {
+			v.cfg.Restore()
+		}
+	})
+}
+
+// See implements exposuremap.Viewer.
+func (v *View) See(l vmm.Look, pages []memory.PageState) {
+	s := exposuremap.SampleOf(l, pages)
+	v.mu.Lock()
+	v.status.Sample = s
+	v.status.Faults, v.status.Exits = v.rates.next(s)
+	v.mu.Unlock()
+	v.change()
+}
+
+// Write takes what the guest writes to its console, and the program to its log.
+func (v *View) Write(p []byte) (int, error) {
+	v.mu.Lock()
+	n, err := v.tail.Write(p)
+	v.mu.Unlock()
+	v.change()
+	return n, err
+}
+
+// Tail returns the last lines of the console, at most n.
+func (v *View) Tail(n int) []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.tail.last(n)
+}
+
+func (v *View) change() {
+	select {
+	case v.changed <- struct{}{}:
+	default: // it is known
+	}
+}
+
+// run draws whenever something has changed, but not all the time.
+func (v *View) run() {
+	defer func() {
+		if e := recover(); e != nil {
+			v.giveBack()
+			panic(e)
+		}
+	}()
+	var f frame
+	for {
+		f.show(v)
+		select {
+		case <-v.done:
+			return
+		case <-time.After(redraw):
+		}
+		select {
+		case <-v.done:
+			return
+		case <-v.changed:
+		}
+	}
+}
+
+// frame is what the terminal shows now.
+type frame struct {
+	w, h  int
+	lines []string
+}
+
+// show draws the frame of this moment: the lines that are new, or all where the
+// terminal has another size than before.
+func (f *frame) show(v *View) {
+	w, h, err := v.cfg.Size()
+	if err != nil || w < 1 || h < 1 {
+		return // it is gone, or hasn't got a size yet
+	}
+	v.mu.Lock()
+	s := v.status
+	s.Console = v.tail.last(h)
+	v.mu.Unlock()
+
+	lines := Draw(s, w, h, v.cfg.Profile)
+	var b strings.Builder
+	b.WriteString(beginFrame)
+	if w != f.w || h != f.h {
+		b.WriteString("\x1b[0m\x1b[2J")
+		f.lines = nil
+	}
+	for i, l := range lines {
+		if i >= len(f.lines) || f.lines[i] != l {
+			fmt.Fprintf(&b, "\x1b[%d;1H%s", i+1, l)
+		}
+	}
+	b.WriteString(endFrame)
+	f.w, f.h, f.lines = w, h, lines
+	io.WriteString(v.cfg.Out, b.String())
+}
+
+// rates makes counts into rates, over the last second or so.
+type rates struct{ past []exposuremap.Sample }
+
+func (r *rates) next(s exposuremap.Sample) (faults, exits float64) {
+	s.Map = nil
+	r.past = append(r.past, s)
+	for len(r.past) > 2 && s.MS-r.past[1].MS >= 1000 {
+		r.past = r.past[1:]
+	}
+	first := r.past[0]
+	seconds := (s.MS - first.MS) / 1000
+	if seconds <= 0 {
+		return 0, 0
+	}
+	return float64(s.Faults-first.Faults) / seconds, float64(s.Exits-first.Exits) / seconds
+}
