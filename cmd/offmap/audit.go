@@ -16,12 +16,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"offmap/internal/audit"
+	"offmap/audit"
+	"offmap/audit/canary"
 	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
-	"offmap/memory/exposure"
 )
 
 // auditFlags are the flags of offmap audit.
@@ -51,7 +51,7 @@ type auditReport struct {
 	Backend   memory.Backend  `json:"backend"`
 	Attach    attach.Method   `json:"attach"`
 	Memory    uint64          `json:"memory_bytes"`
-	Avenues   []audit.Avenue  `json:"avenues"`
+	Avenues   []audit.Outcome `json:"avenues"`
 	Matrix    []audit.Audited `json:"matrix"`
 	DirectMap struct {
 		Before audit.DirectMap `json:"before"`
@@ -130,7 +130,7 @@ const (
 
 func listAvenues(w io.Writer) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, a := range exposure.Avenues() {
+	for _, a := range audit.Avenues() {
 		about := a.About
 		if a.Owner {
 			about += " (in the VMM's own name: nothing keeps that out)"
@@ -152,7 +152,7 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 		return err
 	}
 	var err error
-	if c.Avenues, err = choose("avenue", exposure.Avenues(), func(a exposure.Avenue) string { return a.Name }, f.only, f.skip); err != nil {
+	if c.Avenues, err = choose("avenue", audit.Avenues(), func(a audit.Avenue) string { return a.Name }, f.only, f.skip); err != nil {
 		return err
 	}
 	if err := checkFreeze(f.freeze); err != nil {
@@ -250,7 +250,7 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 
 // running adds a guest that runs already.
 func (f auditFlags) running(c *audit.Config) (int, error) {
-	canary, err := exposure.Parse(f.canary)
+	canary, err := canary.Parse(f.canary)
 	if err != nil {
 		return 0, exitWith(exitUsage, fmt.Errorf("--canary: %w", err))
 	}
@@ -258,14 +258,14 @@ func (f auditFlags) running(c *audit.Config) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	col.Running = &exposure.Target{PID: f.pid, Canary: canary}
+	col.Running = &audit.Target{PID: f.pid, Canary: canary}
 	c.Columns = append(c.Columns, col)
 	return len(c.Columns) - 1, nil
 }
 
 // failed reports whether the verdicts on a guest are such that the program is
 // to say so. What an owner can do to his own guest doesn't count.
-func failed(avenues []audit.Avenue, failOn string) bool {
+func failed(avenues []audit.Outcome, failOn string) bool {
 	blocked := false
 	for _, a := range avenues {
 		switch {
@@ -342,7 +342,7 @@ func align(rows [][]string) string {
 	return b.String()
 }
 
-func cell(a audit.Avenue) string {
+func cell(a audit.Outcome) string {
 	switch {
 	case a.Verdict == audit.Exposed:
 		return fmt.Sprintf("EXPOSED %d", a.Pages)
@@ -358,7 +358,7 @@ func reasons(doc auditReport) string {
 	var said []string // avenues
 	names := map[string][]string{}
 	var order []string // reasons
-	for _, avenues := range append([][]audit.Avenue{doc.Avenues}, avenuesOf(doc.Matrix)...) {
+	for _, avenues := range append([][]audit.Outcome{doc.Avenues}, avenuesOf(doc.Matrix)...) {
 		for _, a := range avenues {
 			if a.Verdict != audit.Skipped && a.Verdict != audit.Inconclusive || slices.Contains(said, a.Name) {
 				continue
@@ -378,7 +378,7 @@ func reasons(doc auditReport) string {
 	return b.String()
 }
 
-func avenuesOf(columns []audit.Audited) (list [][]audit.Avenue) {
+func avenuesOf(columns []audit.Audited) (list [][]audit.Outcome) {
 	for _, c := range columns {
 		list = append(list, c.Avenues)
 	}

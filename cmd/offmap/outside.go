@@ -4,14 +4,14 @@ import (
 	"errors"
 	"strings"
 
+	"offmap/audit/canary"
 	"offmap/internal/lab/outside"
 	"offmap/internal/measure/probe"
-	"offmap/memory/exposure"
 )
 
 // outsideScan returns what searches this machine's RAM from outside, or nil
 // where there is no outside: only in the lab there is.
-func outsideScan() func(...exposure.Canary) ([]exposure.Hits, error) {
+func outsideScan() func(...canary.Canary) ([]canary.Hits, error) {
 	if !outside.Available() {
 		return nil
 	}

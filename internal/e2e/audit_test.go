@@ -210,7 +210,7 @@ var mutants = []struct{ name, file, from, to string }{
 	// Ordinary memory that is passed off as secret.
 	{"offmap-memfd", "memory/backend.go", "open: openSecret,", "open: openMemfd,"},
 	// Searches that find nothing.
-	{"offmap-blind", "memory/exposure/set.go", "return s.filter[", "return 0 & s.filter["},
+	{"offmap-blind", "audit/canary/set.go", "return s.filter[", "return 0 & s.filter["},
 }
 
 // buildMutants builds them in dir.

@@ -12,10 +12,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
 	"offmap/guest/initramfs"
 	"offmap/internal/lab/debian"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
 var (
@@ -62,14 +62,14 @@ func TestCrash(t *testing.T) {
 		t.Skip("skipped: it is the end of the kernel (TestLabCrash)")
 	}
 	var masked []string
-	var sought []exposure.Canary
+	var sought []canary.Canary
 	for _, c := range crashed {
 		args, canary := planter(t, planted, true)
 		startRun(t, append([]string{"--backend", string(c.backend)}, args...)...).await(t, plantedLine)
 		masked = append(masked, fmt.Sprintf("%s=%v", c.backend, canary))
 		sought = append(sought, canary)
 	}
-	hits, err := exposure.ScanKcore(t.Context(), sought, nil)
+	hits, err := canary.ScanKcore(t.Context(), sought, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,25 +148,25 @@ func searchVmcore(t *testing.T) error {
 	if err != nil {
 		return err
 	}
-	var ram []exposure.Range
+	var ram []canary.Range
 	for _, p := range core.Progs {
 		// The kernel's own mapping of itself is of RAM that is in another.
 		const kernelMap = 0xffffffff80000000
 		if p.Type == elf.PT_LOAD && p.Vaddr < kernelMap {
-			ram = append(ram, exposure.Range{Off: int64(p.Off), Len: int64(p.Filesz) &^ 7, Addr: p.Paddr})
+			ram = append(ram, canary.Range{Off: int64(p.Off), Len: int64(p.Filesz) &^ 7, Addr: p.Paddr})
 		}
 	}
 	var names []memory.Backend
-	var sought []exposure.Canary
+	var sought []canary.Canary
 	for _, word := range strings.Split(*canaries, ",") {
 		name, masked, _ := strings.Cut(word, "=")
-		c, err := exposure.Parse(masked)
+		c, err := canary.Parse(masked)
 		if err != nil {
 			return err
 		}
 		names, sought = append(names, memory.Backend(name)), append(sought, c)
 	}
-	hits, err := exposure.Scan(t.Context(), f, ram, sought, nil)
+	hits, err := canary.Scan(t.Context(), f, ram, sought, nil)
 	for i, h := range hits {
 		fmt.Printf("%s, %d MiB\n", inVmcore(names[i], h.Pages), h.Scanned>>20)
 	}

@@ -47,7 +47,7 @@ const program = "../../bin/offmap"
 const guestKernel = "debian:6.1"
 
 // packages have tests that want a real KVM, a real memfd_secret or root.
-var packages = []string{"kvm", "memory", "memory/uffd", "internal/process/undumpable", "memory/attach", "memory/attach/guardian", "memory/attach/window", "memory/exposure", "memory/exposure/inject", "vmm"}
+var packages = []string{"kvm", "memory", "memory/uffd", "internal/process/undumpable", "memory/attach", "memory/attach/guardian", "memory/attach/window", "audit", "audit/canary", "audit/inject", "vmm"}
 
 func TestLab(t *testing.T) {
 	offmap := needLab(t)
@@ -219,7 +219,7 @@ func TestPackages(t *testing.T) {
 	needInside(t)
 	for _, p := range packages {
 		t.Run(p, func(t *testing.T) {
-			if p == "memory/exposure" {
+			if p == "audit" {
 				onlyOn(t, "7") // it takes minutes, and TestAudit makes the same attacks on all
 			}
 			out, err := command(t, 2*patience, "./"+filepath.Base(p)+".test", "-test.v", "-test.short", "-test.timeout="+(2*patience-time.Minute).String()).CombinedOutput()

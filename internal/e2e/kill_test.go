@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"offmap/memory/exposure"
+	"offmap/audit/canary"
 )
 
 // The guest of these tests plants its canary in eight times the window, so
@@ -74,7 +74,7 @@ func medianTime(d []time.Duration) time.Duration {
 // them, which is the guardian's limit too.
 func TestKilledControl(t *testing.T) {
 	needInside(t)
-	control := func(t *testing.T, args []string, canary exposure.Canary, kill func(g *guest)) {
+	control := func(t *testing.T, args []string, canary canary.Canary, kill func(g *guest)) {
 		g := startRun(t, args...)
 		g.await(t, plantedLine)
 		kill(g)

@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"testing"
 
+	"offmap/audit/canary"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
 // Where the planter's pages start, and where in each page the canary goes.
@@ -28,9 +28,9 @@ const (
 //
 // The canary's clear text is in no image: the code holds it masked, and
 // unmasks one word at a time, in a register.
-func planter(t *testing.T, pages int, once bool) ([]string, exposure.Canary) {
+func planter(t *testing.T, pages int, once bool) ([]string, canary.Canary) {
 	t.Helper()
-	c, err := exposure.New()
+	c, err := canary.New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func planter(t *testing.T, pages int, once bool) ([]string, exposure.Canary) {
 }
 
 // plant is the code, for 64-bit mode with all RAM mapped onto itself.
-func plant(c exposure.Canary, pages uint32, once bool) []byte {
+func plant(c canary.Canary, pages uint32, once bool) []byte {
 	var code []byte
 	emit := func(b ...byte) { code = append(code, b...) }
 	imm32 := func(v uint32) { code = binary.LittleEndian.AppendUint32(code, v) }
@@ -105,11 +105,11 @@ func maskedWords(masked string) (w [4]uint64) {
 
 // pads are the words that mask a canary: what zeros unmask to.
 func pads() (w [4]uint64) {
-	zero, err := exposure.Parse(string(bytes.Repeat([]byte("0"), 2*exposure.Size)))
+	zero, err := canary.Parse(string(bytes.Repeat([]byte("0"), 2*canary.Size)))
 	if err != nil {
 		panic(err)
 	}
-	var b [exposure.Size]byte
+	var b [canary.Size]byte
 	zero.Plant(b[:])
 	for i := range w {
 		w[i] = binary.LittleEndian.Uint64(b[8*i:])

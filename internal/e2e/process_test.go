@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
 	"offmap/internal/lab/outside"
-	"offmap/memory/exposure"
 )
 
 // patience is how long a command may take that isn't known to take longer, and
@@ -157,9 +157,9 @@ func (p process) gone(t *testing.T, timeout time.Duration) bool {
 
 // inDirectMap searches the direct map for the canary and returns the number of
 // pages that it is in.
-func inDirectMap(t *testing.T, c exposure.Canary) int {
+func inDirectMap(t *testing.T, c canary.Canary) int {
 	t.Helper()
-	hits, err := exposure.ScanKcore(t.Context(), []exposure.Canary{c}, nil)
+	hits, err := canary.ScanKcore(t.Context(), []canary.Canary{c}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func inDirectMap(t *testing.T, c exposure.Canary) int {
 
 // inRAM searches all of the lab's RAM, whoever may read it, from outside: that
 // is quicker.
-func inRAM(t *testing.T, c exposure.Canary) int {
+func inRAM(t *testing.T, c canary.Canary) int {
 	t.Helper()
 	hits, err := outside.Scan(c)
 	if err != nil {

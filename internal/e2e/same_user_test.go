@@ -10,8 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"offmap/audit/canary"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
 // TestSameUser attacks guests by another process of the user who runs them,
@@ -92,7 +92,7 @@ func play(role string, args []string) int {
 		os.Unsetenv(roleEnv)
 		fmt.Println(syscall.Exec(args[0], args, os.Environ()))
 	case intruder:
-		canary, err := exposure.Parse(args[1])
+		canary, err := canary.Parse(args[1])
 		if err == nil {
 			err = intrude(args[0], canary, in)
 		}
@@ -124,7 +124,7 @@ func (l look) close() {
 }
 
 // intrude attacks a VMM until it is told that the canary is planted.
-func intrude(vmm string, canary exposure.Canary, in *bufio.Reader) error {
+func intrude(vmm string, canary canary.Canary, in *bufio.Reader) error {
 	planted := make(chan error)
 	go func() {
 		_, err := in.ReadString('\n')
@@ -189,7 +189,7 @@ func intrude(vmm string, canary exposure.Canary, in *bufio.Reader) error {
 }
 
 // search looks for the canary where the planter puts it in a page.
-func search(canary exposure.Canary, f *os.File, from, size int64, found map[int64]bool) {
+func search(canary canary.Canary, f *os.File, from, size int64, found map[int64]bool) {
 	page := make([]byte, memory.PageSize)
 	for at := from; at < from+size; at += memory.PageSize {
 		if _, err := f.ReadAt(page, at); err != nil {

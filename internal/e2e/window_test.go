@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"offmap/audit/canary"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
 // windowLinux are the arguments that boot Linux with 256 MiB of RAM behind a
@@ -132,11 +132,11 @@ func TestWindowPanic(t *testing.T) {
 }
 
 // plantedCanary finds a Linux guest's canary in what it said.
-func plantedCanary(t *testing.T, console string) exposure.Canary {
+func plantedCanary(t *testing.T, console string) canary.Canary {
 	t.Helper()
 	_, rest, _ := strings.Cut(console, "offmap-canary: ")
 	text, _, _ := strings.Cut(rest, " ")
-	c, err := exposure.Parse(text)
+	c, err := canary.Parse(text)
 	if err != nil {
 		t.Fatalf("%v in:\n%s", err, console)
 	}

@@ -8,8 +8,8 @@ import (
 	"net"
 	"os"
 
+	"offmap/audit/canary"
 	"offmap/internal/lab/outside"
-	"offmap/memory/exposure"
 )
 
 // serveScans answers the requests that come from inside, a line each, until
@@ -37,14 +37,14 @@ func scanRAM(ctx context.Context, ram *os.File, request []byte) (outside.Reply, 
 	if err := json.Unmarshal(request, &req); err != nil {
 		return outside.Reply{}, fmt.Errorf("the request: %w", err)
 	}
-	var canaries []exposure.Canary
+	var canaries []canary.Canary
 	for _, text := range req.Canaries {
-		c, err := exposure.Parse(text)
+		c, err := canary.Parse(text)
 		if err != nil {
 			return outside.Reply{}, err
 		}
 		canaries = append(canaries, c)
 	}
-	hits, err := exposure.ScanFile(ctx, fmt.Sprintf("/proc/self/fd/%d", ram.Fd()), canaries, nil)
+	hits, err := canary.ScanFile(ctx, fmt.Sprintf("/proc/self/fd/%d", ram.Fd()), canaries, nil)
 	return outside.Reply{Hits: hits}, err
 }

@@ -10,14 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/memory/exposure"
+	"offmap/audit/canary"
 )
 
 // maxCanaryPages is how many pages canary takes if it isn't told, in 4 KiB:
 // enough to be found whatever happens to a few, and little against any guest.
 const maxCanaryPages = 4096
 
-// canary plants a canary of its own making in pages of anonymous memory, for
+// plantCanary plants a canary of its own making in pages of anonymous memory, for
 // the host to look for. It prints the canary masked:
 //
 //	offmap-canary: HEX pages=N
@@ -26,7 +26,7 @@ const maxCanaryPages = 4096
 // input, so that the host can look while the guest lives; in the end it says
 // in how many pages the canary still is, or at the line "reset" it resets the
 // machine there and then.
-func canary(args []string) error {
+func plantCanary(args []string) error {
 	fs := flag.NewFlagSet("canary", flag.ContinueOnError)
 	pages := fs.Int("pages", 0, "pages of 4 KiB to plant in (default 4096, or a quarter of free memory if that is less)")
 	hold := fs.Bool("hold", false, "wait for a line of input, then verify")
@@ -47,14 +47,14 @@ func canary(args []string) error {
 	if err != nil {
 		return fmt.Errorf("mmap %d pages: %w", *pages, err)
 	}
-	c, err := exposure.New()
+	c, err := canary.New()
 	if err != nil {
 		return err
 	}
 	// A place for each page, in cache lines from its start: not the same one
 	// everywhere, so that nothing depends on where in a page it is.
 	lines := make([]uint8, *pages)
-	place := func(page int) []byte { return mem[page*pageSize+int(lines[page])*64:][:exposure.Size] }
+	place := func(page int) []byte { return mem[page*pageSize+int(lines[page])*64:][:canary.Size] }
 	for i := range lines {
 		lines[i] = uint8(rand.IntN(pageSize / 64))
 		c.Plant(place(i))

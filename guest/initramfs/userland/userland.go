@@ -33,7 +33,7 @@ type applet struct {
 
 // In alphabetical order.
 var applets = []applet{
-	{"canary", canary},
+	{"canary", plantCanary},
 	{"cat", uroot(cat.New)},
 	{"chmod", uroot(chmod.New)},
 	{"cp", uroot(cp.New)},

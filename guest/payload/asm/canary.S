@@ -2,7 +2,7 @@
 #
 # Argument 0: pages to plant in, from the start of free RAM; default all
 #
-# It says "offmap-canary: HEX pages=N", the canary masked (memory/exposure), and
+# It says "offmap-canary: HEX pages=N", the canary masked (audit/canary), and
 # "offmap-canary: planted". Then it sleeps until it gets a byte of input: at an r
 # it resets the machine; at any other it says "offmap-canary: held in N of N
 # pages" and ends with 0 if that is all of them.
@@ -192,5 +192,5 @@ received:
 planted:
 	.quad	0
 masked:	.zero	32
-# The pad that memory/exposure masks with.
+# The pad that audit/canary masks with.
 pad:	.quad	0x9d1ac6b4e57f2083, 0x3be8740f61d5924e, 0xc2750d9838ae4bf1, 0x5f946e23da01b7cc

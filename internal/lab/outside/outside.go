@@ -13,20 +13,20 @@ import (
 	"syscall"
 	"time"
 
+	"offmap/audit/canary"
 	"offmap/internal/lab/wire"
-	"offmap/memory/exposure"
 )
 
 // A Request is one line of JSON to the port, a Reply one from it.
 type Request struct {
-	// Canaries are masked, as exposure.Canary's String gives them.
+	// Canaries are masked, as canary.Canary's String gives them.
 	Canaries []string `json:"canaries"`
 }
 
 // Reply is what the scan found of each canary, or why there was none.
 type Reply struct {
-	Hits  []exposure.Hits `json:"hits"`
-	Error string          `json:"error,omitempty"`
+	Hits  []canary.Hits `json:"hits"`
+	Error string        `json:"error,omitempty"`
 }
 
 const device = "/dev/virtio-ports/" + wire.ScanPort
@@ -42,7 +42,7 @@ var mu sync.Mutex
 
 // Scan has the lab search all of the machine's RAM for canaries. It returns
 // the hits of each.
-func Scan(canaries ...exposure.Canary) ([]exposure.Hits, error) {
+func Scan(canaries ...canary.Canary) ([]canary.Hits, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	var req Request

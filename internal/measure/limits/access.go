@@ -9,10 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
-	"offmap/memory/exposure"
 	"offmap/memory/uffd"
 )
 
@@ -94,21 +94,21 @@ func accessLimits(b memory.Backend) []Limit {
 }
 
 func checkFound(ctx context.Context, b memory.Backend) (o Observation, err error) {
-	var canaries []exposure.Canary
+	var canaries []canary.Canary
 	for _, b := range []memory.Backend{b, memory.Memfd} {
 		a, err := newPopulated(b, attemptSize)
 		if err != nil {
 			return o, err
 		}
 		defer a.Close()
-		c, err := exposure.New()
+		c, err := canary.New()
 		if err != nil {
 			return o, err
 		}
 		c.Plant(a.mem[memory.PageSize:])
 		canaries = append(canaries, c)
 	}
-	hits, err := exposure.ScanKcore(ctx, canaries, nil)
+	hits, err := canary.ScanKcore(ctx, canaries, nil)
 	if err != nil {
 		if ctx.Err() != nil {
 			return o, err

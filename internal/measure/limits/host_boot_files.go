@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
 	"offmap/memory"
-	"offmap/memory/exposure"
 	"offmap/vmm/boot"
 )
 
@@ -98,7 +98,7 @@ func checkBootFiles(ctx context.Context, b memory.Backend, search scan) (o Obser
 // canaryFile makes a file without a name in the directory for temporary files,
 // with c in each of its pages: planted in the page cache itself, so that there
 // are no other copies. It says what file system that is.
-func canaryFile(pages int, c exposure.Canary) (f *os.File, kind string, err error) {
+func canaryFile(pages int, c canary.Canary) (f *os.File, kind string, err error) {
 	f, err = os.CreateTemp("", ".offmap-limits-*")
 	if err != nil {
 		return nil, "", skipped("no scratch file: %v", err)

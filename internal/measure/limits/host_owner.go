@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
 	"offmap/internal/process/sandbox"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
 // ownerLimits is what memfd_secret doesn't keep out.
@@ -52,7 +52,7 @@ func checkOwner(ctx context.Context) (o Observation, err error) {
 
 // steal takes a descriptor of plantPages pages of planted memory from another
 // process, and counts the pages with each canary.
-func steal(pid, fd int, canaries []exposure.Canary) (found []int, err error) {
+func steal(pid, fd int, canaries []canary.Canary) (found []int, err error) {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil, sandbox.Judge("pidfd_open", err)

@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
 	"offmap/memory"
 	"offmap/memory/attach"
-	"offmap/memory/exposure"
 )
 
 // ioLimits is what a guest exchanges with its devices.
@@ -35,10 +35,10 @@ var ioProgram = []byte{
 	0xe5, guestPort, // in eax, guestPort
 	0x89, 0xc7, // mov edi, eax
 	0xba, guestPort, 0, 0, 0, // mov edx, guestPort
-	0xb9, exposure.Size, 0, 0, 0, // mov ecx, 32
+	0xb9, canary.Size, 0, 0, 0, // mov ecx, 32
 	0xf3, 0x6c, // rep insb
 	0x89, 0xfe, // mov esi, edi
-	0xb9, exposure.Size, 0, 0, 0, // mov ecx, 32
+	0xb9, canary.Size, 0, 0, 0, // mov ecx, 32
 	0xf3, 0x6e, // rep outsb
 	0xeb, 0xfe, // jmp .
 }
@@ -55,7 +55,7 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 	}
 	const (
 		given   = guestPage + plantAt
-		written = given + exposure.Size
+		written = given + canary.Size
 		resting = given + memory.PageSize
 	)
 	for i, gpa := range map[int]memory.GPA{1: written, 2: resting} {
@@ -71,8 +71,8 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 	if err != nil {
 		return o, err
 	}
-	if len(x.Data) != exposure.Size {
-		return o, fmt.Errorf("KVM asks for %d bytes of a string of %d", len(x.Data), exposure.Size)
+	if len(x.Data) != canary.Size {
+		return o, fmt.Errorf("KVM asks for %d bytes of a string of %d", len(x.Data), canary.Size)
 	}
 	place := &x.Data[0]
 	canaries[0].Plant(x.Data)
@@ -91,7 +91,7 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 		return o, err
 	}
 	same, exits := true, 0
-	for out := bytesOf(g.ram)[written:][:exposure.Size]; len(out) > 0; exits++ {
+	for out := bytesOf(g.ram)[written:][:canary.Size]; len(out) > 0; exits++ {
 		x, err := g.exchange(true)
 		if err != nil {
 			return o, err

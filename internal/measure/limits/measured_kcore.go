@@ -5,28 +5,29 @@ import (
 	"errors"
 	"strings"
 
+	"offmap/audit"
+	"offmap/audit/canary"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
-// scan searches the kernel's direct map, as exposure.ScanKcore does. Tests have
+// scan searches the kernel's direct map, as canary.ScanKcore does. Tests have
 // others.
-type scan func(context.Context, []exposure.Canary) ([]exposure.Hits, error)
+type scan func(context.Context, []canary.Canary) ([]canary.Hits, error)
 
 // scanKcore is the real one. Where the host has no /proc/kcore, or doesn't
 // let us read it, the error wraps ErrSkipped.
-func scanKcore(ctx context.Context, canaries []exposure.Canary) ([]exposure.Hits, error) {
-	hits, err := exposure.ScanKcore(ctx, canaries, nil)
-	if errors.Is(err, exposure.ErrUnavailable) {
-		return nil, skipped("%s", strings.TrimPrefix(err.Error(), exposure.ErrUnavailable.Error()+": "))
+func scanKcore(ctx context.Context, canaries []canary.Canary) ([]canary.Hits, error) {
+	hits, err := canary.ScanKcore(ctx, canaries, nil)
+	if errors.Is(err, audit.ErrUnavailable) {
+		return nil, skipped("%s", strings.TrimPrefix(err.Error(), audit.ErrUnavailable.Error()+": "))
 	}
 	return hits, err
 }
 
 // newCanaries makes n of them.
-func newCanaries(n int) (all []exposure.Canary, err error) {
+func newCanaries(n int) (all []canary.Canary, err error) {
 	for range n {
-		c, err := exposure.New()
+		c, err := canary.New()
 		if err != nil {
 			return nil, err
 		}
@@ -39,7 +40,7 @@ func newCanaries(n int) (all []exposure.Canary, err error) {
 const plantAt = 64
 
 // planted is memory with a canary in each of its pages.
-func planted(b memory.Backend, pages int, c exposure.Canary) (*memory.RAM, error) {
+func planted(b memory.Backend, pages int, c canary.Canary) (*memory.RAM, error) {
 	ram, err := newRAM(b, uint64(pages)*memory.PageSize)
 	if err != nil {
 		return nil, lacking(err)
@@ -68,7 +69,7 @@ func plantTask(say func(any) error, args []string) error {
 		if err != nil {
 			return err
 		}
-		c, err := exposure.Parse(args[1])
+		c, err := canary.Parse(args[1])
 		if err != nil {
 			return err
 		}

@@ -9,17 +9,17 @@ import (
 	"slices"
 	"testing"
 
+	"offmap/audit/canary"
 	"offmap/memory"
 	"offmap/memory/attach"
-	"offmap/memory/exposure"
 	"offmap/memory/memtest"
 	"offmap/vmm/boot"
 )
 
 // finds is a search that doesn't, and says what it has found of each canary.
 func finds(pages ...int) scan {
-	return func(_ context.Context, c []exposure.Canary) ([]exposure.Hits, error) {
-		hits := make([]exposure.Hits, len(c))
+	return func(_ context.Context, c []canary.Canary) ([]canary.Hits, error) {
+		hits := make([]canary.Hits, len(c))
 		for i := range hits {
 			hits[i].Pages, hits[i].Total = pages[i], pages[i]
 		}

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"syscall"
 
+	"offmap/audit/canary"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
 // wipeLimits is what is left in memory that was given back.
@@ -50,7 +50,7 @@ func checkWipe(ctx context.Context, b memory.Backend, search scan) (o Observatio
 // and in anonymous memory. Then the first exits and the second is killed. They
 // live at the same time, so that the second doesn't start in what the first
 // left.
-func plantAndEnd(ctx context.Context, b memory.Backend, canaries []exposure.Canary) error {
+func plantAndEnd(ctx context.Context, b memory.Backend, canaries []canary.Canary) error {
 	var holders []*child
 	defer func() {
 		for _, h := range holders {

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
 	"offmap/internal/process/signals"
 	"offmap/memory"
-	"offmap/memory/exposure"
 )
 
 // processLimits are about what outlives a process's memory: its core dump,
@@ -76,15 +76,15 @@ func checkCore(ctx context.Context, b memory.Backend) (o Observation, err error)
 		pattern, _ := os.ReadFile("/proc/sys/kernel/core_pattern")
 		return o, skipped("%s; the child ended with %s and left no core file to search (core_pattern is %q, and RLIMIT_CORE may be 0)", flags, describe(status), strings.TrimSpace(string(pattern)))
 	}
-	var canaries []exposure.Canary
+	var canaries []canary.Canary
 	for _, s := range r.Canaries {
-		c, err := exposure.Parse(s)
+		c, err := canary.Parse(s)
 		if err != nil {
 			return o, err
 		}
 		canaries = append(canaries, c)
 	}
-	hits, err := exposure.ScanFile(ctx, cores[0], canaries, nil)
+	hits, err := canary.ScanFile(ctx, cores[0], canaries, nil)
 	if err != nil {
 		return o, err
 	}
@@ -115,7 +115,7 @@ func coreTask(say func(any) error, args []string) error {
 		if err != nil {
 			return err
 		}
-		c, err := exposure.New()
+		c, err := canary.New()
 		if err != nil {
 			return err
 		}

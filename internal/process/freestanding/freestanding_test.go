@@ -21,7 +21,7 @@ func TestProgramsMatchSources(t *testing.T) {
 		}
 	}
 	var sources []string
-	for _, where := range []string{"../../../internal/process/*/*.S", "../../../memory/*/*/*.S"} {
+	for _, where := range []string{"../../../internal/process/*/*.S", "../../../memory/*/*/*.S", "../../../audit/*/*.S"} {
 		found, err := filepath.Glob(where)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: %q, %v", where, found, err)

@@ -28,7 +28,7 @@ func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 //
 // The kernel looks at the thread that started the child, not at its process,
 // and Go ends a thread when a goroutine returns that is locked to it, as a
-// tracer's does that has lost its tracee (memory/exposure/inject). So a
+// tracer's does that has lost its tracee (audit/inject). So a
 // goroutine keeps the thread to itself until the child has ended.
 func Start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {

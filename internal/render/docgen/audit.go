@@ -11,12 +11,11 @@ import (
 	"slices"
 	"strings"
 
-	"offmap/internal/audit"
+	"offmap/audit"
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/probe"
 	"offmap/memory"
 	"offmap/memory/attach"
-	"offmap/memory/exposure"
 )
 
 // auditPage is the page, seen from the top of the repository.
@@ -53,7 +52,7 @@ func audits(ctx context.Context, files []string) error {
 	}
 	var list []audited
 	add := func(from string, doc []byte) error {
-		a, err := readAudit(doc, exposure.Avenues())
+		a, err := readAudit(doc, audit.Avenues())
 		if err != nil {
 			return fmt.Errorf("%s: %w", from, err)
 		}
@@ -81,7 +80,7 @@ func audits(ctx context.Context, files []string) error {
 			}
 		}
 	}
-	return os.WriteFile(auditPage, renderAudits(list, exposure.Avenues()), 0o644)
+	return os.WriteFile(auditPage, renderAudits(list, audit.Avenues()), 0o644)
 }
 
 // askAudit runs the audit in the lab, with attacks that the host stands still
@@ -98,13 +97,13 @@ func askAudit(ctx context.Context, k debian.Kernel) ([]byte, error) {
 
 // readAudit reads a document of `offmap audit --json`, in which every avenue
 // was taken and the chief was attacked.
-func readAudit(doc []byte, avenues []exposure.Avenue) (audited, error) {
+func readAudit(doc []byte, avenues []audit.Avenue) (audited, error) {
 	d, err := readDocument("audit", doc)
 	if err != nil {
 		return audited{}, err
 	}
 	for _, c := range d.Matrix {
-		if !slices.EqualFunc(c.Avenues, avenues, func(a audit.Avenue, av exposure.Avenue) bool { return a.Name == av.Name }) {
+		if !slices.EqualFunc(c.Avenues, avenues, func(a audit.Outcome, av audit.Avenue) bool { return a.Name == av.Name }) {
 			return audited{}, fmt.Errorf("%s has not the avenues of this program, all %d in their order: make the audit with it, without --only and --skip", pairOf(c), len(avenues))
 		}
 	}
@@ -160,7 +159,7 @@ This page was made on:
 `
 
 // renderAudits writes the page.
-func renderAudits(list []audited, avenues []exposure.Avenue) []byte {
+func renderAudits(list []audited, avenues []audit.Avenue) []byte {
 	var b bytes.Buffer
 	b.WriteString(auditIntro)
 	for _, a := range list {
@@ -227,7 +226,7 @@ func strong(v audit.Verdict, text string) string {
 }
 
 // renderMatrix writes a kernel's table: avenues down, pairs across.
-func renderMatrix(b *bytes.Buffer, a audited, avenues []exposure.Avenue) {
+func renderMatrix(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
 	fmt.Fprintf(b, "\n## Linux %s\n\n", a.title)
 	row := func(first string, cell func(audit.Audited) string) {
 		fmt.Fprintf(b, "| %s |", first)
@@ -261,7 +260,7 @@ func renderMatrix(b *bytes.Buffer, a audited, avenues []exposure.Avenue) {
 }
 
 // verdict is the cell of an attack.
-func verdict(a audit.Avenue) string {
+func verdict(a audit.Outcome) string {
 	switch {
 	case a.Verdict == audit.Exposed:
 		return fmt.Sprintf("**EXPOSED** %d", a.Pages)

@@ -9,12 +9,11 @@ import (
 	"strconv"
 	"strings"
 
-	"offmap/internal/audit"
-	"offmap/memory/exposure"
+	"offmap/audit"
 )
 
 // avenueHead is what an avenue's section says before what it came to.
-func avenueHead(a exposure.Avenue) string {
+func avenueHead(a audit.Avenue) string {
 	about := sentence(a.About)
 	if a.Owner {
 		about += " Made in the VMM's own name."
@@ -24,7 +23,7 @@ func avenueHead(a exposure.Avenue) string {
 
 // renderReasons says why attacks proved nothing, each reason once and with the
 // guests that it holds for, unless that is all.
-func renderReasons(b *bytes.Buffer, a audited, avenues []exposure.Avenue) {
+func renderReasons(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
 	type attack struct {
 		name, why string
 	}
@@ -120,6 +119,6 @@ var place = regexp.MustCompile(`; a file in /[^;]*`)
 
 // evidence is an attack's evidence as a text for a table's cell.
 func evidence(s string) string {
-	s = strings.TrimPrefix(s, exposure.ErrUnavailable.Error()+": ")
+	s = strings.TrimPrefix(s, audit.ErrUnavailable.Error()+": ")
 	return cellText(place.ReplaceAllString(s, ""))
 }

@@ -10,14 +10,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"offmap/audit"
 	"offmap/internal/lab/debian"
-	"offmap/memory/exposure"
 )
 
 // checkAuditPage holds a page to the avenues that the code knows: a section
 // with its text for each, a row for each in every kernel's matrix, and no
 // others.
-func checkAuditPage(page string, avenues []exposure.Avenue, kernels int) error {
+func checkAuditPage(page string, avenues []audit.Avenue, kernels int) error {
 	var names, sections []string
 	rows := []string{"attach", "pages planted", "*by the host*"}
 	for _, owner := range []bool{false, true} {
@@ -69,7 +69,7 @@ func TestAuditPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	series := debian.KnownSeries()
-	if err := checkAuditPage(string(page), exposure.Avenues(), len(series)); err != nil {
+	if err := checkAuditPage(string(page), audit.Avenues(), len(series)); err != nil {
 		t.Fatalf("%s: %v\nrun `make docs`", auditPage, err)
 	}
 	for i, s := range series {
@@ -83,7 +83,7 @@ func TestAuditPage(t *testing.T) {
 }
 
 // few are the avenues of testdata/audit.json.
-var few = []exposure.Avenue{
+var few = []audit.Avenue{
 	{Name: "scan", About: "searches all RAM"},
 	{Name: "theft", About: "takes it", Owner: true},
 	{Name: "file", About: "has it written to a file"},
@@ -130,8 +130,8 @@ func TestRenderAudits(t *testing.T) {
 	changed[1].About += ", all of it"
 	taken := slices.Clone(few)
 	taken[0].Owner = true
-	for what, known := range map[string][]exposure.Avenue{
-		"an avenue more on the page": few[1:], "an avenue more in the code": append(few[:4:4], exposure.Avenue{Name: "new", About: "is new"}),
+	for what, known := range map[string][]audit.Avenue{
+		"an avenue more on the page": few[1:], "an avenue more in the code": append(few[:4:4], audit.Avenue{Name: "new", About: "is new"}),
 		"another text": changed, "another owner": taken,
 	} {
 		if checkAuditPage(page, known, 3) == nil {

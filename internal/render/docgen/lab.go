@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"offmap/internal/audit"
+	"offmap/audit"
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/limits"
 	"offmap/internal/measure/probe"

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"offmap/audit"
 	"offmap/internal/measure/limits"
-	"offmap/memory/exposure"
 )
 
 // TestThreatModel holds that the attacks and limits that the threat model
@@ -18,7 +18,7 @@ func TestThreatModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	have := map[string]bool{}
-	for _, a := range exposure.Avenues() {
+	for _, a := range audit.Avenues() {
 		have["audit: "+a.Name] = true
 	}
 	for _, l := range limits.All() {

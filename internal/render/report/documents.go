@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"offmap/internal/audit"
+	"offmap/audit"
 )
 
 // summary says what came of the attacks on the guest that the audit was for.

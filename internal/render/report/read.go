@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"offmap/internal/audit"
+	"offmap/audit"
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/exposuremap"
 	"offmap/internal/measure/limits"

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"offmap/internal/audit"
+	"offmap/audit"
 	"offmap/internal/measure/limits"
 )
 
@@ -50,7 +50,7 @@ func (r *Report) matrix() *matrix {
 	type column struct {
 		audit.Audited
 		first bool
-		by    map[string]audit.Avenue
+		by    map[string]audit.Outcome
 	}
 	var columns []column
 	var names []string
@@ -61,7 +61,7 @@ func (r *Report) matrix() *matrix {
 		}
 		m.Hosts = append(m.Hosts, matrixHost{s.Name, len(s.Audit.Matrix)})
 		for i, c := range s.Audit.Matrix {
-			col := column{c, i == 0, map[string]audit.Avenue{}}
+			col := column{c, i == 0, map[string]audit.Outcome{}}
 			for _, a := range c.Avenues {
 				if _, seen := owner[a.Name]; !seen && len(names) < maxAvenues {
 					owner[a.Name] = a.Owner
@@ -103,7 +103,7 @@ func (r *Report) matrix() *matrix {
 	return m
 }
 
-func cell(a audit.Avenue, made, first bool) matrixCell {
+func cell(a audit.Outcome, made, first bool) matrixCell {
 	c := matrixCell{First: first, Word: cut(string(a.Verdict), 20), Evidence: cut(a.Evidence, 1000)}
 	switch {
 	case !made:

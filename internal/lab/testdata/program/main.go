@@ -15,9 +15,9 @@ import (
 	"syscall"
 	"time"
 
+	"offmap/audit/canary"
 	"offmap/internal/lab/inside"
 	"offmap/internal/lab/outside"
-	"offmap/memory/exposure"
 )
 
 func main() {
@@ -141,7 +141,7 @@ func copyFile(dst, src string) error {
 
 // scan looks for a canary before and after it is there, on four pages.
 func scan() error {
-	canary, err := exposure.New()
+	canary, err := canary.New()
 	if err != nil {
 		return err
 	}

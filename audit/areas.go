@@ -1,0 +1,136 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/audit/canary"
+	"offmap/memory"
+)
+
+// Area is a mapping of a process, proc_pid_maps(5).
+type Area struct {
+	Start, End uint64
+	Perms      string // such as rw-s
+	Path       string // what is mapped; empty for anonymous memory
+}
+
+// Size is in bytes.
+func (a Area) Size() uint64 { return a.End - a.Start }
+
+// Areas lists the mappings of the target that can hold guest RAM or a copy of
+// it: what it can read and write. A mapping larger than all of the host's RAM
+// is address space that was set aside, such as a sanitizer's.
+func (t Target) Areas() ([]Area, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", t.PID))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	areas, err := parseAreas(f)
+	if err != nil {
+		return nil, err
+	}
+	info, err := memory.ReadMeminfo()
+	return slices.DeleteFunc(areas, func(a Area) bool { return a.Size() > info["MemTotal"] }), err
+}
+
+func parseAreas(r io.Reader) ([]Area, error) {
+	var areas []Area
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		var a Area
+		var offset, device, inode string
+		line := lines.Text()
+		n, err := fmt.Sscanf(line, "%x-%x %s %s %s %s", &a.Start, &a.End, &a.Perms, &offset, &device, &inode)
+		if n < 6 || a.Start >= a.End || (a.Start|a.End)%pageSize != 0 {
+			return nil, fmt.Errorf("line %q of a process's maps: %v", line, err)
+		}
+		// The path, which may have spaces, is what follows the five fields.
+		path := line
+		for range 5 {
+			_, path, _ = strings.Cut(strings.TrimLeft(path, " "), " ")
+		}
+		a.Path = strings.TrimSpace(path)
+		if strings.HasPrefix(a.Perms, "rw") {
+			areas = append(areas, a)
+		}
+	}
+	return areas, lines.Err()
+}
+
+const pageSize = 4096
+
+// reader is a way to read another process's memory: it fills p from address
+// addr of the target. It returns how much it got, with an error if that isn't
+// all of p.
+type reader func(p []byte, addr uint64) (int, error)
+
+// sweep searches all areas of the target for its canary, up to chunk bytes (a
+// multiple of the page size) at a time. What is refused is stepped over, in
+// steps that grow to a chunk: refusals are made for mappings, not for pages.
+func (t Target) sweep(ctx context.Context, chunk int, read reader) (Finding, error) {
+	areas, err := t.Areas()
+	if err != nil {
+		return Finding{}, err
+	}
+	var f Finding
+	// Canaries never cross pages, and neither do chunks.
+	buf := make([]byte, chunk)
+	defer clear(buf)
+	for _, a := range areas {
+		skip := uint64(pageSize)
+		for addr := a.Start; addr < a.End; {
+			if err := ctx.Err(); err != nil {
+				return f, err
+			}
+			p := buf[:min(uint64(chunk), a.End-addr)]
+			n, err := read(p, addr)
+			n = max(n, 0) &^ (pageSize - 1) // system calls say -1
+			f.look(&t.Canary, p[:n])
+			addr += uint64(n)
+			if n > 0 {
+				skip = pageSize
+			}
+			if n == len(p) {
+				continue
+			}
+			if err != nil && !refusal(err) {
+				return f, err
+			}
+			f.refused(err)
+			addr += skip
+			skip = min(2*skip, uint64(chunk))
+		}
+	}
+	return f, nil
+}
+
+// refusal tells what the kernel says of memory that an attack can't have from
+// what says nothing of memory: no right to attack this process, a file that is
+// full, a thread that has ended.
+func refusal(err error) bool {
+	errno := syscall.Errno(0)
+	return errors.As(err, &errno) && slices.Contains([]syscall.Errno{unix.EFAULT, unix.EIO, unix.ENXIO, unix.EINVAL, unix.EOPNOTSUPP}, errno)
+}
+
+// look searches whole pages that an attack got, and counts.
+func (f *Finding) look(c *canary.Canary, p []byte) {
+	last := -1
+	for _, at := range c.Find(p, nil) {
+		if page := at / pageSize; page != last {
+			f.Pages++
+			last = page
+		}
+	}
+	f.Bytes += int64(len(p))
+}

@@ -1,0 +1,5 @@
+package audit
+
+import "testing"
+
+func TestForkChild(t *testing.T) { testAttack(t, forkChild) }

@@ -1,0 +1,290 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/audit/canary"
+	"offmap/internal/process/tether"
+)
+
+// The lines by which a guest tells of its canary, whether it is the payload
+// canary or the program of that name in offmap's initramfs.
+const (
+	canaryLine = "offmap-canary: "
+	canaryHold = canaryLine + "planted"
+	canaryKept = canaryLine + "held in "
+)
+
+// What a guest that holds its canary is told: to check it and power off, or to
+// reset. The payload looks at the first byte only.
+const (
+	tellEnd   = "\n"
+	tellReset = "reset\n"
+)
+
+const (
+	guestCommand = "canary -hold"
+	guestPayload = "canary"
+)
+
+// Exit codes of `offmap run`: the host can't, and the guest reset itself.
+const (
+	exitCannot = 4
+	exitReset  = 32
+)
+
+// guest is an `offmap run` in a process of its own, whose guest has planted a
+// canary and holds it until it is told to go on. With nothing but pid and
+// canary it is one that somebody else runs.
+type guest struct {
+	column int
+	pid    int
+	canary canary.Canary
+	// planted is in how many pages it put its canary, kept in how many it
+	// still had it in the end, as far as it could be asked.
+	planted, kept int
+
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	lines  *bufio.Scanner
+	stderr strings.Builder
+	// left are processes of the VMM's that may outlive it for a moment.
+	left []int
+	done bool
+}
+
+func (g *guest) target() Target { return Target{PID: g.pid, Canary: g.canary} }
+
+// start runs a guest of the column, up to the moment when its canary is
+// planted.
+func (a *run) start(ctx context.Context, column int) (*guest, error) {
+	c := a.Columns[column]
+	if c.Running != nil {
+		return &guest{column: column, pid: c.Running.PID, canary: c.Running.Canary, done: true}, nil
+	}
+	args := []string{
+		"run", "--quiet", "--memory", strconv.FormatUint(a.Memory, 10) + "B",
+		"--backend", string(c.Backend), "--attach", string(c.Attach),
+	}
+	if a.Kernel == "" {
+		args = append(args, "--payload", guestPayload)
+	} else {
+		args = append(args, "--kernel", a.Kernel, "--append", "quiet", "--exec", guestCommand)
+	}
+	if c.Window > 0 {
+		args = append(args, "--window", strconv.FormatUint(c.Window, 10)+"B")
+	}
+	g := &guest{column: column}
+	if err := g.start(ctx, args); err != nil {
+		return nil, fmt.Errorf("%s: %w", c, err)
+	}
+	var err error
+	if a.during, err = ReadDirectMap(); err != nil {
+		g.kill()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *guest) start(ctx context.Context, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	g.cmd = tether.Command(ctx, self, args...)
+	g.cmd.Args[0] = "offmap" // whatever the file is called
+	g.cmd.Stderr = &g.stderr
+	if g.stdin, err = g.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := g.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	g.lines = bufio.NewScanner(out)
+	if err := tether.Start(g.cmd); err != nil {
+		return fmt.Errorf("start a guest: %w", err)
+	}
+	g.pid = g.cmd.Process.Pid
+	if err := g.inTime(g.awaitCanary); err != nil {
+		g.cmd.Process.Kill()
+		g.done = true
+		return g.explain(errors.Join(err, g.cmd.Wait()))
+	}
+	return nil
+}
+
+// guestTime is how long a guest may take to plant its canary, and to end. In
+// the lab, where the processor is emulated, it takes seconds.
+var guestTime = 5 * time.Minute
+
+// inTime calls f, which waits for the guest, and ends that by killing a guest
+// that takes too long.
+func (g *guest) inTime(f func() error) error {
+	late := time.AfterFunc(guestTime, func() { g.cmd.Process.Kill() })
+	err := f()
+	if !late.Stop() {
+		return fmt.Errorf("killed, since it took more than %v", guestTime)
+	}
+	return err
+}
+
+// awaitCanary reads the guest's console until the canary is planted.
+func (g *guest) awaitCanary() error {
+	for g.lines.Scan() {
+		line := strings.TrimSpace(g.lines.Text())
+		switch {
+		case line == canaryHold:
+			if g.planted == 0 {
+				return errors.New("the guest planted no canary")
+			}
+			return nil
+		case strings.HasPrefix(line, canaryLine):
+			var text string
+			if _, err := fmt.Sscanf(strings.TrimPrefix(line, canaryLine), "%s pages=%d", &text, &g.planted); err != nil {
+				return fmt.Errorf("the guest's line %q: %w", line, err)
+			}
+			var err error
+			if g.canary, err = canary.Parse(text); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(errors.New("the guest ended before it had planted its canary"), g.lines.Err())
+}
+
+// end ends the guest in one of the ways that scans look for, and waits until
+// all its processes are gone. A guest of somebody else's is left alone.
+func (g *guest) end(how Moment) error {
+	if g.done {
+		return nil
+	}
+	g.done = true
+	g.watchChildren()
+	defer g.closeChildren()
+	code := 0
+	switch how {
+	case AfterKill:
+		g.kept = g.planted // it has had no chance to lose it since it said so
+		g.cmd.Process.Kill()
+		g.cmd.Wait()
+		return g.awaitChildren()
+	case AfterReset:
+		g.kept = g.planted
+		code = exitReset
+		io.WriteString(g.stdin, tellReset)
+	default:
+		io.WriteString(g.stdin, tellEnd)
+	}
+	err := g.inTime(func() error {
+		for g.lines.Scan() {
+			if rest, ok := strings.CutPrefix(strings.TrimSpace(g.lines.Text()), canaryKept); ok {
+				fmt.Sscanf(rest, "%d", &g.kept)
+			}
+		}
+		return g.cmd.Wait()
+	})
+	if g.cmd.ProcessState.ExitCode() == code && code != 0 {
+		err = nil
+	}
+	if err != nil {
+		return g.explain(err)
+	}
+	if code != g.cmd.ProcessState.ExitCode() {
+		return g.explain(fmt.Errorf("exit code %d, want %d", g.cmd.ProcessState.ExitCode(), code))
+	}
+	return g.awaitChildren()
+}
+
+// kill makes sure that the guest is gone. It may have ended already.
+func (g *guest) kill() {
+	if g == nil || g.done {
+		return
+	}
+	g.done = true
+	g.cmd.Process.Kill()
+	g.cmd.Wait()
+}
+
+// watchChildren notes the processes that the VMM has started, such as the one
+// that wipes a window.
+func (g *guest) watchChildren() {
+	stats, _ := os.ReadDir("/proc")
+	for _, d := range stats {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil || parent(pid) != g.pid {
+			continue
+		}
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			g.left = append(g.left, fd)
+		}
+	}
+}
+
+// parent is the parent of a process, 0 if it has none or is gone.
+func parent(pid int) int {
+	_, ppid := stat(pid)
+	return ppid
+}
+
+// running says that a process hasn't ended, whether it is waited for or not.
+func running(pid int) bool {
+	state, _ := stat(pid)
+	return state != "" && state != "Z" && state != "X"
+}
+
+// stat reads the state and the parent of a process, proc_pid_stat(5).
+func stat(pid int) (state string, parent int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold anything
+	fields := strings.Fields(rest)
+	if len(fields) < 2 {
+		return "", 0
+	}
+	parent, _ = strconv.Atoi(fields[1])
+	return fields[0], parent
+}
+
+// awaitChildren waits until they are gone as well.
+func (g *guest) awaitChildren() error {
+	const patience = time.Minute // a guardian wipes a window in milliseconds
+	for deadline := time.Now().Add(patience); len(g.left) > 0; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(g.left[0]), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("poll of a pidfd: %w", err)
+		case n == 0:
+			return fmt.Errorf("the guest's VMM left a process that hasn't ended after %v", patience)
+		default:
+			unix.Close(g.left[0])
+			g.left = g.left[1:]
+		}
+	}
+	return nil
+}
+
+func (g *guest) closeChildren() {
+	for _, fd := range g.left {
+		unix.Close(fd)
+	}
+	g.left = nil
+}
+
+func (g *guest) explain(err error) error {
+	if said := strings.TrimSpace(g.stderr.String()); said != "" {
+		err = fmt.Errorf("%w: it said:\n%s", err, said)
+	}
+	return fmt.Errorf("guest: %w", err)
+}

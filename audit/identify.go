@@ -1,0 +1,65 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"offmap/memory"
+	"offmap/memory/attach"
+)
+
+// Identify finds out from a process's mappings how it holds its guest's RAM.
+func Identify(pid int) (Column, error) {
+	areas, err := Target{PID: pid}.Areas()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Column{}, fmt.Errorf("there is no process %d", pid)
+	case errors.Is(err, fs.ErrPermission):
+		return Column{}, fmt.Errorf("look into process %d: %w: run as root", pid, err)
+	case err != nil:
+		return Column{}, err
+	}
+	c, ok := identify(areas)
+	if !ok {
+		return Column{}, fmt.Errorf("process %d runs no guest", pid)
+	}
+	return c, nil
+}
+
+// marks are mappings that only one kind of guest RAM has, the most telling
+// first.
+var marks = []struct {
+	path string
+	Column
+}{
+	{attach.BridgeDevice, Column{Backend: memory.Secret, Attach: attach.ViaBridge}},
+	{"/secretmem", Column{Backend: memory.Secret, Attach: attach.ViaWindow}},
+	{"/dev/mem", Column{Backend: memory.Reserved, Attach: attach.Direct}},
+	{"anon_inode:[kvm-gmem]", Column{Backend: memory.GuestMemfd, Attach: attach.Direct}},
+	{"/memfd:offmap-hugetlb", Column{Backend: memory.Hugetlb, Attach: attach.Direct}},
+	{"/memfd:offmap-ram", Column{Backend: memory.Memfd, Attach: attach.Direct}},
+	// Anonymous memory has no name of its own.
+	{"anon_inode:kvm-vcpu", Column{Backend: memory.Anon, Attach: attach.Direct}},
+}
+
+func identify(areas []Area) (Column, bool) {
+	has := func(prefix string) bool {
+		for _, a := range areas {
+			if strings.HasPrefix(a.Path, prefix) {
+				return true
+			}
+		}
+		return false
+	}
+	if !has("anon_inode:kvm-vcpu") {
+		return Column{}, false
+	}
+	for _, m := range marks {
+		if has(m.path) {
+			return m.Column, true
+		}
+	}
+	return Column{}, false
+}

@@ -1,0 +1,5 @@
+package audit
+
+import "testing"
+
+func TestIOUring(t *testing.T) { testAttack(t, ioUring) }

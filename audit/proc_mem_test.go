@@ -1,0 +1,7 @@
+package audit
+
+import (
+	"testing"
+)
+
+func TestProcMem(t *testing.T) { testAttack(t, procMem) }

@@ -1,0 +1,5 @@
+package audit
+
+import "testing"
+
+func TestPtracePeek(t *testing.T) { testAttack(t, ptracePeek) }

@@ -1,0 +1,180 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"offmap/audit/canary"
+	"offmap/memory"
+)
+
+// scanned is a guest whose canary is looked for in all RAM.
+type scanned struct {
+	*guest
+	column int
+	end    Moment // how it ends: AfterExit, AfterKill or AfterReset
+	alive  trial
+	after  trial
+}
+
+// scanAll makes the avenues that are searches of all RAM, with as many guests
+// at a time as there is room for.
+func (a *run) scanAll(ctx context.Context) error {
+	if !a.wants(func(av Avenue) bool { return av.Scan != Never }) {
+		return nil
+	}
+	if err := canary.CheckKcore(); err != nil {
+		a.record(func(int, Avenue) trial { return trial{err: err} })
+		return nil
+	}
+	var todo []scanned
+	for column := range a.Columns {
+		for _, end := range a.endings(column) {
+			todo = append(todo, scanned{column: column, end: end})
+		}
+	}
+	for done := 0; done < len(todo); {
+		n, err := a.scanBatch(ctx, todo[done:min(done+a.room(), len(todo))])
+		if err != nil {
+			return err
+		}
+		done += n
+	}
+	a.record(func(column int, av Avenue) trial {
+		for _, s := range todo {
+			switch {
+			case s.column != column:
+			case av.Scan == Alive:
+				return s.alive
+			case av.Scan == s.end && a.Columns[column].Running == nil:
+				return s.after
+			}
+		}
+		return trial{err: errWouldEnd}
+	})
+	return nil
+}
+
+// record notes what came of the searches.
+func (a *run) record(of func(column int, av Avenue) trial) {
+	for i, av := range a.Avenues {
+		if av.Scan == Never {
+			continue
+		}
+		for column := range a.Columns {
+			a.trials[column][i] = of(column, av)
+		}
+	}
+}
+
+// endings are the ways in which guests of the column have to end: one guest
+// for each.
+func (a *run) endings(column int) (ends []Moment) {
+	for _, av := range a.Avenues {
+		if av.Scan > Alive && a.Columns[column].Running == nil {
+			ends = append(ends, av.Scan)
+		}
+	}
+	if len(ends) == 0 {
+		ends = append(ends, AfterExit)
+	}
+	return ends
+}
+
+// perGuest is what a guest takes of the host beside its RAM, in bytes.
+const perGuest = 48 << 20
+
+// room is how many guests may run at a time: they have three quarters of the
+// memory that is free.
+func (a *run) room() int {
+	info, _ := memory.ReadMeminfo() // without it, one after the other
+	return max(1, int(info["MemAvailable"]/4*3/(a.Memory+perGuest)))
+}
+
+// scanBatch runs guests all at once, and searches for all their canaries while
+// they live and when they are gone. It returns for how many it did so: those
+// that came before one that the host has no more room for, such as memory that
+// may be locked.
+func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
+	defer func() {
+		for _, s := range batch {
+			s.kill()
+		}
+	}()
+	a.say("booting %d guests that plant canaries", len(batch))
+	for i := range batch {
+		s := &batch[i]
+		var err error
+		if s.guest, err = a.start(ctx, s.column); err != nil {
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitCannot || i == 0 {
+				return 0, err
+			}
+			batch = batch[:i]
+			break
+		}
+	}
+	if a.wants(func(av Avenue) bool { return av.Scan == Alive }) {
+		if err := a.search(ctx, "while they run", batch, func(s *scanned) *trial { return &s.alive }); err != nil {
+			return 0, err
+		}
+	}
+	for _, s := range batch {
+		if err := s.guest.end(s.end); err != nil {
+			return 0, fmt.Errorf("%s: %w", a.Columns[s.column], err)
+		}
+	}
+	if a.wants(func(av Avenue) bool { return av.Scan > Alive }) {
+		if err := a.search(ctx, "now that they are gone", batch, func(s *scanned) *trial { return &s.after }); err != nil {
+			return 0, err
+		}
+	}
+	for i := range batch {
+		s := &batch[i]
+		for _, t := range []*trial{&s.alive, &s.after} {
+			t.planted, t.kept = s.planted, s.kept
+		}
+		s.after.gone = true
+	}
+	return len(batch), nil
+}
+
+// search looks for the guests' canaries in all RAM, from inside and, where
+// there is one, from outside at the same time.
+func (a *run) search(ctx context.Context, when string, batch []scanned, of func(*scanned) *trial) error {
+	a.say("searching all RAM for the canaries of %d guests, %s", len(batch), when)
+	canaries := make([]canary.Canary, len(batch))
+	for i, s := range batch {
+		canaries[i] = s.canary
+	}
+	var inside, outside []canary.Hits
+	both, scanCtx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		inside, err = canary.ScanKcore(scanCtx, canaries, nil)
+		return err
+	})
+	if a.Outside != nil {
+		both.Go(func() (err error) {
+			outside, err = a.Outside(canaries...)
+			return err
+		})
+	}
+	if err := both.Wait(); err != nil {
+		return err
+	}
+	for i := range batch {
+		t := of(&batch[i])
+		t.Pages, t.Bytes = inside[i].Pages, inside[i].Scanned
+		if outside != nil {
+			t.outside = &outside[i].Pages
+		}
+	}
+	return nil
+}
+
+// wants reports whether there is such an avenue to try.
+func (a *run) wants(is func(Avenue) bool) bool { return slices.ContainsFunc(a.Avenues, is) }

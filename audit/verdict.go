@@ -1,0 +1,123 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+)
+
+// Verdict is what an attack on a guest's RAM came to.
+type Verdict string
+
+// The verdicts. Blocked is said only of an attack that read the canary out of
+// a control, a guest in ordinary memory, in the same run, while the canary was
+// shown to be in the guest's RAM, and that read something or was refused.
+// Skipped is an attack that this host has not got what it takes for, on any
+// memory, or that there is nothing for in this guest.
+const (
+	Exposed      Verdict = "exposed"
+	Blocked      Verdict = "blocked"
+	Inconclusive Verdict = "inconclusive"
+	Skipped      Verdict = "skipped"
+)
+
+// trial is one attack on one guest. Counts are pages of 4 KiB.
+type trial struct {
+	Finding
+	err error // why there is no finding
+	// planted is in how many pages the guest put its canary, kept in how
+	// many it was shown to have it still.
+	planted, kept int
+	// outside is in how many pages it was found in the host's RAM, from
+	// outside the host, at that moment; nil where there is no outside.
+	outside *int
+	// gone says that the guest had ended, and its RAM been freed.
+	gone bool
+}
+
+// judge weighs all trials.
+func (a *run) judge() []Audited {
+	columns := make([]Audited, len(a.Columns))
+	for c, col := range a.Columns {
+		columns[c] = Audited{Backend: col.Backend, Attach: col.Attach, Window: col.Window}
+		for i, av := range a.Avenues {
+			t := a.trials[c][i]
+			columns[c].Planted = max(columns[c].Planted, t.planted)
+			control, name := a.control(i)
+			r := Outcome{Name: av.Name, Owner: av.Owner, Pages: t.Pages, Outside: t.outside}
+			r.Verdict, r.Evidence = judge(t, control)
+			if t.Errno != 0 {
+				r.Errno = unix.ErrnoName(t.Errno)
+			}
+			r.Control.Backend = name
+			r.Control.Verdict, r.Control.Evidence = judge(control, control)
+			columns[c].Avenues = append(columns[c].Avenues, r)
+		}
+	}
+	return columns
+}
+
+// control chooses what an avenue's trials are held against: the first guest in
+// ordinary memory that it read, or else the first that it didn't.
+func (a *run) control(avenue int) (t trial, of memory.Backend) {
+	for c, col := range a.Columns {
+		if !col.Backend.Exposed() {
+			continue
+		}
+		if other := a.trials[c][avenue]; of == "" || t.Pages == 0 && other.Pages > 0 {
+			t, of = other, col.Backend
+		}
+	}
+	return t, of
+}
+
+// judge says what an attack came to, in the light of the same attack on
+// ordinary memory.
+func judge(t, control trial) (Verdict, string) {
+	if t.err != nil && t.Pages == 0 {
+		switch {
+		case errors.Is(t.err, ErrInapplicable),
+			errors.Is(t.err, ErrUnavailable) && control.Pages == 0:
+			return Skipped, t.err.Error()
+		}
+		return Inconclusive, "the attack failed: " + t.err.Error()
+	}
+	found := t.describe()
+	switch {
+	case t.Pages > 0:
+		return Exposed, found
+	case control.Pages == 0 && errors.Is(control.err, ErrUnavailable):
+		return Skipped, found + "; no control: " + control.err.Error()
+	case control.Pages == 0:
+		return Inconclusive, found + ", but the same attack didn't find the control's canary either"
+	case t.planted == 0 || t.kept < t.planted:
+		return Inconclusive, fmt.Sprintf("%s, but the canary was shown to be in %d pages of the guest's only", found, t.kept)
+	case t.outside != nil && *t.outside == 0 && !t.gone:
+		return Inconclusive, found + ", so it wasn't shown to be in RAM"
+	case t.outside != nil && *t.outside > 0 && t.gone:
+		return Inconclusive, found + ": it was left in RAM, though not where this attack looks"
+	case t.Bytes == 0 && t.Errno == 0:
+		return Inconclusive, found + ", and nothing was refused: it wasn't tried"
+	}
+	return Blocked, found
+}
+
+// describe puts a finding into words.
+func (t trial) describe() string {
+	s := []string{fmt.Sprintf("canary found in %d pages, of %d planted", t.Pages, t.planted)}
+	if t.outside != nil {
+		s = append(s, fmt.Sprintf("%d found in RAM from outside", *t.outside))
+	}
+	s = append(s, fmt.Sprintf("%.1f MiB read", float64(t.Bytes)/(1<<20)))
+	if t.Errno != 0 {
+		s = append(s, fmt.Sprintf("the rest refused with %s", unix.ErrnoName(t.Errno)))
+	}
+	if t.Detail != "" {
+		s = append(s, t.Detail)
+	}
+	return strings.Join(s, "; ")
+}

@@ -1,0 +1,5 @@
+package audit
+
+import "testing"
+
+func TestVmsplice(t *testing.T) { testAttack(t, vmsplice) }

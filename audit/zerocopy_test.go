@@ -1,0 +1,5 @@
+package audit
+
+import "testing"
+
+func TestZerocopy(t *testing.T) { testAttack(t, zerocopy) }

@@ -1,5 +1,0 @@
-package exposure
-
-import "testing"
-
-func TestForkChild(t *testing.T) { testAttack(t, forkChild) }

@@ -1,5 +1,0 @@
-package exposure
-
-import "testing"
-
-func TestIOUring(t *testing.T) { testAttack(t, ioUring) }

@@ -1,7 +1,0 @@
-package exposure
-
-import (
-	"testing"
-)
-
-func TestProcMem(t *testing.T) { testAttack(t, procMem) }

@@ -1,5 +1,0 @@
-package exposure
-
-import "testing"
-
-func TestPtracePeek(t *testing.T) { testAttack(t, ptracePeek) }

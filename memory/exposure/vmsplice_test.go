@@ -1,5 +1,0 @@
-package exposure
-
-import "testing"
-
-func TestVmsplice(t *testing.T) { testAttack(t, vmsplice) }

@@ -1,5 +1,0 @@
-package exposure
-
-import "testing"
-
-func TestZerocopy(t *testing.T) { testAttack(t, zerocopy) }
