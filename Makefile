@@ -3,7 +3,7 @@
 GO      ?= go
 KMOD    := memory/kmod
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
-GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -path './internal/bench/floor/src/*' -o -name '*.bin')
+GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -path './internal/bench/baseline/src/*' -o -name '*.bin')
 
 bin/offmap: $(GOFILES) ## build the program, static, into bin/
 	$(STATIC) -o guest/initramfs/small.elf ./guest/initramfs/small
@@ -11,9 +11,9 @@ bin/offmap: $(GOFILES) ## build the program, static, into bin/
 
 build: bin/offmap
 
-FLOOR := $(wildcard internal/measure/bench/floor/src/*)
+BASELINE := $(wildcard internal/measure/bench/baseline/src/*)
 
-bin/offmap-floor: $(FLOOR) ## build the C floor of the benchmarks, for where there is no compiler
+bin/offmap-baseline: $(BASELINE) ## build the C baseline of the benchmarks, for where there is no compiler
 	@mkdir -p bin
 	$(CC) -O2 -static -pthread -o $@ $(filter %.c,$^)
 

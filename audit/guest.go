@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/audit/canary"
-	"offmap/internal/process/tether"
+	"offmap/internal/process/pdeathsig"
 )
 
 // The lines by which a guest tells of its canary, whether it is the payload
@@ -102,7 +102,7 @@ func (g *guest) start(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	g.cmd = tether.Command(ctx, self, args...)
+	g.cmd = pdeathsig.Command(ctx, self, args...)
 	g.cmd.Args[0] = "offmap" // whatever the file is called
 	g.cmd.Stderr = &g.stderr
 	if g.stdin, err = g.cmd.StdinPipe(); err != nil {
@@ -113,7 +113,7 @@ func (g *guest) start(ctx context.Context, args []string) error {
 		return err
 	}
 	g.lines = bufio.NewScanner(out)
-	if err := tether.Start(g.cmd); err != nil {
+	if err := pdeathsig.Start(g.cmd); err != nil {
 		return fmt.Errorf("start a guest: %w", err)
 	}
 	g.pid = g.cmd.Process.Pid
@@ -258,7 +258,7 @@ func stat(pid int) (state string, parent int) {
 
 // awaitChildren waits until they are gone as well.
 func (g *guest) awaitChildren() error {
-	const patience = time.Minute // a guardian wipes a window in milliseconds
+	const patience = time.Minute // a scrubber wipes a window in milliseconds
 	for deadline := time.Now().Add(patience); len(g.left) > 0; {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(g.left[0]), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
 		switch {

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"offmap/audit/canary"
-	"offmap/internal/process/tether"
+	"offmap/internal/process/pdeathsig"
 	"offmap/memory"
 )
 
@@ -89,7 +89,7 @@ func startVictim(t *testing.T, b memory.Backend) Target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tether.Start(cmd); err != nil {
+	if err := pdeathsig.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/process/tether"
+	"offmap/internal/process/pdeathsig"
 )
 
 // The tests inject into this test binary, started again as a process whose
@@ -145,7 +145,7 @@ func startBusy(t *testing.T) busy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := tether.Start(cmd); err != nil {
+	if err := pdeathsig.Start(cmd); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -24,7 +24,7 @@ type benchFlags struct {
 	count      int
 	duration   time.Duration
 	quick      bool
-	floor      string
+	baseline   string
 	peers      []string
 	kernel     string
 	initrd     string
@@ -46,7 +46,7 @@ var formats = []string{formatTable, formatJSON, formatCSV, formatBenchfmt}
 
 const (
 	defaultRounds = 10
-	// quickTime leaves a minute enough to try the pairs and to build the floors.
+	// quickTime leaves a minute enough to try the pairs and to build the baselines.
 	quickTime = 50 * time.Second
 )
 
@@ -56,7 +56,7 @@ func newBenchCmd() *cobra.Command {
 		Use:   "bench [flags]",
 		Short: "Measure what guest memory costs, in every backend that works here",
 		Long: `bench measures guest memory in every backend and attach that works here, beside
-other VMMs and beside plain C that does the same (the floor).
+other VMMs and beside plain C that does the same (the baseline).
 
 In each round of a scenario every subject has its turn, each time from nothing,
 and whose turn is first changes from round to round: what drifts on a machine
@@ -100,7 +100,7 @@ work here, 4 if none does.`,
 	fl.IntVar(&f.count, "count", defaultRounds, fmt.Sprintf("rounds; fewer than %d give no 95 %% interval (%[1]d with --quick)", bench.MinRounds))
 	fl.DurationVar(&f.duration, "duration", 0, "take more rounds than --count until the run has lasted this long, such as 10m;\nthe scenarios have equal shares of it")
 	fl.BoolVar(&f.quick, "quick", false, "less than a minute: what says most, in small sizes, and fewer rounds where time is short")
-	fl.StringVar(&f.floor, "floor", "", "`FILE` of the program that is the floor (default: built with cc, if there is one)")
+	fl.StringVar(&f.baseline, "baseline", "", "`FILE` of the program that is the baseline (default: built with cc, if there is one)")
 	fl.StringSliceVar(&f.peers, "peer", nil, "another VMM's program as `NAME=FILE`, with NAME gokvm or qemu (default: those on\nthe PATH)")
 	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` for scenarios that boot Linux, as for offmap run")
 	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` for it")

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"offmap/internal/measure/bench"
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 )
 
 // otherVMMs are the programs of peers: what --peer calls them, what they are
@@ -23,16 +23,16 @@ var otherVMMs = []struct {
 	{"qemu", "qemu-system-x86_64", []bench.Peer{bench.MicroVM, bench.Q35}},
 }
 
-// others finds what there is to compare with: the floor and other VMMs. What
+// others finds what there is to compare with: the baseline and other VMMs. What
 // was asked for and isn't there is an error; what just isn't there is missing.
 // The caller calls remove when the programs aren't used any more.
 func (f benchFlags) others(ctx context.Context, env *bench.Env) (missing []bench.Unavailable, remove func(), err error) {
 	if env.Peers, missing, err = findPeers(f.peers); err != nil {
 		return nil, nil, err
 	}
-	if f.floor != "" {
-		if env.Floor, err = exec.LookPath(f.floor); err != nil {
-			return nil, nil, fmt.Errorf("--floor: %w", err)
+	if f.baseline != "" {
+		if env.Baseline, err = exec.LookPath(f.baseline); err != nil {
+			return nil, nil, fmt.Errorf("--baseline: %w", err)
 		}
 		return missing, func() {}, nil
 	}
@@ -45,12 +45,12 @@ func (f benchFlags) others(ctx context.Context, env *bench.Env) (missing []bench
 			slog.Warn(err.Error())
 		}
 	}
-	if env.Floor, err = floor.Build(ctx, dir); err != nil {
+	if env.Baseline, err = baseline.Build(ctx, dir); err != nil {
 		if ctx.Err() != nil {
 			remove()
 			return nil, nil, context.Cause(ctx)
 		}
-		slog.Info("no floors: " + oneLine(err.Error()))
+		slog.Info("no baselines: " + oneLine(err.Error()))
 		missing = append(missing, bench.Unavailable{Peer: bench.C, Reason: err.Error()})
 	}
 	return missing, remove, nil

@@ -107,7 +107,7 @@ func printScenario(b *strings.Builder, results []bench.Result, width int, accel 
 }
 
 // benchRows are the table's lines: names of the subjects, and for each metric a
-// line of medians and, where there are floors, one of ratios to them.
+// line of medians and, where there are baselines, one of ratios to them.
 func benchRows(results []bench.Result, subjects []bench.Subject) [][]string {
 	names := []string{""}
 	for _, s := range subjects {
@@ -117,25 +117,25 @@ func benchRows(results []bench.Result, subjects []bench.Subject) [][]string {
 	for metric := range groupBy(results, func(r bench.Result) string { return r.Name }) {
 		scale := scaleOf(metric)
 		_, short, _ := strings.Cut(metric[0].Name, "/")
-		row, floor := []string{"  " + short + ", " + scale.unit}, []string{"    of the floor"}
-		measured, floored := false, false
+		row, baseline := []string{"  " + short + ", " + scale.unit}, []string{"    of the baseline"}
+		measured, baselineed := false, false
 		for _, s := range subjects {
 			cell, ratio := "", ""
 			if i := slices.IndexFunc(metric, func(r bench.Result) bool { return r.Subject() == s && len(r.Values) > 0 }); i >= 0 {
 				measured = true
 				cell = scale.cell(metric[i])
-				if c := metric[i].AgainstFloor; c != nil {
-					floored = true
+				if c := metric[i].AgainstBaseline; c != nil {
+					baselineed = true
 					ratio = comparison(c)
 				}
 			}
-			row, floor = append(row, "  "+cell), append(floor, "  "+ratio)
+			row, baseline = append(row, "  "+cell), append(baseline, "  "+ratio)
 		}
 		if measured {
 			rows = append(rows, row)
 		}
-		if floored {
-			rows = append(rows, floor)
+		if baselineed {
+			rows = append(rows, baseline)
 		}
 	}
 	return rows

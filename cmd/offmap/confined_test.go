@@ -74,7 +74,7 @@ func TestConfined(t *testing.T) {
 		{"memfd_secret", call(unix.SYS_MEMFD_SECRET), nil, []string{"limits", "--only", "no-opt-in,cloexec,mlock"}, 0, "memfd_secret: "},
 		{"memfd_create", call(unix.SYS_MEMFD_CREATE), nil, []string{"run", "--backend", "memfd"}, 4, "memfd_create: "},
 		{"memfd_create", call(unix.SYS_MEMFD_CREATE), nil, window, 4, "memfd_create: "},
-		{"memfd_create of the guardian", []sandboxtest.Rule{{Call: unix.SYS_MEMFD_CREATE, Arg: 1, Value: program}}, nil, window, 4, "memfd_create: "},
+		{"memfd_create of the scrubber", []sandboxtest.Rule{{Call: unix.SYS_MEMFD_CREATE, Arg: 1, Value: program}}, nil, window, 4, "memfd_create: "},
 		{"userfaultfd", append(call(unix.SYS_USERFAULTFD), ioctl(newUFFD)...), nil, window, 4, "userfaultfd: "},
 		{"userfaultfd", append(call(unix.SYS_USERFAULTFD), ioctl(newUFFD)...), nil, []string{"doctor"}, 3, "userfaultfd: "},
 		{"KVM_CREATE_VM", ioctl(createVM), nil, []string{"run"}, 4, "KVM_CREATE_VM: ioctl: "},

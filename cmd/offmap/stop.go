@@ -15,7 +15,7 @@ import (
 // How long after it was told to stop a guest may still be there.
 const (
 	// stopPatience is for this program, which then ends as it would have, but
-	// without closing anything: the kernel does that, and a window's guardian
+	// without closing anything: the kernel does that, and a window's scrubber
 	// and the terminal's keeper do what it doesn't. It leaves time to say why
 	// before killPatience is over, to a reader who may not read.
 	stopPatience = killPatience - outputPatience - 100*time.Millisecond

@@ -155,7 +155,7 @@ func TestBenchInterrupted(t *testing.T) {
 			t.Errorf("%s of %s: %s (%s), %d values", r.Name, r.Subject(), r.Status, r.Reason, len(r.Values))
 		}
 	}
-	if left := guardians(0); len(left) != 0 {
-		t.Errorf("guardians are left: %v", left)
+	if left := scrubbers(0); len(left) != 0 {
+		t.Errorf("scrubbers are left: %v", left)
 	}
 }

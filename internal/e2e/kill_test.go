@@ -26,7 +26,7 @@ func windowed(args []string, pages int) []string {
 }
 
 // TestWindowKilled kills VMMs at moments between a guest's first instruction
-// and its second round. The guardian must go, and with it and the VMM the canary,
+// and its second round. The scrubber must go, and with it and the VMM the canary,
 // from all of RAM. How soon is printed.
 func TestWindowKilled(t *testing.T) {
 	needInside(t)
@@ -35,7 +35,7 @@ func TestWindowKilled(t *testing.T) {
 	for i := range *kills {
 		args, canary := planter(t, killPages, false)
 		g := startRun(t, windowed(args, killWindow)...)
-		guardian := g.guardian(t)
+		scrubber := g.scrubber(t)
 		time.Sleep(rand.N(3 * time.Second)) // a round takes one or two
 		if i == 0 {                         // the control, while it still runs
 			g.await(t, plantedLine)
@@ -46,8 +46,8 @@ func TestWindowKilled(t *testing.T) {
 		}
 		killed := time.Now()
 		g.Process.Kill()
-		if !guardian.gone(t, patience) {
-			t.Fatalf("kill %d: the guardian is still there %v later", i, patience)
+		if !scrubber.gone(t, patience) {
+			t.Fatalf("kill %d: the scrubber is still there %v later", i, patience)
 		}
 		ends = append(ends, time.Since(killed))
 		if code := g.ended(); code != 128+9 {
@@ -57,7 +57,7 @@ func TestWindowKilled(t *testing.T) {
 			t.Errorf("kill %d: the canary is in %d pages of RAM, %d of them in the direct map", i, pages, inDirectMap(t, canary))
 		}
 	}
-	fmt.Printf("%d VMMs killed, %d after their guest's first round: the guardian was gone after %v (median), %v (most)\n",
+	fmt.Printf("%d VMMs killed, %d after their guest's first round: the scrubber was gone after %v (median), %v (most)\n",
 		len(ends), planted, medianTime(ends), slices.Max(ends))
 	if exposed == 0 || exposed > killWindow {
 		t.Errorf("while a guest ran, its canary was in %d pages of the direct map, want 1 to %d", exposed, killWindow)
@@ -70,8 +70,8 @@ func medianTime(d []time.Duration) time.Duration {
 }
 
 // TestKilledControl shows that a scan finds what a killed VMM leaves in
-// ordinary memory: a memfd's pages, and a window's if its guardian can't wipe
-// them, which is the guardian's limit too.
+// ordinary memory: a memfd's pages, and a window's if its scrubber can't wipe
+// them, which is the scrubber's limit too.
 func TestKilledControl(t *testing.T) {
 	needInside(t)
 	control := func(t *testing.T, args []string, canary canary.Canary, kill func(g *guest)) {
@@ -92,16 +92,16 @@ func TestKilledControl(t *testing.T) {
 			g.ended()
 		})
 	})
-	t.Run("window and guardian", func(t *testing.T) {
+	t.Run("window and scrubber", func(t *testing.T) {
 		args, canary := planter(t, killPages, false)
 		control(t, windowed(args, 4*killWindow), canary, func(g *guest) {
-			guardian := g.guardian(t)
-			syscall.Kill(guardian.pid, syscall.SIGSTOP)
+			scrubber := g.scrubber(t)
+			syscall.Kill(scrubber.pid, syscall.SIGSTOP)
 			g.Process.Kill()
 			g.ended()
-			syscall.Kill(guardian.pid, syscall.SIGKILL)
-			if !guardian.gone(t, patience) {
-				t.Fatal("the guardian has outlived SIGKILL")
+			syscall.Kill(scrubber.pid, syscall.SIGKILL)
+			if !scrubber.gone(t, patience) {
+				t.Fatal("the scrubber has outlived SIGKILL")
 			}
 		})
 	})
@@ -117,22 +117,22 @@ func TestWindowEndings(t *testing.T) {
 		says string
 	}{
 		{"SIGTERM", func(_ *testing.T, g *guest) { g.Process.Signal(syscall.SIGTERM) }, 128 + 15, "terminated"},
-		{"guardian killed", func(t *testing.T, g *guest) { syscall.Kill(g.guardian(t).pid, syscall.SIGKILL) }, 1, "guardian"},
+		{"scrubber killed", func(t *testing.T, g *guest) { syscall.Kill(g.scrubber(t).pid, syscall.SIGKILL) }, 1, "scrubber"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args, canary := planter(t, killPages, false)
 			g := startRun(t, windowed(args, killWindow)...)
 			g.await(t, plantedLine)
-			guardian := g.guardian(t)
+			scrubber := g.scrubber(t)
 			c.end(t, g)
 			code := g.ended()
 			if code != c.code || !strings.Contains(g.out.String(), c.says) {
 				t.Errorf("exit code %d, want %d and %q\n%s", code, c.code, c.says, g.out.String())
 			}
 			// A VMM that is stopped while the machine has much other work leaves
-			// that to the guardian itself.
-			if !guardian.gone(t, patience) {
-				t.Errorf("the guardian has outlived the VMM by %v", patience)
+			// that to the scrubber itself.
+			if !scrubber.gone(t, patience) {
+				t.Errorf("the scrubber has outlived the VMM by %v", patience)
 			}
 			if pages := inRAM(t, canary); pages != 0 {
 				t.Errorf("the canary is in %d pages of RAM, %d of them in the direct map", pages, inDirectMap(t, canary))

@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 }
 
 func left() (found []string) {
-	for _, pid := range guardians(0) {
-		found = append(found, fmt.Sprintf("guardian, process %d", pid))
+	for _, pid := range scrubbers(0) {
+		found = append(found, fmt.Sprintf("scrubber, process %d", pid))
 	}
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {

@@ -101,11 +101,11 @@ func (g *guest) ended() int {
 // its number.
 type process struct{ pid, fd int }
 
-// guardian finds the guest's guardian, or waits for it.
-func (g *guest) guardian(t *testing.T) process {
+// scrubber finds the guest's scrubber, or waits for it.
+func (g *guest) scrubber(t *testing.T) process {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		if pids := guardians(g.Process.Pid); len(pids) > 0 {
+		if pids := scrubbers(g.Process.Pid); len(pids) > 0 {
 			fd, err := unix.PidfdOpen(pids[0], 0)
 			if err != nil {
 				t.Fatal(err)
@@ -114,21 +114,21 @@ func (g *guest) guardian(t *testing.T) process {
 			return process{pids[0], fd}
 		}
 		if !g.alive() || time.Since(start) > patience {
-			t.Fatalf("the guest has no guardian after %v:\n%s", time.Since(start), g.out.String())
+			t.Fatalf("the guest has no scrubber after %v:\n%s", time.Since(start), g.out.String())
 		}
 	}
 }
 
-// guardians lists guardian processes, those of a parent or with 0 all. A
-// guardian that has ended and wasn't waited for counts.
-func guardians(parent int) (pids []int) {
+// scrubbers lists scrubber processes, those of a parent or with 0 all. A
+// scrubber that has ended and wasn't waited for counts.
+func scrubbers(parent int) (pids []int) {
 	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is sound
 	for _, dir := range dirs {
 		cmdline, _ := os.ReadFile(dir + "/cmdline")
 		stat, _ := os.ReadFile(dir + "/stat")
 		_, rest, _ := strings.Cut(string(stat), ") ")
 		fields := strings.Fields(rest) // state, parent...
-		if !strings.HasPrefix(string(cmdline), "window-guardian") || len(fields) < 2 {
+		if !strings.HasPrefix(string(cmdline), "window-scrubber") || len(fields) < 2 {
 			continue
 		}
 		if parent == 0 || fields[1] == strconv.Itoa(parent) {

@@ -16,7 +16,7 @@ import (
 
 // TestSameUser attacks guests by another process of the user who runs them,
 // without any capability. From before the VMM's execve on, the intruder opens
-// all that /proc offers of the VMM and its guardian again and again, and keeps
+// all that /proc offers of the VMM and its scrubber again and again, and keeps
 // it. When the guest has planted its canary, it searches what it has kept. A
 // guest in ordinary memory is read this way.
 func TestSameUser(t *testing.T) {
@@ -162,7 +162,7 @@ func intrude(vmm string, canary canary.Canary, in *bufio.Reader) error {
 	}
 	pid, _ := strconv.Atoi(vmm)
 	open := 0
-	for _, pid := range append(guardians(pid), pid) {
+	for _, pid := range append(scrubbers(pid), pid) {
 		if l, err := openLook(strconv.Itoa(pid)); err == nil {
 			open++
 			l.close()

@@ -134,8 +134,8 @@ func TestWindowMemlock(t *testing.T) {
 	if n := inRAM(t, canary); n != 0 {
 		t.Errorf("the canary is in %d pages of RAM after the guest's end", n)
 	}
-	if pids := guardians(0); len(pids) != 0 {
-		t.Errorf("guardians %v are left", pids)
+	if pids := scrubbers(0); len(pids) != 0 {
+		t.Errorf("scrubbers %v are left", pids)
 	}
 }
 
@@ -151,9 +151,9 @@ func readable(t *testing.T, args []string) []string {
 	return args
 }
 
-// TestWindowGuardianRefused has the host forbid executable memfds: there is no
-// guardian, so there must be no guest.
-func TestWindowGuardianRefused(t *testing.T) {
+// TestWindowScrubberRefused has the host forbid executable memfds: there is no
+// scrubber, so there must be no guest.
+func TestWindowScrubberRefused(t *testing.T) {
 	needInside(t)
 	setting(t, "/proc/sys/vm/memfd_noexec", "2")
 	r := offmapRun(t, windowHello...)

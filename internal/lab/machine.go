@@ -13,7 +13,7 @@ import (
 
 	"offmap/internal/lab/share"
 	"offmap/internal/lab/wire"
-	"offmap/internal/process/tether"
+	"offmap/internal/process/pdeathsig"
 )
 
 // A machine is a running QEMU and our ends of its ports.
@@ -93,7 +93,7 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 	m.cmd.ExtraFiles = inherit
 	m.cmd.Stderr = &m.stderr
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the terminal's Ctrl-C is for us to pass on
-	if err := tether.Start(m.cmd); err != nil {
+	if err := pdeathsig.Start(m.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", qemu, err)
 	}
 	var ctx context.Context

@@ -5,7 +5,7 @@
 # It says "exits: N of each, A cycles of port writes, B of port reads, C of
 # memory reads", payload.ExitsReport. Only vCPU 0 does something.
 #
-# The loops are those of internal/measure/bench/floor/src/exits.c, whose times these
+# The loops are those of internal/measure/bench/baseline/src/exits.c, whose times these
 # are held against.
 	.text
 	.globl	_start

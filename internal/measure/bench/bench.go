@@ -1,5 +1,5 @@
 // Package bench measures what guest memory costs: in each backend and attach
-// that works here, on other VMMs, and in plain C as the floor.
+// that works here, on other VMMs, and in plain C as the baseline.
 //
 // A scenario takes one sample of one subject at a time. The runner goes round
 // the subjects, so that what drifts on a machine drifts for all of them, and
@@ -26,7 +26,7 @@ type Subject struct {
 // Peer is something other than offmap that a scenario can run.
 type Peer string
 
-// The peers. C is the floor: the same system calls or memory accesses in a
+// The peers. C is the baseline: the same system calls or memory accesses in a
 // plain C program, without a VMM around them.
 const (
 	C       Peer = "c"
@@ -107,8 +107,8 @@ type Env struct {
 	Host Host
 	// Quick asks for the smallest sizes that still say something.
 	Quick bool
-	// Floor is the program of package floor, or "" if there is none.
-	Floor string
+	// Baseline is the program of package baseline, or "" if there is none.
+	Baseline string
 	// Peers are the programs of other VMMs that are here.
 	Peers map[Peer]string
 	// Kernel and Initrd are files of a Linux guest to boot, or "".

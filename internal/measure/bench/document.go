@@ -86,11 +86,11 @@ type Result struct {
 	High       float64 `json:"high"`
 	Confidence float64 `json:"confidence"`
 	// Against compares with ordinary memory, nil for that itself and for the
-	// floors, AgainstFloor with plain C in memory of the same backend, or
+	// baselines, AgainstBaseline with plain C in memory of the same backend, or
 	// where no memory matters. Both are nil where there is nothing to compare
 	// with.
-	Against      *Comparison `json:"against,omitempty"`
-	AgainstFloor *Comparison `json:"against_floor,omitempty"`
+	Against         *Comparison `json:"against,omitempty"`
+	AgainstBaseline *Comparison `json:"against_floor,omitempty"`
 }
 
 // Subject is what the result is of.

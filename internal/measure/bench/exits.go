@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	"offmap/guest/payload"
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 	"offmap/memory"
 )
 
@@ -22,12 +22,12 @@ func exitScenarios() []Scenario {
 		// An exit doesn't touch guest RAM but for the instruction's own
 		// page: one ordinary backend stands for them all.
 		Subjects: func(e *Env, working []Subject) []Subject {
-			return e.withFloor(only(working, memory.Memfd, memory.Secret), memory.Memfd)
+			return e.withBaseline(only(working, memory.Memfd, memory.Secret), memory.Memfd)
 		},
 		Sample: func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 			count := e.pick(2000, 20000)
 			if s.Peer == C {
-				return floorExits(ctx, e, count)
+				return baselineExits(ctx, e, count)
 			}
 			return sampleExits(ctx, s, count)
 		},
@@ -55,10 +55,10 @@ func sampleExits(ctx context.Context, s Subject, count uint64) ([]float64, error
 	return []float64{r.nanoseconds(writes) / float64(n), r.nanoseconds(reads) / float64(n), r.nanoseconds(loads) / float64(n)}, nil
 }
 
-func floorExits(ctx context.Context, e *Env, count uint64) ([]float64, error) {
+func baselineExits(ctx context.Context, e *Env, count uint64) ([]float64, error) {
 	var values []float64
 	for _, kind := range []string{"out", "in", "mmio"} {
-		v, err := floor.Run(ctx, e.Floor, "exits", kind, strconv.FormatUint(count, 10))
+		v, err := baseline.Run(ctx, e.Baseline, "exits", kind, strconv.FormatUint(count, 10))
 		if err != nil {
 			return nil, err
 		}

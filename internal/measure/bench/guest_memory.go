@@ -46,7 +46,7 @@ func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64)
 		if e.Quick {
 			working = unpaged(working)
 		}
-		return e.withFloor(working, memory.Memfd)
+		return e.withBaseline(working, memory.Memfd)
 	}
 	sc.Sample = func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 		if e.Host.CPUs < cpus {

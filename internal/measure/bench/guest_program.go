@@ -6,7 +6,7 @@ import (
 	"offmap/guest/payload"
 )
 
-// accesses is a program of memory accesses, for a guest or for the C floor: the
+// accesses is a program of memory accesses, for a guest or for the C baseline: the
 // same operations on memory of the same size, by as many vCPUs or threads.
 type accesses struct {
 	cpus int

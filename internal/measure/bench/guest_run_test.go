@@ -14,7 +14,7 @@ import (
 	"github.com/klauspost/cpuid/v2"
 
 	"offmap/guest/payload"
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
@@ -53,11 +53,11 @@ func everything(cpus int) accesses {
 // TestEverything runs every operation, in guests and in C, each of which checks
 // what it has done.
 func TestEverything(t *testing.T) {
-	path, err := floor.Build(t.Context(), t.TempDir())
+	path, err := baseline.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Logf("SKIPPED: C: %v", err)
 	}
-	e := &Env{Host: ThisHost(os.DirFS("/")), Floor: path}
+	e := &Env{Host: ThisHost(os.DirFS("/")), Baseline: path}
 	for _, s := range []Subject{memfdDirect, {Backend: memory.Memfd, Peer: C}} {
 		for _, cpus := range []int{1, 2, 3} {
 			t.Run(fmt.Sprintf("%s %d", s, cpus), func(t *testing.T) {

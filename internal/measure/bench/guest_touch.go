@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"offmap/guest/payload"
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 	"offmap/memory"
 )
 
@@ -36,18 +36,18 @@ func firstTouch(sc Scenario, cpus int) Scenario {
 		value:  func(m measured) float64 { return m.nanoseconds(memory.PageSize) },
 		quick:  true,
 	}})
-	sc.Subjects = func(e *Env, working []Subject) []Subject { return e.withFloor(working, memory.Memfd, memory.Secret) }
+	sc.Subjects = func(e *Env, working []Subject) []Subject { return e.withBaseline(working, memory.Memfd, memory.Secret) }
 	inGuest := sc.Sample
 	sc.Sample = func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 		if s.Peer != C {
 			return inGuest(ctx, e, s)
 		}
-		figures, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), strconv.Itoa(touchSize), strconv.Itoa(cpus))
+		figures, err := baseline.Run(ctx, e.Baseline, "touch", string(s.Backend), strconv.Itoa(touchSize), strconv.Itoa(cpus))
 		if err != nil {
 			return nil, err
 		}
 		if len(figures) != 3 {
-			return nil, fmt.Errorf("C floor touch: %d figures instead of 3", len(figures))
+			return nil, fmt.Errorf("C baseline touch: %d figures instead of 3", len(figures))
 		}
 		return figures[1:2], nil // of its times, that of a page's first write
 	}

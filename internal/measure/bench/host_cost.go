@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"offmap/internal/process/tether"
+	"offmap/internal/process/pdeathsig"
 	"offmap/memory"
 )
 
@@ -45,11 +45,11 @@ const (
 
 func sampleCost(ctx context.Context, program string, s Subject) ([]float64, error) {
 	var said bytes.Buffer
-	cmd := tether.Command(ctx, program, "run", "--quiet", "--payload", "touch",
+	cmd := pdeathsig.Command(ctx, program, "run", "--quiet", "--payload", "touch",
 		"--memory", strconv.Itoa(costSize>>20), "--backend", string(s.Backend), "--attach", string(s.Attach))
 	cmd.Stdout, cmd.Stderr = &said, &said
 	start := time.Now()
-	if err := tether.Start(cmd); err != nil {
+	if err := pdeathsig.Start(cmd); err != nil {
 		return nil, fmt.Errorf("running %s: %w", program, err)
 	}
 	ended := make(chan error, 1)

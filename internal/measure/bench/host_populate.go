@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -22,7 +22,7 @@ func populateScenarios() []Scenario {
 			{Name: "make", Unit: "ns/op"}, {Name: "release", Unit: "ns/op"},
 		},
 		Subjects: func(e *Env, working []Subject) []Subject {
-			return e.withFloor(working, memory.Anon, memory.Memfd)
+			return e.withBaseline(working, memory.Anon, memory.Memfd)
 		},
 		Sample: sampleCreate,
 	}, {
@@ -34,7 +34,7 @@ func populateScenarios() []Scenario {
 			{Name: "view", Unit: "ns/page"}, {Name: "release", Unit: "ns/page"},
 		},
 		Subjects: func(e *Env, working []Subject) []Subject {
-			return e.withFloor(oneEach(working), memory.Anon, memory.Memfd, memory.Secret)
+			return e.withBaseline(oneEach(working), memory.Anon, memory.Memfd, memory.Secret)
 		},
 		Sample: samplePopulate,
 	}}
@@ -45,7 +45,7 @@ func hostSize(e *Env) uint64 { return e.pick(memory.MinSize, 64<<20) }
 
 func sampleCreate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	if s.Peer == C {
-		return floor.Run(ctx, e.Floor, "create", string(s.Backend), strconv.FormatUint(hostSize(e), 10))
+		return baseline.Run(ctx, e.Baseline, "create", string(s.Backend), strconv.FormatUint(hostSize(e), 10))
 	}
 	start := time.Now()
 	m, err := newMachine(s, hostSize(e))
@@ -61,7 +61,7 @@ func nanoseconds(d time.Duration) float64 { return float64(d) }
 
 func samplePopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	if s.Peer == C {
-		return floorPopulate(ctx, e, s)
+		return baselinePopulate(ctx, e, s)
 	}
 	one, release, err := populate(s, hostSize(e), 1, false)
 	if err != nil {
@@ -102,15 +102,15 @@ func populate(s Subject, size uint64, threads int, view bool) (write, release fl
 	return nanoseconds(took) / pages, nanoseconds(time.Since(start)) / pages, err
 }
 
-func floorPopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
+func baselinePopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	size := strconv.FormatUint(hostSize(e), 10)
-	one, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), size, "1")
+	one, err := baseline.Run(ctx, e.Baseline, "touch", string(s.Backend), size, "1")
 	if err != nil {
 		return nil, err
 	}
 	all := math.NaN()
 	if n := runtime.NumCPU(); n > 1 {
-		v, err := floor.Run(ctx, e.Floor, "touch", string(s.Backend), size, strconv.Itoa(n))
+		v, err := baseline.Run(ctx, e.Baseline, "touch", string(s.Backend), size, strconv.Itoa(n))
 		if err != nil {
 			return nil, err
 		}

@@ -15,10 +15,10 @@ func (e *Env) pick(quick, full uint64) uint64 {
 	return full
 }
 
-// withFloor adds the C floor in each of the backends that it knows, where there
+// withBaseline adds the C baseline in each of the backends that it knows, where there
 // is a program for it.
-func (e *Env) withFloor(s []Subject, backends ...memory.Backend) []Subject {
-	if e.Floor == "" {
+func (e *Env) withBaseline(s []Subject, backends ...memory.Backend) []Subject {
+	if e.Baseline == "" {
 		return s
 	}
 	s = slices.Clip(s)

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 	"offmap/internal/measure/probe"
 	"offmap/kvm"
 	"offmap/memory"
@@ -19,7 +19,7 @@ import (
 	"offmap/memory/memtest"
 )
 
-// testEnv is this host's, with the C floor where there is a compiler.
+// testEnv is this host's, with the C baseline where there is a compiler.
 func testEnv(t *testing.T) *Env {
 	t.Helper()
 	sys, err := kvm.Open("")
@@ -29,7 +29,7 @@ func testEnv(t *testing.T) *Env {
 	sys.Close()
 	e := &Env{Host: Host{Host: probe.ThisHost()}, Quick: true}
 	if _, err := exec.LookPath("cc"); err == nil {
-		if e.Floor, err = floor.Build(t.Context(), t.TempDir()); err != nil {
+		if e.Baseline, err = baseline.Build(t.Context(), t.TempDir()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 	"offmap/memory"
 	"offmap/memory/uffd"
 )
@@ -30,12 +30,12 @@ func userfaultScenarios() []Scenario {
 			if len(s) == 0 {
 				return nil
 			}
-			return e.withFloor(s, memory.Memfd)
+			return e.withBaseline(s, memory.Memfd)
 		},
 		Sample: func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 			faults := e.pick(2000, 10000)
 			if s.Peer == C {
-				return floorUserfault(ctx, e, faults)
+				return baselineUserfault(ctx, e, faults)
 			}
 			each, err := userfault(faults)
 			return []float64{each, math.NaN()}, err
@@ -43,10 +43,10 @@ func userfaultScenarios() []Scenario {
 	}}
 }
 
-func floorUserfault(ctx context.Context, e *Env, faults uint64) ([]float64, error) {
+func baselineUserfault(ctx context.Context, e *Env, faults uint64) ([]float64, error) {
 	var values []float64
 	for _, how := range []string{"continue", "copy"} {
-		v, err := floor.Run(ctx, e.Floor, "fault", how, strconv.FormatUint(faults, 10))
+		v, err := baseline.Run(ctx, e.Baseline, "fault", how, strconv.FormatUint(faults, 10))
 		if err != nil {
 			return nil, err
 		}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"offmap/guest/initramfs/userland"
-	"offmap/internal/process/tether"
+	"offmap/internal/process/pdeathsig"
 )
 
 // linuxTimes is what a boot came to.
@@ -26,7 +26,7 @@ type linuxTimes struct {
 // so many port writes. The process is gone when it returns.
 func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	var said tail
-	cmd := tether.Command(ctx, v.path)
+	cmd := pdeathsig.Command(ctx, v.path)
 	cmd.Args = v.args
 	cmd.Stderr = &said
 	out, err := cmd.StdoutPipe()
@@ -34,7 +34,7 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 		return linuxTimes{}, err
 	}
 	w := watch{start: time.Now(), console: bufio.NewReader(out), want: writes, said: &said}
-	if err := tether.Start(cmd); err != nil {
+	if err := pdeathsig.Start(cmd); err != nil {
 		return linuxTimes{}, fmt.Errorf("%w: %w", ErrCannot, err)
 	}
 	w.pid = cmd.Process.Pid

@@ -96,7 +96,7 @@ func (r *Result) check() error {
 	if r.Confidence < 0 || r.Confidence > 1 {
 		return fmt.Errorf("confidence %v is no share", r.Confidence)
 	}
-	for _, c := range []*Comparison{r.Against, r.AgainstFloor} {
+	for _, c := range []*Comparison{r.Against, r.AgainstBaseline} {
 		if c == nil {
 			continue
 		}

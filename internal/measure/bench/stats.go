@@ -76,7 +76,7 @@ var baselines = []Subject{
 }
 
 // rank orders subjects for people: what others are compared with comes first,
-// and the floors come last.
+// and the baselines come last.
 func (s Subject) rank() int {
 	if i := slices.Index(baselines, s); i >= 0 {
 		return i
@@ -88,7 +88,7 @@ func (s Subject) rank() int {
 }
 
 // compareAll fills in the comparisons: of every subject with ordinary memory,
-// memfd or else anon, and of all but the floors with their floor.
+// memfd or else anon, and of all but the baselines with their baseline.
 func compareAll(results []Result) {
 	find := func(like *Result, s Subject) *Result {
 		i := slices.IndexFunc(results, func(r Result) bool {
@@ -116,8 +116,8 @@ func compareAll(results []Result) {
 		if base != nil && base != r {
 			r.Against = compare(r, base)
 		}
-		if floor := first(r, Subject{Peer: C, Backend: r.Backend}, Subject{Peer: C}); floor != nil {
-			r.AgainstFloor = compare(r, floor)
+		if baseline := first(r, Subject{Peer: C, Backend: r.Backend}, Subject{Peer: C}); baseline != nil {
+			r.AgainstBaseline = compare(r, baseline)
 		}
 	}
 }

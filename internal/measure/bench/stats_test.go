@@ -154,30 +154,30 @@ func TestAgainst(t *testing.T) {
 	}
 	other := func(r Result) Result { r.Accel = "tcg"; return r }
 	for _, c := range []struct {
-		name           string
-		results        []Result
-		against, floor string // of the last one
+		name              string
+		results           []Result
+		against, baseline string // of the last one
 	}{
-		{"memfd and its floor", []Result{result(anon), result(memfd), result(cAnon), result(cMemfd), result(secret)}, "memfd+direct", ""},
-		{"a floor without memory", []Result{result(memfd), result(plainC), result(secret)}, "memfd+direct", "c"},
-		{"its own floor rather", []Result{result(plainC), result(cMemfd), result(memfd)}, "", "c memfd"},
+		{"memfd and its baseline", []Result{result(anon), result(memfd), result(cAnon), result(cMemfd), result(secret)}, "memfd+direct", ""},
+		{"a baseline without memory", []Result{result(memfd), result(plainC), result(secret)}, "memfd+direct", "c"},
+		{"its own baseline rather", []Result{result(plainC), result(cMemfd), result(memfd)}, "", "c memfd"},
 		{"anon", []Result{result(anon), refused(memfd), refused(plainC), result(secret)}, "anon+direct", ""},
 		{"nothing", []Result{refused(memfd), result(secret)}, "", ""},
 		{"itself", []Result{result(memfd)}, "", ""},
 		{"a peer", []Result{result(memfd), result(q35)}, "memfd+direct", ""},
-		{"a floor isn't compared", []Result{result(memfd), result(plainC)}, "", ""},
+		{"a baseline isn't compared", []Result{result(memfd), result(plainC)}, "", ""},
 		{"another accel", []Result{other(result(memfd)), other(result(plainC)), result(secret)}, "", ""},
 	} {
 		compareAll(c.results)
 		r := c.results[len(c.results)-1]
 		got := [2]string{}
-		for i, cmp := range []*Comparison{r.Against, r.AgainstFloor} {
+		for i, cmp := range []*Comparison{r.Against, r.AgainstBaseline} {
 			if cmp != nil {
 				got[i] = cmp.Subject
 			}
 		}
-		if got != [2]string{c.against, c.floor} {
-			t.Errorf("%s: against %q and floor %q, want %q and %q", c.name, got[0], got[1], c.against, c.floor)
+		if got != [2]string{c.against, c.baseline} {
+			t.Errorf("%s: against %q and baseline %q, want %q and %q", c.name, got[0], got[1], c.against, c.baseline)
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strconv"
 
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 	"offmap/memory"
 )
 
@@ -23,14 +23,14 @@ func windowFault() Scenario {
 			if len(s) == 0 {
 				return nil
 			}
-			return e.withFloor(s, memory.Secret)
+			return e.withBaseline(s, memory.Secret)
 		},
 		Sample: func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 			set, rounds := e.pick(16<<20, 64<<20), e.pick(1, 4)
 			sample := sampleFaults
 			if s.Peer == C {
 				sample = func(ctx context.Context, _ Subject, set, rounds, mode uint64) ([]float64, error) {
-					return floorFaults(ctx, e.Floor, set, rounds, mode)
+					return baselineFaults(ctx, e.Baseline, set, rounds, mode)
 				}
 			}
 			scattered, err := sample(ctx, s, set, rounds, churnRandom)
@@ -68,21 +68,21 @@ func sampleFaults(ctx context.Context, s Subject, set, rounds, mode uint64) ([]f
 	return []float64{float64(r.Faults.P50), float64(r.Faults.P99), perPage, rate}, nil
 }
 
-// floorSteps are by how many pages the floor goes on, by churn's mode.
-var floorSteps = [...]uint64{churnSequential: 1, churnRandom: 7919}
+// baselineSteps are by how many pages the baseline goes on, by churn's mode.
+var baselineSteps = [...]uint64{churnSequential: 1, churnRandom: 7919}
 
-func floorFaults(ctx context.Context, program string, set, rounds, mode uint64) ([]float64, error) {
+func baselineFaults(ctx context.Context, program string, set, rounds, mode uint64) ([]float64, error) {
 	pages := set / memory.PageSize
 	args := []string{"pager"}
-	for _, n := range []uint64{pages, pages / windowShare, pages * rounds, floorSteps[mode]} {
+	for _, n := range []uint64{pages, pages / windowShare, pages * rounds, baselineSteps[mode]} {
 		args = append(args, strconv.FormatUint(n, 10))
 	}
-	v, err := floor.Run(ctx, program, args...)
+	v, err := baseline.Run(ctx, program, args...)
 	if err != nil {
 		return nil, err
 	}
 	if len(v) != 3 {
-		return nil, errors.New("the C floor's pager printed another number of figures than 3")
+		return nil, errors.New("the C baseline's pager printed another number of figures than 3")
 	}
 	return []float64{v[1], v[2], v[0], 1e9 / v[0]}, nil // each touch is a fault
 }

@@ -174,8 +174,8 @@ func TestWindowPolicies(t *testing.T) {
 
 // TestWindowSubjects holds that nothing is measured where there is no window.
 func TestWindowSubjects(t *testing.T) {
-	e := &Env{Host: Host{Host: probe.Host{Accel: "kvm"}}, Floor: "floor"}
-	floor := Subject{Backend: memory.Secret, Peer: C}
+	e := &Env{Host: Host{Host: probe.Host{Accel: "kvm"}}, Baseline: "baseline"}
+	baseline := Subject{Backend: memory.Secret, Peer: C}
 	for _, sc := range windowScenarios() {
 		if got := sc.Subjects(e, []Subject{memfd, anon, secret}); len(got) != 0 {
 			t.Errorf("%s without a window: %v", sc.Name, got)
@@ -184,7 +184,7 @@ func TestWindowSubjects(t *testing.T) {
 		if got[0] != windowed || slices.Contains(got, secret) {
 			t.Errorf("%s: %v", sc.Name, got)
 		}
-		if slices.Contains(got, floor) != (sc.Name == "window-fault") || slices.Contains(got, memfd) != (sc.Name == "window-size") {
+		if slices.Contains(got, baseline) != (sc.Name == "window-fault") || slices.Contains(got, memfd) != (sc.Name == "window-size") {
 			t.Errorf("%s: %v", sc.Name, got)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/internal/process/tether"
+	"offmap/internal/process/pdeathsig"
 )
 
 // Command is the hidden command of the offmap binary under which a check's
@@ -105,7 +105,7 @@ func startChild(ctx context.Context, change func(*exec.Cmd), task string, args .
 		change(c.cmd)
 	}
 	if c.stdin, err = c.cmd.StdinPipe(); err == nil {
-		err = tether.Start(c.cmd)
+		err = pdeathsig.Start(c.cmd)
 	}
 	if err != nil {
 		r.Close()

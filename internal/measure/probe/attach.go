@@ -72,17 +72,17 @@ func (h *host) hugeShmem() Check {
 	return c
 }
 
-// memfdExec looks for the setting by which the window's guardian, which is
+// memfdExec looks for the setting by which the window's scrubber, which is
 // started from a memfd, can't be (Documentation/admin-guide/sysctl/vm.rst,
 // memfd_noexec).
 func (h *host) memfdExec() Check {
-	c := Check{Name: "memfd-exec", Status: OK, Detail: "memfds can be executed, as the window's guardian is"}
+	c := Check{Name: "memfd-exec", Status: OK, Detail: "memfds can be executed, as the window's scrubber is"}
 	switch noexec, err := h.setting("proc/sys/vm/memfd_noexec"); {
 	case err != nil:
 		c.Status, c.Detail = Skip, err.Error()
 	case noexec == "2":
 		c.Status = Warn
-		c.Detail = "this host forbids to execute memfds: no guardian, so no attach window"
+		c.Detail = "this host forbids to execute memfds: no scrubber, so no attach window"
 		c.Fix = "sudo sysctl vm.memfd_noexec=1"
 	}
 	return c

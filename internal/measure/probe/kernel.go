@@ -116,7 +116,7 @@ func (h *host) initOnFree() Check {
 		c.Status, c.Detail = OK, "all memory is wiped as it is freed; "+state
 	default:
 		c.Status = Warn
-		c.Detail = "ordinary memory stays readable after it is freed: guests in ordinary backends, the VMM's buffers, the window if VMM and guardian are killed together; secret memory is wiped regardless; " + state
+		c.Detail = "ordinary memory stays readable after it is freed: guests in ordinary backends, the VMM's buffers, the window if VMM and scrubber are killed together; secret memory is wiped regardless; " + state
 		c.Fix = bootParamFix("init_on_free=1")
 	}
 	return c

@@ -30,7 +30,7 @@ type group struct {
 // tableRow is a figure in the table of all.
 type tableRow struct {
 	Metric, Host, Subject, Median, Interval, Values string
-	Against, Floor, Status                          string
+	Against, Baseline, Status                       string
 }
 
 // Bounds of what is drawn, so that a page of hostile documents can be opened.
@@ -281,7 +281,7 @@ func (f figure) tableRow() tableRow {
 	if f.Confidence < bench.Confidence {
 		t.Values += ", range"
 	}
-	t.Against, t.Floor = f.against(f.Against), f.against(f.AgainstFloor)
+	t.Against, t.Baseline = f.against(f.Against), f.against(f.AgainstBaseline)
 	return t
 }
 

@@ -73,7 +73,7 @@ func words(name string) string {
 type comparison struct {
 	figure
 	ordinary *figure // nil if the document hasn't got it
-	floor    *figure // plain C on the same backend, or nil
+	baseline *figure // plain C on the same backend, or nil
 	// cost is how many times as much secret memory costs: more than 1 is
 	// worse, of times and of bandwidths alike.
 	cost float64
@@ -110,17 +110,17 @@ func compare(all []figure) (list []comparison) {
 				}
 			}
 		}
-		if o := at[key{f.from, f.Name, floorOf(f)}]; o != nil && o.drawable() {
-			c.floor = o
+		if o := at[key{f.from, f.Name, baselineOf(f)}]; o != nil && o.drawable() {
+			c.baseline = o
 		}
 		list = append(list, c)
 	}
 	return list
 }
 
-// floorOf is the subject that is the floor of a figure: plain C on the same
+// baselineOf is the subject that is the baseline of a figure: plain C on the same
 // memory.
-func floorOf(f figure) string { return bench.Subject{Peer: bench.C, Backend: f.Backend}.String() }
+func baselineOf(f figure) string { return bench.Subject{Peer: bench.C, Backend: f.Backend}.String() }
 
 // contrast is a comparison that stands for a figure, or for all points of a
 // curve.

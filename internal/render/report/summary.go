@@ -235,8 +235,8 @@ func (c contrast) sentence() string {
 		}
 		text += fmt.Sprintf(", at 95 %% %s to %s", times(low), times(high))
 	}
-	if c.floor != nil {
-		text += "; plain C " + short(c.floor)
+	if c.baseline != nil {
+		text += "; plain C " + short(c.baseline)
 	}
 	text += ")"
 	if c.points > 1 && c.same > 0 {

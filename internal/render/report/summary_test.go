@@ -47,7 +47,7 @@ func TestCosts(t *testing.T) {
 			results: []bench.Result{
 				result("touch/one-thread", "ns/page", memfdDirect, 2400),
 				beside(result("touch/one-thread", "ns/page", secretBridge, 14900), 6.2083, bench.Worse),
-				result("touch/one-thread", "ns/page", floorSecret, 14200),
+				result("touch/one-thread", "ns/page", baselineSecret, 14200),
 			},
 			want: []string{
 				"In short. In secret+bridge, 1 of 1 figure cost more than in ordinary memory, at the most 6.2× (touch (one thread)).",

@@ -21,14 +21,14 @@ import (
 // draw their values instead of measuring them.
 
 var (
-	memfdDirect  = bench.Subject{Backend: memory.Memfd, Attach: attach.Direct}
-	anonDirect   = bench.Subject{Backend: memory.Anon, Attach: attach.Direct}
-	secretBridge = bench.Subject{Backend: memory.Secret, Attach: attach.ViaBridge}
-	secretWindow = bench.Subject{Backend: memory.Secret, Attach: attach.ViaWindow}
-	floorMemfd   = bench.Subject{Backend: memory.Memfd, Peer: bench.C}
-	floorSecret  = bench.Subject{Backend: memory.Secret, Peer: bench.C}
-	gokvm        = bench.Subject{Peer: bench.Gokvm}
-	microVM      = bench.Subject{Peer: bench.MicroVM}
+	memfdDirect    = bench.Subject{Backend: memory.Memfd, Attach: attach.Direct}
+	anonDirect     = bench.Subject{Backend: memory.Anon, Attach: attach.Direct}
+	secretBridge   = bench.Subject{Backend: memory.Secret, Attach: attach.ViaBridge}
+	secretWindow   = bench.Subject{Backend: memory.Secret, Attach: attach.ViaWindow}
+	baselineMemfd  = bench.Subject{Backend: memory.Memfd, Peer: bench.C}
+	baselineSecret = bench.Subject{Backend: memory.Secret, Peer: bench.C}
+	gokvm          = bench.Subject{Peer: bench.Gokvm}
+	microVM        = bench.Subject{Peer: bench.MicroVM}
 )
 
 // machine is a host with a factor on all its times.
@@ -60,7 +60,7 @@ func scenario(name string, isNative bool, seed uint64, slow float64, metrics ...
 		s.Metrics = append(s.Metrics, d.metric)
 	}
 	s.Subjects = func(*bench.Env, []bench.Subject) (list []bench.Subject) {
-		for _, one := range []bench.Subject{memfdDirect, anonDirect, secretBridge, secretWindow, floorMemfd, floorSecret, gokvm, microVM} {
+		for _, one := range []bench.Subject{memfdDirect, anonDirect, secretBridge, secretWindow, baselineMemfd, baselineSecret, gokvm, microVM} {
 			if _, ok := metrics[0].median[one]; ok {
 				list = append(list, one)
 			}
@@ -112,15 +112,15 @@ func benchDocument(t testing.TB, m machine) *bench.Document {
 	}
 	scenarios := []bench.Scenario{
 		scenario("populate", false, 1, m.slow,
-			drawn{bench.Metric{Name: "one-thread", Unit: "ns/page"}, with(with(of(2400, 2050, 14900, 15300), floorMemfd, 2350), floorSecret, 14600), 0.06},
-			drawn{bench.Metric{Name: "all-threads", Unit: "ns/page"}, with(with(of(1310, 1200, 9800, 9900), floorMemfd, 1290), floorSecret, 9700), 0.15}),
+			drawn{bench.Metric{Name: "one-thread", Unit: "ns/page"}, with(with(of(2400, 2050, 14900, 15300), baselineMemfd, 2350), baselineSecret, 14600), 0.06},
+			drawn{bench.Metric{Name: "all-threads", Unit: "ns/page"}, with(with(of(1310, 1200, 9800, 9900), baselineMemfd, 1290), baselineSecret, 9700), 0.15}),
 		scenario("stream", true, 2, 1,
-			drawn{bench.Metric{Name: "read", Unit: "B/s", More: true}, with(of(12.4e9, 12.5e9, 12.3e9, 12.2e9), floorMemfd, 12.6e9), 0.02},
-			drawn{bench.Metric{Name: "write", Unit: "B/s", More: true}, with(of(9.1e9, 9.2e9, 9.0e9, 7.2e9), floorMemfd, 9.2e9), 0.02}),
+			drawn{bench.Metric{Name: "read", Unit: "B/s", More: true}, with(of(12.4e9, 12.5e9, 12.3e9, 12.2e9), baselineMemfd, 12.6e9), 0.02},
+			drawn{bench.Metric{Name: "write", Unit: "B/s", More: true}, with(of(9.1e9, 9.2e9, 9.0e9, 7.2e9), baselineMemfd, 9.2e9), 0.02}),
 		scenario("latency", true, 3, 1, chase...),
 		scenario("window", false, 4, m.slow, window...),
 		scenario("exits", false, 5, m.slow,
-			drawn{bench.Metric{Name: "port-write", Unit: "ns/op"}, with(with(with(of(1510, 1500, 1520, 1530), floorMemfd, 1480), gokvm, 2300), microVM, 4100), 0.03}),
+			drawn{bench.Metric{Name: "port-write", Unit: "ns/op"}, with(with(with(of(1510, 1500, 1520, 1530), baselineMemfd, 1480), gokvm, 2300), microVM, 4100), 0.03}),
 		scenario("boot", false, 6, m.slow/10,
 			drawn{bench.Metric{Name: "to-userland", Unit: "sec"}, with(of(0.81, 0.74, 0.95, 1.7), gokvm, 1.1), 0.05}),
 	}

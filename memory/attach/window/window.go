@@ -11,7 +11,7 @@
 //
 // What is promised: at no instant are there more frames than the bound, those
 // being filled and evicted included; a frame is wiped before it is freed, on
-// every way out, for which a guardian process stands by; no frame is swapped.
+// every way out, for which a scrubber process stands by; no frame is swapped.
 //
 // Locks: evicting before mu. Everything in Window below mu is mu's; system
 // calls are made without it, on pages that are busy. Only a holder of evicting
@@ -29,7 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
-	"offmap/memory/attach/guardian"
+	"offmap/memory/attach/scrubber"
 	"offmap/memory/attach/window/policy"
 	"offmap/memory/uffd"
 )
@@ -61,7 +61,7 @@ type Window struct {
 	cfg    Config
 	view   *view
 	faults *uffd.Range
-	guard  *guardian.Guardian
+	guard  *scrubber.Scrubber
 	stop   int           // an eventfd: readable once the window closes
 	done   chan struct{} // closed then
 
@@ -129,7 +129,7 @@ func (w *Window) open() (err error) {
 	if w.faults, err = uffd.Open(w.view.base(), w.view.size); err != nil {
 		return err
 	}
-	if w.guard, err = guardian.Start(w.view.fd); err != nil {
+	if w.guard, err = scrubber.Start(w.view.fd); err != nil {
 		return err
 	}
 	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
@@ -143,17 +143,17 @@ func (w *Window) open() (err error) {
 	if w.cfg.Age > 0 {
 		w.work.Go(w.evictOld)
 	}
-	w.work.Go(w.watchGuardian)
+	w.work.Go(w.watchScrubber)
 	return nil
 }
 
-// watchGuardian ends the window's service when somebody kills the guardian:
+// watchScrubber ends the window's service when somebody kills the scrubber:
 // nobody would wipe the frames if this process were killed too.
-func (w *Window) watchGuardian() {
+func (w *Window) watchScrubber() {
 	select {
 	case <-w.done:
 	case <-w.guard.Done():
-		w.fail(fmt.Errorf("its guardian (process %d), which wipes it if this process is killed, is gone", w.guard.PID()))
+		w.fail(fmt.Errorf("its scrubber (process %d), which wipes it if this process is killed, is gone", w.guard.PID()))
 	}
 }
 

@@ -333,11 +333,11 @@ func TestFails(t *testing.T) {
 		harm func(t *testing.T, w *Window)
 		want string
 	}{
-		{"guardian killed", func(t *testing.T, w *Window) {
+		{"scrubber killed", func(t *testing.T, w *Window) {
 			if err := unix.Kill(w.guard.PID(), unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-		}, "its guardian (process "},
+		}, "its scrubber (process "},
 		{"store refuses a page", func(t *testing.T, w *Window) {
 			none, err := unix.Mmap(-1, 0, int(w.view.size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 			if err != nil {

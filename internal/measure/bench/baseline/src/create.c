@@ -4,7 +4,7 @@
  * Prints the nanoseconds of making it and of closing it.
  */
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 
 #include <fcntl.h>
 #include <linux/kvm.h>

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"offmap/internal/measure/bench/floor"
+	"offmap/internal/measure/bench/baseline"
 )
 
 // inC runs the program in C, and returns the results of the operations that are
@@ -16,13 +16,13 @@ func (p accesses) inC(ctx context.Context, e *Env) ([]measured, error) {
 	for _, op := range p.ops {
 		ops = append(ops, fmt.Sprintf("%s:%d:%d:%d:%d", op.kind, op.at, op.size, op.stride, op.least.Nanoseconds()))
 	}
-	figures, err := floor.Run(ctx, e.Floor, "memory", strconv.Itoa(p.cpus), strconv.FormatUint(p.size, 10), strings.Join(ops, ","))
+	figures, err := baseline.Run(ctx, e.Baseline, "memory", strconv.Itoa(p.cpus), strconv.FormatUint(p.size, 10), strings.Join(ops, ","))
 	if err != nil {
 		return nil, err
 	}
 	const each = 3 // start and end in nanoseconds, and units
 	if len(figures) != each*p.results()*p.cpus {
-		return nil, fmt.Errorf("C floor memory: %d figures for %d operations of %d threads", len(figures), p.results(), p.cpus)
+		return nil, fmt.Errorf("C baseline memory: %d figures for %d operations of %d threads", len(figures), p.results(), p.cpus)
 	}
 	var results []measured
 	for ; len(figures) > 0; figures = figures[each*p.cpus:] {

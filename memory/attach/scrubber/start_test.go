@@ -1,4 +1,4 @@
-package guardian
+package scrubber
 
 import (
 	"fmt"
@@ -117,7 +117,7 @@ func TestStartOfBrokenProgram(t *testing.T) {
 	}
 }
 
-// A VMM that is process 1 of its PID namespace has no guardian that outlives
+// A VMM that is process 1 of its PID namespace has no scrubber that outlives
 // it.
 func TestProcess1(t *testing.T) {
 	exe, err := os.Executable()
@@ -150,7 +150,7 @@ func TestMemfdNoexec(t *testing.T) {
 }
 
 // inPIDNamespace runs a command as process 1 of a PID namespace and returns
-// what it prints. The test binary is a VMM there that starts a guardian and
+// what it prints. The test binary is a VMM there that starts a scrubber and
 // exits.
 func inPIDNamespace(t *testing.T, window *os.File, command string, args ...string) string {
 	t.Helper()

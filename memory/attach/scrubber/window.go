@@ -1,4 +1,4 @@
-package guardian
+package scrubber
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 )
 
 // open returns a descriptor of its own for the window, if it is a file that
-// the guardian can wipe: on tmpfs, of whole pages, writable at any offset.
+// the scrubber can wipe: on tmpfs, of whole pages, writable at any offset.
 func open(window int) (_ *os.File, err error) {
 	fd, err := unix.FcntlInt(uintptr(window), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {

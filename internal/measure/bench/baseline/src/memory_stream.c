@@ -7,7 +7,7 @@
  */
 #pragma GCC optimize("no-tree-vectorize", "no-tree-loop-distribute-patterns", "no-store-merging", "align-loops=64")
 
-#include "floor.h"
+#include "baseline.h"
 #include "memory.h"
 
 #include <emmintrin.h>

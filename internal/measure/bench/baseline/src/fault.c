@@ -9,7 +9,7 @@
  * Prints the nanoseconds of a fault, the toucher's two system calls included.
  */
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 
 #include <errno.h>
 #include <fcntl.h>

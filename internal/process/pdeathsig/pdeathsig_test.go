@@ -1,4 +1,4 @@
-package tether
+package pdeathsig
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ import (
 
 // The test binary is started again as a parent, which starts a child, and as
 // that child, which holds its stdout open until its stdin ends.
-const roleVariable = "OFFMAP_TEST_TETHER"
+const roleVariable = "OFFMAP_TEST_PDEATHSIG"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
@@ -87,7 +87,7 @@ func TestThreadEnds(t *testing.T) {
 		start func(*exec.Cmd) error
 		want  syscall.Signal // that ends it before it is told to; 0: none
 	}{
-		{"tether", Start, 0},
+		{"pdeathsig", Start, 0},
 		{"control", func(cmd *exec.Cmd) error {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 			return cmd.Start()

@@ -1,7 +1,7 @@
-// Package floor is a C program that does what offmap's benchmarks do with the
+// Package baseline is a C program that does what offmap's benchmarks do with the
 // same system calls and memory accesses and nothing around them: what a
 // figure of offmap's is held against.
-package floor
+package baseline
 
 import (
 	"bytes"
@@ -28,9 +28,9 @@ var sources embed.FS
 func Build(ctx context.Context, dir string) (path string, err error) {
 	cc, err := exec.LookPath("cc")
 	if err != nil {
-		return "", fmt.Errorf("building the C floor: %w: install a compiler (apt install gcc libc6-dev)", err)
+		return "", fmt.Errorf("building the C baseline: %w: install a compiler (apt install gcc libc6-dev)", err)
 	}
-	src, err := os.MkdirTemp(dir, "floor-src-")
+	src, err := os.MkdirTemp(dir, "baseline-src-")
 	if err != nil {
 		return "", err
 	}
@@ -46,12 +46,12 @@ func Build(ctx context.Context, dir string) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(dir, "offmap-floor")
+	path = filepath.Join(dir, "offmap-baseline")
 	// Makefile has the same flags.
 	args := append([]string{"-O2", "-static", "-pthread", "-o", path}, files...)
 	if out, err := exec.CommandContext(ctx, cc, args...).CombinedOutput(); err != nil {
 		os.Remove(path)
-		return "", fmt.Errorf("building the C floor: %s: %w: it needs gcc and a static libc (apt install gcc libc6-dev):\n%s", cc, err, out)
+		return "", fmt.Errorf("building the C baseline: %s: %w: it needs gcc and a static libc (apt install gcc libc6-dev):\n%s", cc, err, out)
 	}
 	return path, nil
 }
@@ -59,7 +59,7 @@ func Build(ctx context.Context, dir string) (path string, err error) {
 // Run runs a command of the program at path and returns the figures that it
 // prints.
 func Run(ctx context.Context, path string, args ...string) ([]float64, error) {
-	name := "C floor " + strings.Join(args, " ")
+	name := "C baseline " + strings.Join(args, " ")
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Stderr = &stderr

@@ -6,7 +6,7 @@
  * page's first write, and of a page's release.
  */
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 
 #include <stdio.h>
 #include <sys/mman.h>

@@ -1,5 +1,5 @@
 /*
- * The floor of a window: the same system calls as its pager's, one page at a
+ * The baseline of a window: the same system calls as its pager's, one page at a
  * time, first in first out, and nothing else. Pages at rest are in secret
  * memory, all of them from the start; the guest is a thread that writes a byte
  * to every STEP-th page, round and round.
@@ -11,7 +11,7 @@
  * evictions in them.
  */
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-package floor
+package baseline
 
 import (
 	"context"
@@ -66,7 +66,7 @@ func TestRefusals(t *testing.T) {
 	for _, c := range []struct{ args, says string }{
 		{"", "usage"},
 		{"nothing", "usage"},
-		{"touch anon", "usage: floor touch"},
+		{"touch anon", "usage: baseline touch"},
 		{"touch nowhere 4K 1", "nowhere: no such memory"},
 		{"touch anon 0 1", "0: not a positive number"},
 		{"touch anon -1 1", "-1: not a positive number"},
@@ -77,7 +77,7 @@ func TestRefusals(t *testing.T) {
 		{"pager 64 64 1 1", "too many"},
 		{"pager 64 8 1 0", "0: not a positive number"},
 		{"fault over 1", "neither copy nor continue"},
-		{"memory 1 1M", "usage: floor memory"},
+		{"memory 1 1M", "usage: baseline memory"},
 		{"memory 1 1M nothing:0:4096:0:1", "no such operation"},
 		{"memory 1 1M read-8", "not :NUMBER"},
 		{"memory 1 1M read-8:0:4096:0", "not :NUMBER"},
@@ -106,7 +106,7 @@ func TestRefusals(t *testing.T) {
 // nothing but the program is left.
 func TestBuild(t *testing.T) {
 	path := build(t)
-	dir := strings.TrimSuffix(path, "/offmap-floor")
+	dir := strings.TrimSuffix(path, "/offmap-baseline")
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("%v, %v in the directory; want the program", left, err)
 	}

@@ -2,8 +2,8 @@
  * What the commands share. Each lies in a file of its own, prints its figures
  * on stdout with printf, and ends the program with die or usage where it can't.
  */
-#ifndef FLOOR_H
-#define FLOOR_H
+#ifndef BASELINE_H
+#define BASELINE_H
 
 #include <stdint.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,7 @@ _Noreturn void die(const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	fprintf(stderr, "floor: ");
+	fprintf(stderr, "baseline: ");
 	vfprintf(stderr, format, args);
 	va_end(args);
 	if (e)
@@ -74,7 +74,7 @@ char *area(const char *backend, size_t size, int *fd)
 	if (!strcmp(backend, "anon")) {
 		flags = MAP_PRIVATE | MAP_ANONYMOUS;
 	} else if (!strcmp(backend, "memfd")) {
-		*fd = must(memfd_create("offmap-floor", MFD_CLOEXEC));
+		*fd = must(memfd_create("offmap-baseline", MFD_CLOEXEC));
 	} else if (!strcmp(backend, "secret")) {
 		/* A kernel that counts its pages raises SIGBUS past the limit. */
 		setrlimit(RLIMIT_MEMLOCK, &all);

@@ -5,7 +5,7 @@
  * guest/payload/asm/bench_chase.inc and bench_random.inc, where they are
  * explained.
  */
-#include "floor.h"
+#include "baseline.h"
 #include "memory.h"
 
 #define FIRST		MULTIPLIER

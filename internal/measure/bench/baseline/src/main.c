@@ -1,14 +1,14 @@
 /*
- * floor: what the kernel and the processor cost by themselves, without a VMM
+ * baseline: what the kernel and the processor cost by themselves, without a VMM
  * or Go around them. offmap's figures are held against these.
  *
- *	floor COMMAND ARGS...
+ *	baseline COMMAND ARGS...
  *
  * Figures go to stdout, separated by white space; what goes wrong goes to
  * stderr, with exit status 1.
  */
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -34,7 +34,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], c->name))
 			continue;
 		if (argc - 2 != c->argc) {
-			fprintf(stderr, "floor: usage: floor %s %s\n", c->name, c->args);
+			fprintf(stderr, "baseline: usage: baseline %s %s\n", c->name, c->args);
 			return 1;
 		}
 		c->run(argc - 2, argv + 2);
@@ -42,8 +42,8 @@ int main(int argc, char **argv)
 			die("write");
 		return 0;
 	}
-	fprintf(stderr, "floor: usage:\n");
+	fprintf(stderr, "baseline: usage:\n");
 	for (size_t i = 0; i < n; i++)
-		fprintf(stderr, "  floor %s %s\n", commands[i].name, commands[i].args);
+		fprintf(stderr, "  baseline %s %s\n", commands[i].name, commands[i].args);
 	return 1;
 }

@@ -1,4 +1,4 @@
-# The guardian: waits until the process that started it is gone, then
+# The scrubber: waits until the process that started it is gone, then
 # overwrites with zeros every page of the file it was given, and ends.
 #
 # It has no libc, no data, and a few pages of memory, because it has to be
@@ -152,7 +152,7 @@ fail:	neg	eax
 exit:	sys	EXIT
 
 every:	.quad	-1
-name:	.asciz	"window-guardian"
+name:	.asciz	"window-scrubber"
 oom:	.asciz	"/proc/self/oom_score_adj"
 never:	.ascii	"-1000"
 end:

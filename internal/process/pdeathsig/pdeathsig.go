@@ -1,5 +1,5 @@
-// Package tether starts processes that don't outlive this one.
-package tether
+// Package pdeathsig starts processes that don't outlive this one.
+package pdeathsig
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package guardian
+package scrubber
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ import (
 // The tests need a VMM to kill: the test binary again, told by this variable
 // what to do. It has the window as descriptor 3, which stays open on exec like
 // anything that a careless parent leaves, and starts with a line on stdout:
-// the PID of its guardian.
+// the PID of its scrubber.
 const vmmEnv = "OFFMAP_TEST_VMM"
 
 func TestMain(m *testing.M) {
@@ -101,11 +101,11 @@ func vmmEnviron(mode string) []string {
 	return append(os.Environ(), vmmEnv+"="+mode, "GORACE=atexit_sleep_ms=0")
 }
 
-// process is a running vmm and its guardian.
+// process is a running vmm and its scrubber.
 type process struct {
 	*exec.Cmd
-	guardian int // PID, 0 without one
-	pidfd    int // the guardian's
+	scrubber int // PID, 0 without one
+	pidfd    int // the scrubber's
 }
 
 func startVMM(t *testing.T, mode string, window *os.File, more ...*os.File) *process {
@@ -123,25 +123,25 @@ func startVMM(t *testing.T, mode string, window *os.File, more ...*os.File) *pro
 	}
 	t.Cleanup(func() { p.Process.Kill(); p.Wait() })
 	line, _ := bufio.NewReader(out).ReadString('\n')
-	if p.guardian, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
+	if p.scrubber, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
 		t.Fatalf("the VMM says: %s", line)
 	}
-	if p.guardian == 0 {
+	if p.scrubber == 0 {
 		return p
 	}
-	if p.pidfd, err = unix.PidfdOpen(p.guardian, 0); err != nil {
+	if p.pidfd, err = unix.PidfdOpen(p.scrubber, 0); err != nil {
 		if err == unix.ESRCH && (mode == "exit" || mode == "panic" || mode == "segfault") {
 			p.pidfd = -1 // over already
 			return p
 		}
-		t.Fatalf("pidfd_open of guardian %d: %v", p.guardian, err)
+		t.Fatalf("pidfd_open of scrubber %d: %v", p.scrubber, err)
 	}
 	t.Cleanup(func() { unix.Close(p.pidfd) })
 	return p
 }
 
-// guardianGone waits for the end of the guardian's process.
-func (p *process) guardianGone(timeout time.Duration) bool {
+// scrubberGone waits for the end of the scrubber's process.
+func (p *process) scrubberGone(timeout time.Duration) bool {
 	if p.pidfd < 0 {
 		return true
 	}

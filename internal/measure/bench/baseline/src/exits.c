@@ -8,7 +8,7 @@
  * and in the guest until the next one.
  */
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-package guardian
+package scrubber
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mustStart starts a guardian of the window that the test closes.
-func mustStart(t *testing.T, window *os.File) *Guardian {
+// mustStart starts a scrubber of the window that the test closes.
+func mustStart(t *testing.T, window *os.File) *Scrubber {
 	t.Helper()
 	g, err := Start(int(window.Fd()))
 	if err != nil {
@@ -60,14 +60,14 @@ func TestProcess(t *testing.T) {
 	_, leaked := pipe(t)
 	p := startVMM(t, "", w, leaked)
 	read := func(name string) string {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.guardian, name))
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.scrubber, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(b)
 	}
 
-	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.guardian))
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.scrubber))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,10 +88,10 @@ func TestProcess(t *testing.T) {
 	if args := read("cmdline"); args != name+"\x00" || read("comm") != name+"\n" {
 		t.Errorf("arguments %q, name %q", args, read("comm"))
 	}
-	if wd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.guardian)); wd != "/" {
+	if wd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", p.scrubber)); wd != "/" {
 		t.Errorf("working directory %q, %v", wd, err)
 	}
-	if sid, err := unix.Getsid(p.guardian); sid != p.guardian {
+	if sid, err := unix.Getsid(p.scrubber); sid != p.scrubber {
 		t.Errorf("session %d, %v", sid, err)
 	}
 	// All signals but SIGKILL and SIGSTOP.
@@ -139,7 +139,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-func TestGuardianKilled(t *testing.T) {
+func TestScrubberKilled(t *testing.T) {
 	g := mustStart(t, newWindow(t, 1<<20))
 	if err := unix.Kill(g.PID(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -156,7 +156,7 @@ func TestGuardianKilled(t *testing.T) {
 	}
 }
 
-func TestCloseOfStoppedGuardian(t *testing.T) {
+func TestCloseOfStoppedScrubber(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	fill(t, w, 256, page)
 	g := mustStart(t, w)

@@ -1,4 +1,4 @@
-package guardian
+package scrubber
 
 import (
 	"bytes"
@@ -14,12 +14,12 @@ import (
 
 const page = 4096
 
-// hang is more than a guardian takes for anything: milliseconds where nothing
+// hang is more than a scrubber takes for anything: milliseconds where nothing
 // else runs.
 const hang = time.Minute
 
-// Without a guardian the pages of a dead VMM stay what they are: what the
-// other tests find gone, the guardian has wiped.
+// Without a scrubber the pages of a dead VMM stay what they are: what the
+// other tests find gone, the scrubber has wiped.
 func TestControl(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	fill(t, w, 256, page)
@@ -58,10 +58,10 @@ func TestKilled(t *testing.T) {
 			}
 			start := time.Now()
 			p.Process.Kill()
-			if !p.guardianGone(hang) {
-				t.Error("the guardian is still there")
+			if !p.scrubberGone(hang) {
+				t.Error("the scrubber is still there")
 			}
-			t.Logf("from SIGKILL to the guardian's end: %v", time.Since(start))
+			t.Logf("from SIGKILL to the scrubber's end: %v", time.Since(start))
 			if n := pages(t, w); n != 0 {
 				t.Errorf("%d pages left", n)
 			}
@@ -85,8 +85,8 @@ func TestEnds(t *testing.T) {
 			if tc.signal != 0 {
 				p.Process.Signal(tc.signal)
 			}
-			if !p.guardianGone(hang) {
-				t.Error("the guardian is still there")
+			if !p.scrubberGone(hang) {
+				t.Error("the scrubber is still there")
 			}
 			if n := pages(t, w); n != 0 {
 				t.Errorf("%d pages left", n)
@@ -96,15 +96,15 @@ func TestEnds(t *testing.T) {
 }
 
 // Killed while two threads write, through a mapping and with pwrite: no page
-// appears once the guardian has seen its end of file.
+// appears once the scrubber has seen its end of file.
 func TestKilledWriting(t *testing.T) {
 	for range 20 {
 		w := newWindow(t, 16<<20)
 		p := startVMM(t, "writing", w)
 		time.Sleep(rand.N(20 * time.Millisecond))
 		p.Process.Kill()
-		if !p.guardianGone(hang) {
-			t.Error("the guardian is still there")
+		if !p.scrubberGone(hang) {
+			t.Error("the scrubber is still there")
 		}
 		p.Wait()
 		if n := pages(t, w); n != 0 {
@@ -114,7 +114,7 @@ func TestKilledWriting(t *testing.T) {
 }
 
 // A signal to the VMM's process group, as from a terminal, doesn't reach the
-// guardian, be it SIGKILL.
+// scrubber, be it SIGKILL.
 func TestProcessGroup(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	fill(t, w, 256, page)
@@ -124,22 +124,22 @@ func TestProcessGroup(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if p.guardianGone(100 * time.Millisecond) {
-		t.Fatal("the guardian is gone before the VMM")
+	if p.scrubberGone(100 * time.Millisecond) {
+		t.Fatal("the scrubber is gone before the VMM")
 	}
 	if n := pages(t, w); n != 256 {
 		t.Fatalf("%d pages of 256 before the VMM's end", n)
 	}
 	unix.Kill(-p.Process.Pid, unix.SIGKILL)
-	if !p.guardianGone(hang) {
-		t.Error("the guardian is still there")
+	if !p.scrubberGone(hang) {
+		t.Error("the scrubber is still there")
 	}
 	if n := pages(t, w); n != 0 {
 		t.Errorf("%d pages left", n)
 	}
 }
 
-// Children that the VMM starts while it starts the guardian, and that outlive
+// Children that the VMM starts while it starts the scrubber, and that outlive
 // it, don't hold up the end of file.
 func TestChildrenOutliveTheVMM(t *testing.T) {
 	ours, theirs := pipe(t)
@@ -149,8 +149,8 @@ func TestChildrenOutliveTheVMM(t *testing.T) {
 	theirs.Close()
 	time.Sleep(50 * time.Millisecond)
 	p.Process.Kill()
-	if !p.guardianGone(hang) {
-		t.Error("the guardian is still there")
+	if !p.scrubberGone(hang) {
+		t.Error("the scrubber is still there")
 	}
 	if n := pages(t, w); n != 0 {
 		t.Errorf("%d pages left", n)
@@ -175,7 +175,7 @@ func TestWipedBeforeFreed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, secret},
-		{"guardian", func(t *testing.T, w *os.File) {
+		{"scrubber", func(t *testing.T, w *os.File) {
 			g, err := Start(int(w.Fd()))
 			if err != nil {
 				t.Fatal(err)

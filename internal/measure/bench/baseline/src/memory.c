@@ -12,7 +12,7 @@
  * and ended in nanoseconds, and how many bytes or accesses it did.
  */
 #define _GNU_SOURCE
-#include "floor.h"
+#include "baseline.h"
 #include "memory.h"
 
 #include <errno.h>
