@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/audit/canary"
+	"offmap/internal/process/exitcode"
 	"offmap/internal/process/pdeathsig"
 )
 
@@ -36,12 +37,6 @@ const (
 const (
 	guestCommand = "canary -hold"
 	guestPayload = "canary"
-)
-
-// Exit codes of `offmap run`: the host can't, and the guest reset itself.
-const (
-	exitCannot = 4
-	exitReset  = 32
 )
 
 // guest is an `offmap run` in a process of its own, whose guest has planted a
@@ -182,7 +177,7 @@ func (g *guest) end(how Moment) error {
 		return g.awaitChildren()
 	case AfterReset:
 		g.kept = g.planted
-		code = exitReset
+		code = exitcode.Reset
 		io.WriteString(g.stdin, tellReset)
 	default:
 		io.WriteString(g.stdin, tellEnd)

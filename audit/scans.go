@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"offmap/audit/canary"
+	"offmap/internal/process/exitcode"
 	"offmap/memory"
 )
 
@@ -111,7 +112,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 		s := &batch[i]
 		var err error
 		if s.guest, err = a.start(ctx, s.column); err != nil {
-			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitCannot || i == 0 {
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitcode.Cannot || i == 0 {
 				return 0, err
 			}
 			batch = batch[:i]

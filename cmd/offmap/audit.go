@@ -19,6 +19,7 @@ import (
 	"offmap/audit"
 	"offmap/audit/canary"
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -163,8 +164,8 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 		return err
 	}
 	r, err := audit.Run(cmd.Context(), c)
-	if guest, ok := errors.AsType[*exec.ExitError](err); ok && guest.ExitCode() == exitCannot {
-		err = exitWith(exitCannot, err) // as the guest's own run would
+	if guest, ok := errors.AsType[*exec.ExitError](err); ok && guest.ExitCode() == exitcode.Cannot {
+		err = exitWith(exitcode.Cannot, err) // as the guest's own run would
 	}
 	if err != nil {
 		return err
@@ -181,7 +182,7 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 		err = printAudit(os.Stdout, doc)
 	}
 	if err == nil && failed(doc.Avenues, f.failOn) {
-		err = exitWith(exitCheck, nil)
+		err = exitWith(exitcode.Check, nil)
 	}
 	return err
 }
@@ -192,7 +193,7 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 	backend, err1 := memory.ParseBackend(f.backend)
 	method, err2 := attach.ParseMethod(f.attach)
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, exitWith(exitUsage, err)
+		return 0, exitWith(exitcode.Usage, err)
 	}
 	opts, err := f.window.options(backend, method, c.Memory)
 	if err != nil {
@@ -252,7 +253,7 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 func (f auditFlags) running(c *audit.Config) (int, error) {
 	canary, err := canary.Parse(f.canary)
 	if err != nil {
-		return 0, exitWith(exitUsage, fmt.Errorf("--canary: %w", err))
+		return 0, exitWith(exitcode.Usage, fmt.Errorf("--canary: %w", err))
 	}
 	col, err := audit.Identify(f.pid)
 	if err != nil {

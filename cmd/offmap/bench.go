@@ -14,6 +14,7 @@ import (
 
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 	"offmap/memory"
 )
 
@@ -166,9 +167,9 @@ func runBench(ctx context.Context, f benchFlags) (err error) {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case doc.Failed():
-		return exitWith(exitError, errors.New("some measurements failed"))
+		return exitWith(exitcode.Error, errors.New("some measurements failed"))
 	case slices.ContainsFunc(unavailable, func(u bench.Unavailable) bool { return u.Asked }):
-		return exitWith(exitCheck, nil)
+		return exitWith(exitcode.Check, nil)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 	"offmap/kvm"
 	"offmap/memory"
 )
@@ -24,7 +25,7 @@ func choosePairs(asked []string) (list []probe.Pair, err error) {
 	for _, name := range asked {
 		b, m, pair := strings.Cut(name, "+")
 		if _, err := memory.ParseBackend(b); err != nil {
-			return nil, exitWith(exitUsage, err)
+			return nil, exitWith(exitcode.Usage, err)
 		}
 		found := false
 		for i, p := range all {
@@ -76,7 +77,7 @@ func tryPairs(ctx context.Context, wanted []probe.Pair, asked []string) (working
 		slog.Log(ctx, level, fmt.Sprintf("not %s: %s", pair, oneLine(m.Reason)))
 	}
 	if len(working) == 0 {
-		return nil, nil, exitWith(exitCannot, errors.New("nothing to measure: no guest runs here in the memory that is asked for"))
+		return nil, nil, exitWith(exitcode.Cannot, errors.New("nothing to measure: no guest runs here in the memory that is asked for"))
 	}
 	return working, missing, nil
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"offmap/internal/process/exitcode"
 )
 
 func TestChoose(t *testing.T) {
@@ -20,7 +22,7 @@ func TestChoose(t *testing.T) {
 	} {
 		got, err := choose("letter", []string{"a", "b", "c"}, func(s string) string { return s }, c.only, c.skip)
 		if c.err != "" {
-			if err == nil || !strings.Contains(err.Error(), c.err) || exitCode(err) != exitUsage {
+			if err == nil || !strings.Contains(err.Error(), c.err) || exitCode(err) != exitcode.Usage {
 				t.Errorf("only %v, skip %v: %v, exit code %d", c.only, c.skip, err, exitCode(err))
 			}
 		} else if strings.Join(got, " ") != c.want || err != nil {

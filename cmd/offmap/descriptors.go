@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/internal/process/exitcode"
 )
 
 // spareDescriptors is more than a guest with a few vCPUs takes.
@@ -22,7 +24,7 @@ func enoughDescriptors() error {
 	for len(fds) < spareDescriptors {
 		fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return exitWith(exitCannot, tooFew(len(fds), err))
+			return exitWith(exitcode.Cannot, tooFew(len(fds), err))
 		}
 		fds = append(fds, fd)
 	}

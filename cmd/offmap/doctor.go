@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -39,11 +40,11 @@ in --backend, attached as --attach says.`,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			b, err := memory.ParseBackend(backend)
 			if err != nil {
-				return exitWith(exitUsage, err)
+				return exitWith(exitcode.Usage, err)
 			}
 			m, err := attach.ParseMethod(method)
 			if err != nil {
-				return exitWith(exitUsage, err)
+				return exitWith(exitcode.Usage, err)
 			}
 			if err := checkRAM(ram); err != nil {
 				return err
@@ -62,7 +63,7 @@ in --backend, attached as --attach says.`,
 				return err
 			}
 			if !r.Can(b, m) {
-				return exitWith(exitCheck, nil)
+				return exitWith(exitcode.Check, nil)
 			}
 			return nil
 		}),

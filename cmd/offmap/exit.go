@@ -5,20 +5,8 @@ import (
 	"fmt"
 	"syscall"
 
+	"offmap/internal/process/exitcode"
 	"offmap/memory/attach"
-)
-
-// Exit codes.
-const (
-	exitError   = 1
-	exitUsage   = 2
-	exitCheck   = 3 // a check failed
-	exitCannot  = 4 // this host can't do it
-	exitReset   = 32
-	exitCrash   = 33
-	exitPanic   = 34
-	exitTimeout = 124
-	exitSignal  = 128 // plus the signal's number
 )
 
 // codeError is an error, or with a nil one just the end of the program, with
@@ -48,7 +36,7 @@ func exitWith(code int, err error) error {
 
 // usage makes an error of wrong usage.
 func usage(format string, args ...any) error {
-	return exitWith(exitUsage, fmt.Errorf(format, args...))
+	return exitWith(exitcode.Usage, fmt.Errorf(format, args...))
 }
 
 // exitCode is the exit code for an error that reached main.
@@ -60,15 +48,15 @@ func exitCode(err error) int {
 		return c.code
 	}
 	if errors.Is(err, errTimeout) {
-		return exitTimeout
+		return exitcode.Timeout
 	}
 	if s, ok := errors.AsType[*signalError](err); ok {
-		return exitSignal + int(s.Signal)
+		return exitcode.Signal + int(s.Signal)
 	}
 	if attach.Unavailable(err) {
-		return exitCannot
+		return exitcode.Cannot
 	}
-	return exitError
+	return exitcode.Error
 }
 
 // guestCode is an exit code other than 0 that a guest gave itself. It may be any,

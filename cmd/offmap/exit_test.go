@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"offmap/internal/process/exitcode"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -22,7 +23,7 @@ func TestExitCode(t *testing.T) {
 		{nil, 0},
 		{errors.New("anything"), 1},
 		{usage("wrong"), 2},
-		{exitWith(exitCheck, nil), 3},
+		{exitWith(exitcode.Check, nil), 3},
 		{&attach.RefusedError{Backend: memory.Secret}, 4},
 		{memory.ErrMemlock, 4},
 		{memory.ErrSecretDisabled, 4},

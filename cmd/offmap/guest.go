@@ -14,6 +14,7 @@ import (
 	"offmap/guest/initramfs"
 	"offmap/guest/payload"
 	"offmap/internal/lab/debian"
+	"offmap/internal/process/exitcode"
 	"offmap/memory"
 	"offmap/vmm"
 	"offmap/vmm/boot"
@@ -116,7 +117,7 @@ func (f *guestFlags) openPayload() (*guest, error) {
 	}
 	p, err := payload.Lookup(name)
 	if err != nil {
-		return nil, exitWith(exitUsage, err)
+		return nil, exitWith(exitcode.Usage, err)
 	}
 	return &guest{load: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
 		return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring})

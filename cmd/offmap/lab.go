@@ -21,6 +21,7 @@ import (
 	"offmap/internal/lab/debian"
 	"offmap/internal/lab/inside"
 	"offmap/internal/lab/wire"
+	"offmap/internal/process/exitcode"
 	"offmap/internal/process/terminal"
 	"offmap/memory/kmod"
 )
@@ -144,7 +145,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		return nil, usage("lab: a machine needs processors and memory")
 	}
 	if err := lab.Check(ctx); err != nil {
-		return nil, exitWith(exitCannot, err)
+		return nil, exitWith(exitcode.Cannot, err)
 	}
 	cache, err := debian.CacheDir()
 	if err != nil {
@@ -161,7 +162,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		Memory: int64(f.memory), Swap: int64(f.swap), CPUs: f.cpus, Append: f.append, Plain: f.plain, Modules: f.modules,
 	}
 	if err := base.Complete(); err != nil {
-		return nil, exitWith(exitUsage, err)
+		return nil, exitWith(exitcode.Usage, err)
 	}
 	for _, s := range lab.NeededSeries(args) {
 		if debian.CheckSeries(s) != nil {
@@ -197,7 +198,7 @@ func getKernel(ctx context.Context, series string, withModule bool) (k debian.Ke
 	case ctx.Err() != nil:
 		return k, "", context.Cause(ctx)
 	}
-	return k, "", exitWith(exitCannot, err)
+	return k, "", exitWith(exitcode.Cannot, err)
 }
 
 // runHere runs one machine on our own standard streams.
@@ -295,16 +296,16 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 	case stop != nil:
 		return &signalError{stop.Signal}
 	case errors.Is(err, errLabTimeout):
-		return exitWith(exitTimeout, err)
+		return exitWith(exitcode.Timeout, err)
 	case errors.Is(err, lab.ErrKernel):
-		return exitWith(exitCheck, err)
+		return exitWith(exitcode.Check, err)
 	case err != nil:
 		return err
 	}
 	slog.Debug("lab", "kernel", cfg.Kernel.Release, "package", cfg.Kernel.Version, "qemu", res.QEMU,
 		"cpu", res.CPU, "cpus", cfg.CPUs, "module", res.Module, "up_ms", res.Started.Milliseconds())
 	if err := res.Verdict(); err != nil {
-		return exitWith(exitCheck, err)
+		return exitWith(exitcode.Check, err)
 	}
 	return exitWith(res.Code, nil)
 }

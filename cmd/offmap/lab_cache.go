@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"offmap/internal/lab/debian"
+	"offmap/internal/process/exitcode"
 	"offmap/memory/kmod"
 )
 
@@ -96,7 +97,7 @@ func fetchLabs(ctx context.Context, series []string, update bool) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return exitWith(exitCannot, err)
+			return exitWith(exitcode.Cannot, err)
 		}
 	}
 	return listLabs()

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"offmap/internal/lab/debian"
+	"offmap/internal/process/exitcode"
 )
 
 // TestLabRefuses has offmap lab refuse before it starts or fetches anything:
@@ -30,23 +31,23 @@ func TestLabRefuses(t *testing.T) {
 		code  int
 		want  string // in stderr
 	}{
-		{"no command", working, []string{"lab"}, exitUsage, "offmap lab -- doctor"},
-		{"command without dashes", working, []string{"lab", "doctor"}, exitUsage, "lab -- doctor"},
-		{"command before the dashes", working, []string{"lab", "doctor", "--", "x"}, exitUsage, "after --"},
-		{"unknown series", working, []string{"lab", "-k", "5.10", "--", "doctor"}, exitUsage, "6.1, 6.12, 7.x, and SERIES=VERSION"},
-		{"version of another series", working, []string{"lab", "-k", "6.1=6.12.107-1", "--", "doctor"}, exitUsage, `"6.12.107-1"`},
-		{"version that is a path", working, []string{"lab", "fetch", "6.1=6.1./../../x"}, exitUsage, "6.1./../../x"},
-		{"exact version offline", offline, []string{"lab", "fetch", "6.1=6.1.176-1"}, exitCannot, "debian:6.1=6.1.176-1"},
-		{"unknown series to fetch", working, []string{"lab", "fetch", "5.10"}, exitUsage, `"5.10"`},
-		{"shells in several", working, []string{"lab", "shell", "-k", "all"}, exitUsage, "one kernel"},
-		{"no QEMU", nil, []string{"lab", "--", "doctor"}, exitCannot, "apt install qemu-system-x86"},
-		{"old QEMU", map[string]string{"qemu-system-x86_64": oldQEMU}, []string{"lab", "--", "doctor"}, exitCannot, "bookworm-backports"},
-		{"too little memory", working, []string{"lab", "-m", "64", "--program", "/bin/true"}, exitUsage, "256"},
-		{"no processor", working, []string{"lab", "-c", "0", "--program", "/bin/true"}, exitUsage, "processors"},
-		{"no such program", working, []string{"lab", "--program", "nowhere"}, exitUsage, "nowhere"},
-		{"program is a script", working, []string{"lab", "--program", "script"}, exitUsage, "not an ELF"},
-		{"no apt", working, []string{"lab", "fetch"}, exitCannot, "apt-get is missing"},
-		{"offline", offline, []string{"lab", "fetch", "6.1"}, exitCannot, "The mirror is unreachable"},
+		{"no command", working, []string{"lab"}, exitcode.Usage, "offmap lab -- doctor"},
+		{"command without dashes", working, []string{"lab", "doctor"}, exitcode.Usage, "lab -- doctor"},
+		{"command before the dashes", working, []string{"lab", "doctor", "--", "x"}, exitcode.Usage, "after --"},
+		{"unknown series", working, []string{"lab", "-k", "5.10", "--", "doctor"}, exitcode.Usage, "6.1, 6.12, 7.x, and SERIES=VERSION"},
+		{"version of another series", working, []string{"lab", "-k", "6.1=6.12.107-1", "--", "doctor"}, exitcode.Usage, `"6.12.107-1"`},
+		{"version that is a path", working, []string{"lab", "fetch", "6.1=6.1./../../x"}, exitcode.Usage, "6.1./../../x"},
+		{"exact version offline", offline, []string{"lab", "fetch", "6.1=6.1.176-1"}, exitcode.Cannot, "debian:6.1=6.1.176-1"},
+		{"unknown series to fetch", working, []string{"lab", "fetch", "5.10"}, exitcode.Usage, `"5.10"`},
+		{"shells in several", working, []string{"lab", "shell", "-k", "all"}, exitcode.Usage, "one kernel"},
+		{"no QEMU", nil, []string{"lab", "--", "doctor"}, exitcode.Cannot, "apt install qemu-system-x86"},
+		{"old QEMU", map[string]string{"qemu-system-x86_64": oldQEMU}, []string{"lab", "--", "doctor"}, exitcode.Cannot, "bookworm-backports"},
+		{"too little memory", working, []string{"lab", "-m", "64", "--program", "/bin/true"}, exitcode.Usage, "256"},
+		{"no processor", working, []string{"lab", "-c", "0", "--program", "/bin/true"}, exitcode.Usage, "processors"},
+		{"no such program", working, []string{"lab", "--program", "nowhere"}, exitcode.Usage, "nowhere"},
+		{"program is a script", working, []string{"lab", "--program", "script"}, exitcode.Usage, "not an ELF"},
+		{"no apt", working, []string{"lab", "fetch"}, exitcode.Cannot, "apt-get is missing"},
+		{"offline", offline, []string{"lab", "fetch", "6.1"}, exitcode.Cannot, "The mirror is unreachable"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"offmap/guest/initramfs/userland"
 	"offmap/internal/lab/inside"
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 	"offmap/kvm"
 )
 
@@ -36,14 +37,14 @@ func Main(args []string) int {
 	err := root.ExecuteContext(ctx)
 	uncatch()
 	if endedBy(ctx, syscall.SIGPIPE) {
-		return exitSignal + int(syscall.SIGPIPE) // and nobody to tell
+		return exitcode.Signal + int(syscall.SIGPIPE) // and nobody to tell
 	}
 	if err == nil {
 		return 0
 	}
 	// An error of cobra's own is wrong usage: RunE's are wrapped by run.
 	if _, ran := errors.AsType[*commandError](err); !ran {
-		err = exitWith(exitUsage, err)
+		err = exitWith(exitcode.Usage, err)
 	}
 	if c, ok := errors.AsType[*codeError](err); !ok || c.err != nil {
 		explain(ctx, err)
@@ -57,7 +58,7 @@ func explain(ctx context.Context, err error) {
 	if noKVM, ok := errors.AsType[*kvm.OpenError](err); ok {
 		text += fmt.Sprintf("To fix it: %s.\n", probe.FixKVM(noKVM))
 	}
-	if _, guests := errors.AsType[guestCode](err); exitCode(err) == exitUsage && !guests {
+	if _, guests := errors.AsType[guestCode](err); exitCode(err) == exitcode.Usage && !guests {
 		text += "Run 'offmap --help' or 'offmap COMMAND --help' for usage.\n"
 	}
 	ctx, hurry := context.WithCancel(ctx)

@@ -7,6 +7,7 @@ import (
 	"offmap/audit/canary"
 	"offmap/internal/lab/outside"
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 )
 
 // outsideScan returns what searches this machine's RAM from outside, or nil
@@ -23,7 +24,7 @@ func outsideScan() func(...canary.Canary) ([]canary.Hits, error) {
 // 6.1 and 6.12 connect them again), and all that goes through them with them.
 func checkFreeze(wanted bool) error {
 	if wanted && outside.Available() && strings.HasPrefix(probe.ThisHost().Kernel, "7.") {
-		return exitWith(exitCannot, errors.New("--freeze-host: in the lab of Linux 7.x a frozen machine's connections don't come back; take --kernel 6.12"))
+		return exitWith(exitcode.Cannot, errors.New("--freeze-host: in the lab of Linux 7.x a frozen machine's connections don't come back; take --kernel 6.12"))
 	}
 	return nil
 }

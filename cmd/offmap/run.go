@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 	"offmap/internal/process/terminal"
 	"offmap/internal/process/undumpable"
 	"offmap/memory"
@@ -115,7 +116,7 @@ type runExit struct {
 func runGuest(ctx context.Context, f runFlags) (err error) {
 	backend, err := memory.ParseBackend(f.backend)
 	if err != nil {
-		return exitWith(exitUsage, err)
+		return exitWith(exitcode.Usage, err)
 	}
 	if !backend.Exposed() {
 		// Before anything else: this executes the program again.
@@ -125,7 +126,7 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	}
 	method, err := attach.ParseMethod(f.attach)
 	if err != nil {
-		return exitWith(exitUsage, err)
+		return exitWith(exitcode.Usage, err)
 	}
 	if err := checkGuest(f.memory, f.cpus); err != nil {
 		return err
@@ -292,7 +293,7 @@ func outcome(o vmm.Outcome, err error) error {
 	switch {
 	case errors.Is(err, errTimeout) && o.Reason == vmm.Panic:
 		// The timeout is said, and not wrapped: the guest's end is the panic.
-		return exitWith(exitPanic, fmt.Errorf("the guest's kernel panicked, and was still running when its time was over: %s", quote(o.Detail)))
+		return exitWith(exitcode.Panic, fmt.Errorf("the guest's kernel panicked, and was still running when its time was over: %s", quote(o.Detail)))
 	case err != nil && o.Reason == vmm.Panic:
 		return fmt.Errorf("%w; the guest's kernel had panicked: %s", err, quote(o.Detail))
 	case err != nil:
@@ -312,14 +313,14 @@ func outcome(o vmm.Outcome, err error) error {
 			return exitWith(o.Code, guestCode(o.Code))
 		}
 	case vmm.Reset:
-		return exitWith(exitReset, detail("the guest asked for a reset"))
+		return exitWith(exitcode.Reset, detail("the guest asked for a reset"))
 	case vmm.Crash:
-		return exitWith(exitCrash, detail("the guest crashed"))
+		return exitWith(exitcode.Crash, detail("the guest crashed"))
 	case vmm.Panic:
 		if o.Detail != "" {
 			o.Detail = quote(o.Detail)
 		}
-		return exitWith(exitPanic, detail("the guest's kernel panicked"))
+		return exitWith(exitcode.Panic, detail("the guest's kernel panicked"))
 	}
 	return nil
 }

@@ -24,8 +24,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// exitcode N PROGRAM [ARG]... runs a program that must end with exit code N.
-func exitcode(ts *testscript.TestScript, neg bool, args []string) {
+// endsWith is the command "exitcode N PROGRAM [ARG]...": the program must
+// end with exit code N.
+func endsWith(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N PROGRAM [ARG]...")
 	}
@@ -48,7 +49,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exitcode": exitcode},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"exitcode": endsWith},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "kvm":

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"offmap/internal/process/exitcode"
 )
 
 // offmap runs offmap without a terminal.
@@ -29,7 +31,7 @@ func TestGuestsWordsAreQuoted(t *testing.T) {
 	const words = "Kernel panic - not syncing: \x1b[31mred\x07 \xc2\x9b0m \xff end"
 	kernel := testKernel(t, say(words+"\r\n"), dawdle, crash)
 	stdout, stderr, code := offmap(t, "run", "-m", "32", "-k", kernel)
-	if code != exitPanic || !strings.Contains(stdout, words) {
+	if code != exitcode.Panic || !strings.Contains(stdout, words) {
 		t.Errorf("exit code %d, console %q", code, stdout)
 	}
 	if want := `the guest's kernel panicked: "Kernel panic - not syncing: \x1b[31mred\a \u009b0m `; !strings.Contains(stderr, want) {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/lab/wire"
+	"offmap/internal/process/exitcode"
 )
 
 // runProgram runs the program of spec, relays its standard streams and the
@@ -52,7 +53,7 @@ func runProgram(spec wire.Spec, conn *wire.Conn) (int, error) {
 	reap(0)
 	outputs.Wait()
 	if status.Signaled() {
-		return 128 + int(status.Signal()), nil
+		return exitcode.Signal + int(status.Signal()), nil
 	}
 	return status.ExitStatus(), nil
 }

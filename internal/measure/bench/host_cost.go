@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"offmap/internal/process/exitcode"
 	"offmap/internal/process/pdeathsig"
 	"offmap/memory"
 )
@@ -40,7 +41,6 @@ var self = os.Executable
 const (
 	costSize     = memory.MinSize
 	costInterval = 20 * time.Millisecond
-	exitCannot   = 4 // of offmap, where the host can't
 )
 
 func sampleCost(ctx context.Context, program string, s Subject) ([]float64, error) {
@@ -60,7 +60,7 @@ func sampleCost(ctx context.Context, program string, s Subject) ([]float64, erro
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case state != nil && state.ExitCode() == exitCannot:
+	case state != nil && state.ExitCode() == exitcode.Cannot:
 		err = fmt.Errorf("%w: %w", ErrCannot, err)
 		fallthrough
 	case err != nil:

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"offmap/internal/process/exitcode"
 	"offmap/vmm"
 	"offmap/vmm/boot"
 )
@@ -34,7 +35,7 @@ func (g linuxGuest) vmmFor(e *Env, s Subject) (vmmProgram, error) {
 		if err != nil {
 			return v, err
 		}
-		v.path, v.cannot, v.own = self, 4, true
+		v.path, v.cannot, v.own = self, exitcode.Cannot, true
 		v.args = []string{
 			"offmap", "run", "--quiet", "--report", g.report, "--backend", string(s.Backend), "--attach", string(s.Attach),
 			"--memory", strconv.Itoa(mib), "--kernel", g.kernel, "--initrd", g.initrd, "--cmdline", g.cmdline(vmm.ReportParam),

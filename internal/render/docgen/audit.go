@@ -14,6 +14,7 @@ import (
 	"offmap/audit"
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -89,7 +90,7 @@ func askAudit(ctx context.Context, k debian.Kernel) ([]byte, error) {
 	flags := append([]string{"--timeout", "30m"}, auditLab...)
 	command := []string{"audit", "--all", "--json"}
 	doc, err := askLab(ctx, k, flags, append(command, "--freeze-host")...)
-	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == 4 { // what can't be had
+	if e, ok := errors.AsType[*exec.ExitError](err); ok && e.ExitCode() == exitcode.Cannot {
 		return askLab(ctx, k, flags, command...)
 	}
 	return doc, err

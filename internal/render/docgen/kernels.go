@@ -12,6 +12,7 @@ import (
 
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/probe"
+	"offmap/internal/process/exitcode"
 )
 
 // kernelsPage is the page, seen from the top of the repository.
@@ -81,8 +82,8 @@ func kernels(ctx context.Context, files []string) error {
 // askDoctor runs doctor in the lab.
 func askDoctor(ctx context.Context, k debian.Kernel, s setup) (column, error) {
 	doc, err := askLab(ctx, k, append([]string{"--timeout", "10m"}, s.lab...), "doctor", "--json")
-	// 3 is doctor's own word that a guest with secret RAM can't run there.
-	if e, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || e.ExitCode() != 3) {
+	// Check says only that a guest with secret RAM can't run there.
+	if e, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || e.ExitCode() != exitcode.Check) {
 		return column{}, err
 	}
 	c, err := readColumn(doc)
