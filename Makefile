@@ -33,9 +33,9 @@ generate: ## assemble the embedded payloads again
 	$(GO) generate ./...
 
 docs: bin/offmap ## make the generated pages of docs/ again, in the lab on every kernel
-	$(GO) run ./internal/docgen kernels
-	$(GO) run ./internal/docgen limits
-	$(GO) run ./internal/docgen audit
+	$(GO) run ./internal/render/docgen kernels
+	$(GO) run ./internal/render/docgen limits
+	$(GO) run ./internal/render/docgen audit
 
 clean: ## remove what was built
 	rm -rf bin guest/initramfs/small.elf

@@ -27,9 +27,9 @@ var (
 )
 
 // converse relays between the caller and the program until the inside has
-// reported or the machine is gone, and calls ready when the program starts.
-// After that the machine is of no more use. The kernel's log is as read
-// inside at the end.
+// reported or the machine is gone, and calls ready when the program starts. The
+// machine can't be used again afterwards. The log returned is the one that the
+// inside read at the end.
 func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (report wire.Report, log string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	conn := wire.NewConn(m.ports[wire.ControlPort])
@@ -93,14 +93,14 @@ func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (repo
 	}
 }
 
-// beatInterval is how long a machine may stand still for a lost interrupt.
+// beatInterval bounds how long a lost interrupt can halt a machine.
 const beatInterval = time.Second
 
-// beat interrupts the machine now and then. QEMU, 10.0 at least, can lose an
-// interrupt that comes just as a nested guest exits: that clears a bit in the
-// processor's word of requests without the lock under which devices set others.
-// The local APIC has the interrupt pending and says so again only when another
-// one comes. After the timer's none does, and the machine halts for good.
+// beat interrupts the machine every beatInterval. QEMU (10.0 at least) can lose
+// an interrupt that arrives just as a nested guest exits: the exit clears a bit
+// of cpu->interrupt_request without the lock under which devices set others.
+// The interrupt then stays pending in the local APIC until another one arrives.
+// If the lost one was the timer's, none arrives, and the machine halts for good.
 // https://lore.kernel.org/qemu-devel/20250829153115.1590048-2-pbonzini@redhat.com/
 func beat(ctx context.Context, conn *wire.Conn) {
 	for {

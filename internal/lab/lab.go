@@ -8,7 +8,7 @@
 // and the exit code travel over a virtio-serial port (package wire), and
 // directories of the host through a file server here. Its RAM is a file that
 // can be searched from outside. When the program is done the kernel's log is
-// checked, and a complaint in it fails the run whatever the program said.
+// checked, and a complaint in it fails the run even if the program succeeded.
 package lab
 
 import (
@@ -78,12 +78,13 @@ type Config struct {
 // Defaults of a lab machine.
 const (
 	DefaultMemory = 2 << 30 // room for a 512 MiB guest, twice over
-	// With more than one processor, QEMU's now and then run an int3 that the
-	// kernel, which patches its own code by it, has taken back already:
-	// "Oops: int3", here in 6.12's __schedule, once in some 40 nested boots.
+	// With more than one processor, a machine sometimes dies of "Oops: int3".
+	// The kernel patches its own code by way of an int3, and an emulated
+	// processor executes it after the kernel has replaced it. Seen in
+	// 6.12's __schedule, once in about 40 nested boots.
 	// http://www.uwsg.indiana.edu/hypermail/linux/kernel/2307.0/03869.html,
 	// https://bugzilla.redhat.com/show_bug.cgi?id=2216496
-	// One is faster, too: nobody else's TLB to flush for each secret page.
+	// One is faster, too: no other TLB has to be flushed for a secret page.
 	DefaultCPUs = 1
 
 	minMemory = 256 << 20 // below that the kernel can't unpack its initramfs
@@ -91,8 +92,8 @@ const (
 	maxCPUs   = 16
 )
 
-// ErrKernel means that nothing that the program said is worth anything: the
-// kernel that it ran on complained, hung or ended.
+// ErrKernel means that the kernel under the program complained, hung or ended,
+// so that nothing the program printed can be relied on.
 var ErrKernel = errors.New("the lab's kernel is not well")
 
 // A Result says how a run went.
@@ -149,8 +150,8 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	return res, nil
 }
 
-// Complete fills in the defaults and checks what can be checked before a
-// machine is started. Run calls it too.
+// Complete fills in the defaults and checks the configuration as far as that
+// is possible without a machine. Run calls it too.
 func (cfg *Config) Complete() error {
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
@@ -197,8 +198,8 @@ func (cfg *Config) Complete() error {
 	return nil
 }
 
-// Verdict is what speaks against trusting the run, whatever the program said:
-// nil if the kernel's log is complete and clean and the module was unloaded.
+// Verdict returns nil if the kernel's log is complete and clean and the module
+// was unloaded, and otherwise why the run can't be trusted.
 func (r *Result) Verdict() error {
 	var said []string
 	for _, f := range r.Findings {
@@ -230,7 +231,7 @@ func hash(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// spec is what the inside gets to know.
+// spec describes the run for package inside.
 func (cfg *Config) spec() wire.Spec {
 	spec := wire.Spec{
 		Swap:   cfg.Swap > 0,

@@ -76,11 +76,11 @@ func checkVersion(out string) (string, error) {
 	return version, nil
 }
 
-// cpuModel is the processor that the lab shows its kernels: a real one, with
-// nested paging. With "max", which has all that TCG can emulate, nested boots
-// on 6.12 with two processors hung or crashed every now and then (9 of 16 came
-// up), whatever memory the guest was in; with this one all of them came up. It
-// is missing some of EPYC's features in TCG, which check=off says is fine.
+// cpuModel is the processor that the lab emulates: a real one, with nested
+// paging. With "max", which has every feature that TCG emulates, 7 of 16 nested
+// boots on 6.12 with two processors hung or crashed, with any backend. With
+// EPYC all of them came up. TCG lacks some of EPYC's features: check=off lets
+// QEMU start without these.
 const cpuModel = "EPYC,+svm,+npt,check=off"
 
 // consoleChannel is the channel that is the machine's first serial port.
@@ -128,7 +128,7 @@ func commandLine(cfg *Config) string {
 		"panic=-1", "oops=panic", // a machine that oopsed proves nothing any more
 		"log_buf_len=4M", // all of the log is checked at the end
 		"random.trust_cpu=on",
-		// Where the host is busy the emulated CPU stands still for long: that
+		// On a busy host the emulated CPU can stand still for seconds: that
 		// is neither a broken timer nor a stall.
 		"no_timer_check", "rcupdate.rcu_cpu_stall_timeout=60", "watchdog_thresh=30",
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // interruptible reads a file such as standard input until ctx ends. A plain
-// Read on a terminal or an inherited pipe can't be called off, and would leave
-// its goroutine behind, to swallow input that was meant for somebody else.
+// Read of a terminal or an inherited pipe can't be cancelled. Its goroutine would
+// stay behind and take input that another reader is to have.
 type interruptible struct {
 	ctx context.Context
 	f   *os.File

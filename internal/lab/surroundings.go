@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// What a command line expects of the machine that it is typed on, and the lab
-// has to bring along.
+// The lab gives a command line the files and the environment that it would
+// have on this host.
 
 var debianName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`(?:^|=)debian:(\S+)$`)

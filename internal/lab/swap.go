@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// swapDisk makes a disk in memory that is ready to be swapped to, as mkswap(8)
-// leaves one (union swap_header, include/linux/swap.h).
+// swapDisk makes a disk image in memory with the header that mkswap(8) writes
+// (union swap_header, include/linux/swap.h).
 func swapDisk(size int64) (*os.File, error) {
 	const page = 4096
 	pages := min(size/page, math.MaxUint32)

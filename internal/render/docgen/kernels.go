@@ -113,7 +113,7 @@ kernel refused; the last column what was missing, where something was.
 
 ` + "`offmap doctor`" + ` shows the same for the host that it runs on. To have a host of
 yours on this page, run ` + "`offmap doctor --json >host.json`" + ` there, and
-` + "`go run ./internal/docgen kernels host.json`" + ` here.
+` + "`go run ./internal/render/docgen kernels host.json`" + ` here.
 `
 
 // renderKernels writes the page: a table for each setup, and one for the hosts

@@ -19,7 +19,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if len(os.Args) < 2 || pages[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run ./internal/docgen audit|kernels|limits [DOCUMENT.json]...")
+		fmt.Fprintln(os.Stderr, "usage: go run ./internal/render/docgen audit|kernels|limits [DOCUMENT.json]...")
 		os.Exit(2)
 	}
 	if err := pages[os.Args[1]](ctx, os.Args[2:]); err != nil {
