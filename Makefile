@@ -3,7 +3,7 @@
 GO      ?= go
 KMOD    := memory/kmod
 STATIC  := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w'
-GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -path './internal/bench/baseline/src/*' -o -name '*.bin')
+GOFILES := go.mod go.sum $(shell find . -name '*.go' -o -path './memory/kmod/*' -o -path './internal/measure/bench/baseline/src/*' -o -name '*.bin')
 
 bin/offmap: $(GOFILES) ## build the program, static, into bin/
 	$(STATIC) -o guest/initramfs/small.elf ./guest/initramfs/small
