@@ -37,8 +37,10 @@ ended by signal n.`,
 	fl.BoolVarP(&g.verbose, "verbose", "v", false, "say more")
 	fl.BoolVarP(&g.quiet, "quiet", "q", false, "say nothing but errors")
 	fl.StringVar(&g.logFormat, "log-format", "text", "format of the log on stderr: text or json")
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRunCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd(), newReportCmd())
+	root.Version = thisVersion().String()
+	root.SetVersionTemplate("{{.Version}}")
+	root.AddCommand(newRunCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd(), newReportCmd(), newCompletionCmd(), newVersionCmd(), newManCmd())
+	addCompletions(root, flagValues())
 	return root
 }
 

@@ -20,9 +20,12 @@ var (
 	ErrBridgeABI     = errors.New("the bridge's module is of another version")
 )
 
-// ABI of memory/kmod/offmap.h.
+// BridgeVersion is the version of the module's interface that this program
+// speaks: OFFMAP_ABI_VERSION of memory/kmod/offmap.h.
+const BridgeVersion = 1
+
+// Requests of memory/kmod/offmap.h.
 const (
-	bridgeVersion    = 1          // OFFMAP_ABI_VERSION
 	bridgeGetVersion = 0x0000b900 // OFFMAP_IOC_VERSION, _IO(0xb9, 0)
 	bridgeBind       = 0x4018b901 // OFFMAP_IOC_BIND, _IOW(0xb9, 1, 24 bytes)
 )
@@ -60,12 +63,12 @@ func checkBridgeVersion(device string, fd int) error {
 	}
 	const reload = "`sudo make kmod-install && sudo modprobe -r offmap && sudo modprobe offmap`"
 	switch {
-	case got < bridgeVersion:
+	case got < BridgeVersion:
 		return fmt.Errorf("%s: %w: it speaks ABI %d, needed is %d: update the module with %s",
-			device, ErrBridgeABI, got, bridgeVersion, reload)
-	case got > bridgeVersion:
+			device, ErrBridgeABI, got, BridgeVersion, reload)
+	case got > BridgeVersion:
 		return fmt.Errorf("%s: %w: it speaks ABI %d, this program %d: update offmap, or the module from the same sources with %s",
-			device, ErrBridgeABI, got, bridgeVersion, reload)
+			device, ErrBridgeABI, got, BridgeVersion, reload)
 	}
 	return nil
 }

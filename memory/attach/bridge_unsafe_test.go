@@ -48,7 +48,7 @@ func TestBridgeABI(t *testing.T) {
 	}
 	var req bindRequest
 	abitest.Compare(t, string(header), []abitest.Entry{
-		{C: "OFFMAP_ABI_VERSION", Want: bridgeVersion},
+		{C: "OFFMAP_ABI_VERSION", Want: BridgeVersion},
 		{C: "OFFMAP_IOC_VERSION", Want: bridgeGetVersion},
 		{C: "OFFMAP_IOC_BIND", Want: bridgeBind},
 		{C: "sizeof(struct offmap_bind)", Want: uint64(unsafe.Sizeof(req))},
