@@ -43,24 +43,6 @@ type auditFlags struct {
 	list    bool
 }
 
-// auditReport is the JSON document of offmap audit. Its own backend, attach
-// and avenues are those of the guest that was asked for; the matrix has the
-// others as well, controls first.
-type auditReport struct {
-	Schema    string          `json:"schema"`
-	Host      probe.Host      `json:"host"`
-	Backend   memory.Backend  `json:"backend"`
-	Attach    attach.Method   `json:"attach"`
-	Memory    uint64          `json:"memory_bytes"`
-	Avenues   []audit.Outcome `json:"avenues"`
-	Matrix    []audit.Audited `json:"matrix"`
-	DirectMap struct {
-		Before audit.DirectMap `json:"before"`
-		During audit.DirectMap `json:"during"`
-		After  audit.DirectMap `json:"after"`
-	} `json:"direct_map"`
-}
-
 // RAM of a guest that has nothing but a canary in it, and of one that boots
 // Linux first.
 const (
@@ -170,12 +152,7 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 	if err != nil {
 		return err
 	}
-	doc := auditReport{
-		Schema: "offmap/audit/v1", Host: probe.ThisHost(), Memory: c.Memory,
-		Backend: r.Columns[chief].Backend, Attach: r.Columns[chief].Attach,
-		Avenues: r.Columns[chief].Avenues, Matrix: r.Columns,
-	}
-	doc.DirectMap.Before, doc.DirectMap.During, doc.DirectMap.After = r.Before, r.During, r.After
+	doc := r.Document(c.Memory, chief)
 	if f.json {
 		err = printJSON(os.Stdout, doc)
 	} else {
@@ -284,7 +261,7 @@ func failed(avenues []audit.Outcome, failOn string) bool {
 }
 
 // printAudit prints the matrix: avenues down, backends across.
-func printAudit(w io.Writer, doc auditReport) error {
+func printAudit(w io.Writer, doc *audit.Document) error {
 	var rows [][]string
 	add := func(name string, cell func(audit.Audited) string) {
 		row := []string{name}
@@ -355,7 +332,7 @@ func cell(a audit.Outcome) string {
 
 // reasons says why attacks proved nothing: those on the guest that was asked
 // for first.
-func reasons(doc auditReport) string {
+func reasons(doc *audit.Document) string {
 	var said []string // avenues
 	names := map[string][]string{}
 	var order []string // reasons

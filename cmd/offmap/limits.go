@@ -16,13 +16,6 @@ import (
 	"offmap/internal/measure/probe"
 )
 
-// limitsReport is the JSON document of offmap limits.
-type limitsReport struct {
-	Schema string          `json:"schema"`
-	Host   probe.Host      `json:"host"`
-	Limits []limits.Result `json:"limits"`
-}
-
 func newLimitsCmd() *cobra.Command {
 	var (
 		only   []string
@@ -50,7 +43,7 @@ A limit that doesn't hold is a result: the exit code is 0 all the same.`,
 			if err != nil {
 				return err
 			}
-			doc := limitsReport{Schema: "offmap/limits/v1", Host: probe.ThisHost()}
+			doc := limits.Document{Schema: limits.Schema, Host: probe.ThisHost()}
 			if doc.Limits, err = checkLimits(cmd.Context(), chosen); err != nil {
 				return err
 			}
@@ -113,7 +106,7 @@ func state(r limits.Result) string {
 }
 
 // printLimits prints the limits for people: at a glance, or in full.
-func printLimits(w io.Writer, doc limitsReport, full bool, width int) error {
+func printLimits(w io.Writer, doc limits.Document, full bool, width int) error {
 	const indent = 7 // behind the widest state
 	var b strings.Builder
 	fmt.Fprintf(&b, "Linux %s, %d CPUs, KVM %s (%s)\n\n", doc.Host.Kernel, doc.Host.CPUs, doc.Host.KVM, doc.Host.Accel)

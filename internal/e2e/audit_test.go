@@ -12,39 +12,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"offmap/audit"
+	"offmap/memory"
+	"offmap/memory/attach"
 )
 
-// auditDoc is what the tests read of an audit's report.
-type auditDoc struct {
-	Backend, Attach string
-	Avenues         []avenue
-	Matrix          []column
-	DirectMap       map[string]map[string]uint64 `json:"direct_map"`
-}
-
-type column struct {
-	Backend, Attach string
-	Planted         int `json:"planted_pages"`
-	Avenues         []avenue
-}
-
-type avenue struct {
-	Name, Verdict, Evidence string
-	Pages                   int
-	Owner                   bool
-	Control                 struct{ Backend, Verdict string }
-}
-
-func (c column) avenue(name string) avenue {
-	i := slices.IndexFunc(c.Avenues, func(a avenue) bool { return a.Name == name })
-	if i < 0 {
-		return avenue{}
-	}
-	return c.Avenues[i]
-}
-
-// audit runs the program's audit, which must end with that code.
-func audit(t *testing.T, program string, code int, args ...string) auditDoc {
+// runAudit runs the program's audit, which must end with that code.
+func runAudit(t *testing.T, program string, code int, args ...string) *audit.Document {
 	t.Helper()
 	cmd := command(t, 2*patience, program, append([]string{"audit", "--json"}, args...)...)
 	var log strings.Builder
@@ -56,8 +31,8 @@ func audit(t *testing.T, program string, code int, args ...string) auditDoc {
 	if cmd.ProcessState.ExitCode() != code {
 		t.Errorf("%v: exit code %d, want %d\n%s\n%s", args, cmd.ProcessState.ExitCode(), code, out, log.String())
 	}
-	var d auditDoc
-	if err := json.Unmarshal(out, &d); err != nil {
+	d, err := audit.Read(bytes.NewReader(out))
+	if err != nil {
 		t.Fatalf("%v: %v\n%s", args, err, log.String())
 	}
 	return d
@@ -72,7 +47,7 @@ var excused = map[string]string{
 
 // notIn is ordinary memory that there is nothing of for an avenue: no file, and
 // no anonymous pages to merge.
-var notIn = map[string][]string{"proc-fd": {"anon"}, "fd-theft": {"anon"}, "ksm": {"memfd"}}
+var notIn = map[string][]memory.Backend{"proc-fd": {memory.Anon}, "fd-theft": {memory.Anon}, "ksm": {memory.Memfd}}
 
 // TestAudit attacks guests by every avenue, on one kernel in every backend that
 // it offers: secret memory behind the bridge is read by its owner alone,
@@ -86,68 +61,69 @@ func TestAudit(t *testing.T) {
 	release := kernelRelease(t)
 	all, freeze := strings.HasPrefix(release, "6.12."), !strings.HasPrefix(release, "7.")       // see checkFreeze of cmd/offmap
 	can := map[string]bool{"hibernation": freeze, "swap": bytes.Count(swaps, []byte("\n")) > 1} // after the heading
-	d := audit(t, "./offmap", 0, fmt.Sprintf("--all=%v", all), fmt.Sprintf("--freeze-host=%v", freeze))
+	d := runAudit(t, "./offmap", 0, fmt.Sprintf("--all=%v", all), fmt.Sprintf("--freeze-host=%v", freeze))
 	if d.Backend != "secret" || d.Attach != "bridge" {
 		t.Fatalf("attacked %s+%s, want secret+bridge", d.Backend, d.Attach)
 	}
-	columns := map[string]column{}
 	for _, c := range d.Matrix {
-		columns[c.Backend+"+"+c.Attach] = c
 		if c.Planted == 0 {
 			t.Errorf("%s: no page planted", c.Backend)
 		}
 	}
-	anon, memfd := columns["anon+direct"], columns["memfd+direct"]
+	anon, memfd := d.Column(memory.Anon, attach.Direct), d.Column(memory.Memfd, attach.Direct)
 	for i, a := range d.Avenues {
 		t.Logf("%-18s %-12s %s", a.Name, a.Verdict, a.Evidence)
 		switch {
-		case excused[a.Name] != "" && a.Verdict == "skipped" && !can[a.Name]:
+		case excused[a.Name] != "" && a.Verdict == audit.Skipped && !can[a.Name]:
 			if !strings.Contains(a.Evidence, excused[a.Name]) {
 				t.Errorf("%s is skipped, and not for want of %s: %s", a.Name, excused[a.Name], a.Evidence)
 			}
 			continue
-		case a.Owner && a.Verdict != "exposed":
+		case a.Owner && a.Verdict != audit.Exposed:
 			t.Errorf("%s: %s, although the owner can: %s", a.Name, a.Verdict, a.Evidence)
-		case !a.Owner && a.Verdict != "blocked":
+		case !a.Owner && a.Verdict != audit.Blocked:
 			t.Errorf("%s: %s: %s", a.Name, a.Verdict, a.Evidence)
 		}
-		if a.Control.Verdict != "exposed" {
+		if a.Control.Verdict != audit.Exposed {
 			t.Errorf("%s: the control is %s", a.Name, a.Control.Verdict)
 		}
-		for _, c := range []column{anon, memfd} {
-			if control := c.Avenues[i]; control.Verdict != "exposed" && !slices.Contains(notIn[a.Name], c.Backend) {
+		for _, c := range []*audit.Audited{anon, memfd} {
+			if control := c.Avenues[i]; control.Verdict != audit.Exposed && !slices.Contains(notIn[a.Name], c.Backend) {
 				t.Errorf("%s: %s is %s: %s", a.Name, c.Backend, control.Verdict, control.Evidence)
 			}
 		}
 	}
 	for _, name := range []string{"direct-map", "residue-exit", "residue-kill", "residue-reset"} {
 		// The kernel may have used a few freed pages for something else.
-		if p := anon.avenue(name).Pages; p < anon.Planted*9/10 {
+		if p := anon.Avenue(name).Pages; p < anon.Planted*9/10 {
 			t.Errorf("%s found %d of %d pages of anon", name, p, anon.Planted)
 		}
 	}
 	if all {
-		checkOthers(t, columns["secret+window"], columns["reserved+direct"])
+		checkOthers(t, d.Column(memory.Secret, attach.ViaWindow), d.Column(memory.Reserved, attach.Direct))
 	}
-	if before, during := d.DirectMap["before"]["4k"], d.DirectMap["during"]["4k"]; during < before || before == 0 {
+	if before, during := d.DirectMap.Before["4k"], d.DirectMap.During["4k"]; during < before || before == 0 {
 		t.Errorf("4 KiB pages of the direct map: %d bytes before, %d during", before, during)
 	}
 }
 
 // checkOthers holds what a window and reserved memory promise.
-func checkOthers(t *testing.T, window, reserved column) {
+func checkOthers(t *testing.T, window, reserved *audit.Audited) {
 	t.Helper()
+	if window == nil || reserved == nil {
+		t.Fatalf("not attacked: a window (%v), reserved memory (%v)", window, reserved)
+	}
 	const quarter = 32 << 20 >> 12 / 4
-	if a := window.avenue("direct-map"); a.Verdict != "exposed" || a.Pages > quarter {
+	if a := window.Avenue("direct-map"); a.Verdict != audit.Exposed || a.Pages > quarter {
 		t.Errorf("window of %d pages: %+v", quarter, a)
 	}
 	for _, name := range []string{"residue-exit", "residue-kill", "residue-reset"} {
-		if a := window.avenue(name); a.Verdict != "blocked" {
+		if a := window.Avenue(name); a.Verdict != audit.Blocked {
 			t.Errorf("window: %+v", a)
 		}
 	}
-	for name, want := range map[string]string{"direct-map": "blocked", "kernel-read": "blocked", "dev-mem": "exposed"} {
-		if a := reserved.avenue(name); a.Verdict != want {
+	for name, want := range map[string]audit.Verdict{"direct-map": audit.Blocked, "kernel-read": audit.Blocked, "dev-mem": audit.Exposed} {
+		if a := reserved.Avenue(name); a.Verdict != want {
 			t.Errorf("reserved, want %s: %+v", want, a)
 		}
 	}
@@ -157,12 +133,12 @@ func checkOthers(t *testing.T, window, reserved column) {
 // shows.
 func TestAuditLinux(t *testing.T) {
 	needInside(t)
-	d := audit(t, "./offmap", 0, "-k", guestKernel, "--only", "direct-map,residue-exit")
+	d := runAudit(t, "./offmap", 0, "-k", guestKernel, "--only", "direct-map,residue-exit")
 	for _, c := range d.Matrix {
 		t.Logf("%+v", c)
 		for _, a := range c.Avenues {
 			secret := c.Backend == "secret"
-			if secret && (a.Verdict != "blocked" || a.Pages != 0) || !secret && a.Pages < c.Planted*9/10 {
+			if secret && (a.Verdict != audit.Blocked || a.Pages != 0) || !secret && a.Pages < c.Planted*9/10 {
 				t.Errorf("%s: %+v, %d planted", c.Backend, a, c.Planted)
 			}
 		}
@@ -180,22 +156,22 @@ func TestAuditRunning(t *testing.T) {
 		t.Fatalf("no canary:\n%s", g.out.String())
 	}
 	args := []string{"--pid", fmt.Sprint(g.Process.Pid), "--canary", canary[1]}
-	d := audit(t, "./offmap", 0, append(args, "--only", "direct-map,residue-exit,process-vm-readv,fd-theft,vmsplice,fork-child,ptrace-syscall,core-dump")...)
+	d := runAudit(t, "./offmap", 0, append(args, "--only", "direct-map,residue-exit,process-vm-readv,fd-theft,vmsplice,fork-child,ptrace-syscall,core-dump")...)
 	for _, a := range d.Avenues {
-		want := "blocked"
+		want := audit.Blocked
 		switch {
 		case a.Name == "core-dump" || a.Name == "residue-exit":
-			want = "skipped" // it would end the guest
+			want = audit.Skipped // it would end the guest
 		case a.Owner:
-			want = "exposed"
+			want = audit.Exposed
 		}
 		if a.Verdict != want {
 			t.Errorf("%s: %s, want %s: %s", a.Name, a.Verdict, want, a.Evidence)
 		}
 	}
 	// Without an attack that shows the canary, nothing is shown.
-	for _, a := range audit(t, "./offmap", 3, append(args, "--only", "process-vm-readv")...).Avenues {
-		if a.Verdict != "inconclusive" {
+	for _, a := range runAudit(t, "./offmap", 3, append(args, "--only", "process-vm-readv")...).Avenues {
+		if a.Verdict != audit.Inconclusive {
 			t.Errorf("%s: %s", a.Name, a.Verdict)
 		}
 	}
@@ -253,21 +229,21 @@ func buildMutants(t *testing.T, dir string) {
 // is said to be.
 func TestAuditMutants(t *testing.T) {
 	needInside(t)
-	all := func(verdict string, as []avenue) {
+	all := func(verdict audit.Verdict, as []audit.Outcome) {
 		t.Helper()
 		for _, a := range as {
-			if a.Verdict != verdict && a.Verdict != "skipped" {
+			if a.Verdict != verdict && a.Verdict != audit.Skipped {
 				t.Errorf("%s: %s, want %s: %s", a.Name, a.Verdict, verdict, a.Evidence)
 			}
 		}
 	}
 	chosen := []string{"--only", "direct-map,residue-exit,process-vm-readv,proc-mem,vmsplice,fd-theft,ptrace-syscall"}
-	d := audit(t, "./offmap-memfd", 3, chosen...)
+	d := runAudit(t, "./offmap-memfd", 3, chosen...)
 	if d.Backend != "secret" {
 		t.Errorf("attacked %s", d.Backend)
 	}
-	all("exposed", d.Avenues)
-	for _, c := range audit(t, "./offmap-blind", 3, chosen...).Matrix {
-		all("inconclusive", c.Avenues)
+	all(audit.Exposed, d.Avenues)
+	for _, c := range runAudit(t, "./offmap-blind", 3, chosen...).Matrix {
+		all(audit.Inconclusive, c.Avenues)
 	}
 }

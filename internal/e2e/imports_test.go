@@ -15,10 +15,12 @@ import (
 var rooms = [][]string{
 	{"cmd"},
 	{"internal"},
-	{"audit", "vmm", "guest"},
+	{"audit"},
+	{"internal/measure/probe"},
+	{"vmm", "guest", "audit/canary"},
 	{"memory/attach"},
 	{"kvm", "memory"},
-	{"internal/process"},
+	{"internal/process", "internal/jsondoc"},
 }
 
 // forbidden are imports that the order would allow and the design doesn't.

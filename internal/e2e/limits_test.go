@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -102,12 +101,9 @@ func TestLabPlain(t *testing.T) {
 // or says why not.
 func surveyOf(t *testing.T, doc string) map[string]limits.Result {
 	t.Helper()
-	var d struct {
-		Schema string
-		Limits []limits.Result
-	}
-	if err := json.Unmarshal([]byte(doc), &d); err != nil || d.Schema != "offmap/limits/v1" {
-		t.Fatalf("schema %q, %v", d.Schema, err)
+	d, err := limits.Read(strings.NewReader(doc))
+	if err != nil {
+		t.Fatal(err)
 	}
 	got := map[string]limits.Result{}
 	for _, r := range d.Limits {

@@ -1,42 +1,20 @@
 package bench
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+
+	"offmap/internal/jsondoc"
 )
 
 // Read reads a document of offmap bench. What a run can't have written is an
 // error that names it.
 func Read(r io.Reader) (*Document, error) {
-	dec := json.NewDecoder(r)
-	var raw json.RawMessage
-	switch err := dec.Decode(&raw); {
-	case errors.Is(err, io.EOF):
-		return nil, errors.New("the file is empty")
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, errors.New("the file is cut short: it ends in the middle of the document")
-	case err != nil:
-		return nil, fmt.Errorf("not a JSON document: %w", err)
-	}
-	// The schema comes first, since another may have other types.
-	var head struct {
-		Schema string `json:"schema"`
-	}
-	if err := json.Unmarshal(raw, &head); err != nil {
-		return nil, fmt.Errorf("not a document of offmap's: %w", err)
-	}
-	if head.Schema != Schema {
-		return nil, fmt.Errorf("schema %q: want %q, as `offmap bench --json` writes it", head.Schema, Schema)
-	}
 	d := &Document{}
-	if err := json.Unmarshal(raw, d); err != nil {
-		return nil, fmt.Errorf("schema %s: %w", Schema, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is something after the document: a file holds one")
+	if err := jsondoc.Read(r, Schema, d); err != nil {
+		return nil, err
 	}
 	if err := d.check(); err != nil {
 		return nil, err

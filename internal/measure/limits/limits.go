@@ -62,20 +62,6 @@ func ours(b memory.Backend) []Limit {
 	)
 }
 
-// Result is a limit as JSON shows it. Holds is null where nothing could be
-// observed, and Observed then says why.
-type Result struct {
-	ID       string `json:"id"`
-	Title    string `json:"title"`
-	Source   string `json:"source"`
-	Link     string `json:"link"`
-	How      string `json:"how"`
-	Expected string `json:"expected"`
-	Observed string `json:"observed"`
-	Holds    *bool  `json:"holds"`
-	Means    string `json:"means"`
-}
-
 // Check makes the limit's check.
 func (l Limit) Check(ctx context.Context) Result {
 	r := Result{

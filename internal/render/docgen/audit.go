@@ -33,10 +33,8 @@ var chief = probe.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}
 
 // audited is what `offmap audit --all --json` said on one kernel.
 type audited struct {
-	title  string
-	host   probe.Host
-	memory uint64 // bytes of each guest
-	matrix []audit.Audited
+	*audit.Document
+	title string
 }
 
 // audits asks the lab's kernels and writes the page. The arguments are files
@@ -57,7 +55,7 @@ func audits(ctx context.Context, files []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", from, err)
 		}
-		a.title = cmp.Or(titles[a.host.Kernel], a.host.Kernel)
+		a.title = cmp.Or(titles[a.Host.Kernel], a.Host.Kernel)
 		list = append(list, a)
 		return nil
 	}
@@ -99,16 +97,16 @@ func askAudit(ctx context.Context, k debian.Kernel) ([]byte, error) {
 // readAudit reads a document of `offmap audit --json`, in which every avenue
 // was taken and the chief was attacked.
 func readAudit(doc []byte, avenues []audit.Avenue) (audited, error) {
-	d, err := readDocument("audit", doc)
+	d, err := audit.Read(bytes.NewReader(doc))
 	if err != nil {
 		return audited{}, err
 	}
 	for _, c := range d.Matrix {
 		if !slices.EqualFunc(c.Avenues, avenues, func(a audit.Outcome, av audit.Avenue) bool { return a.Name == av.Name }) {
-			return audited{}, fmt.Errorf("%s has not the avenues of this program, all %d in their order: make the audit with it, without --only and --skip", pairOf(c), len(avenues))
+			return audited{}, fmt.Errorf("%s: other avenues than this program's %d: make the audit with it, without --only and --skip", pairOf(c), len(avenues))
 		}
 	}
-	a := audited{host: d.Host, memory: d.Memory, matrix: d.Matrix}
+	a := audited{Document: d}
 	if a.column(chief) == nil {
 		return audited{}, fmt.Errorf("no guest in %s was attacked: load the module, and give audit --all", name(chief))
 	}
@@ -116,13 +114,7 @@ func readAudit(doc []byte, avenues []audit.Avenue) (audited, error) {
 }
 
 // column is what came of the attacks on a pair; nil where it wasn't attacked.
-func (a audited) column(p probe.Pair) *audit.Audited {
-	i := slices.IndexFunc(a.matrix, func(c audit.Audited) bool { return c.Backend == p.Backend && c.Attach == p.Attach })
-	if i < 0 {
-		return nil
-	}
-	return &a.matrix[i]
-}
+func (a audited) column(p probe.Pair) *audit.Audited { return a.Column(p.Backend, p.Attach) }
 
 func name(p probe.Pair) string      { return fmt.Sprintf("%s+%s", p.Backend, p.Attach) }
 func pairOf(c audit.Audited) string { return name(probe.Pair{Backend: c.Backend, Attach: c.Attach}) }
@@ -165,7 +157,7 @@ func renderAudits(list []audited, avenues []audit.Avenue) []byte {
 	b.WriteString(auditIntro)
 	for _, a := range list {
 		fmt.Fprintf(&b, "- %s: Linux %s, KVM %s (%s), CPUs: %d, guests of %s\n",
-			a.title, a.host.Kernel, a.host.KVM, a.host.Accel, a.host.CPUs, mebibytes(a.memory))
+			a.title, a.Host.Kernel, a.Host.KVM, a.Host.Accel, a.Host.CPUs, mebibytes(a.Memory))
 	}
 	renderCounts(&b, list)
 	for _, a := range list {
@@ -231,13 +223,13 @@ func renderMatrix(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
 	fmt.Fprintf(b, "\n## Linux %s\n\n", a.title)
 	row := func(first string, cell func(audit.Audited) string) {
 		fmt.Fprintf(b, "| %s |", first)
-		for _, c := range a.matrix {
+		for _, c := range a.Matrix {
 			fmt.Fprintf(b, " %s |", cell(c))
 		}
 		b.WriteString("\n")
 	}
 	row("backend", func(c audit.Audited) string { return string(c.Backend) })
-	b.WriteString("|---|" + strings.Repeat("---|", len(a.matrix)) + "\n")
+	b.WriteString("|---|" + strings.Repeat("---|", len(a.Matrix)) + "\n")
 	row("attach", func(c audit.Audited) string {
 		if c.Window > 0 {
 			return fmt.Sprintf("%s of %s", c.Attach, mebibytes(c.Window))

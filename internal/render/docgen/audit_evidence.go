@@ -30,7 +30,7 @@ func renderReasons(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
 	var order []attack
 	guests := map[attack][]string{}
 	for i, av := range avenues {
-		for _, c := range a.matrix {
+		for _, c := range a.Matrix {
 			r := c.Avenues[i]
 			if r.Verdict != audit.Skipped && r.Verdict != audit.Inconclusive {
 				continue
@@ -47,7 +47,7 @@ func renderReasons(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
 			b.WriteString("\n")
 		}
 		of := ""
-		if len(guests[k]) < len(a.matrix) {
+		if len(guests[k]) < len(a.Matrix) {
 			of = " (" + strings.Join(guests[k], ", ") + ")"
 		}
 		fmt.Fprintf(b, "- %s%s: %s\n", code(k.name), of, k.why)

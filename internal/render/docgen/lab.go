@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 
-	"offmap/audit"
 	"offmap/internal/lab/debian"
-	"offmap/internal/measure/limits"
-	"offmap/internal/measure/probe"
 )
 
 // program is the offmap that is asked, seen from the top of the repository.
@@ -47,26 +43,4 @@ func askLab(ctx context.Context, k debian.Kernel, flags []string, command ...str
 		err = fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
 	}
 	return out, err
-}
-
-// document is what an offmap command prints with --json, as far as a page is
-// made of it.
-type document struct {
-	Schema   string          `json:"schema"`
-	Host     probe.Host      `json:"host"`
-	Backends []probe.Trial   `json:"backends"` // of doctor
-	Limits   []limits.Result `json:"limits"`   // of limits
-	Memory   uint64          `json:"memory_bytes"`
-	Matrix   []audit.Audited `json:"matrix"` // of audit, as is Memory
-}
-
-// readDocument reads a document of a command.
-func readDocument(command string, text []byte) (d document, err error) {
-	if err := json.Unmarshal(text, &d); err != nil {
-		return d, fmt.Errorf("a document of offmap %s: %w", command, err)
-	}
-	if d.Schema != "offmap/"+command+"/v1" {
-		return d, fmt.Errorf("schema %q is not that of offmap %s", d.Schema, command)
-	}
-	return d, nil
 }

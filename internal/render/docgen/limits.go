@@ -107,7 +107,7 @@ func (s *survey) name(known []debian.Kernel) {
 
 // readSurvey reads a document of `offmap limits --json`.
 func readSurvey(doc []byte) (survey, error) {
-	d, err := readDocument("limits", doc)
+	d, err := limits.Read(bytes.NewReader(doc))
 	if err != nil {
 		return survey{}, err
 	}

@@ -2,18 +2,14 @@ package report
 
 import (
 	"fmt"
-	"slices"
 
 	"offmap/audit"
+	"offmap/internal/measure/limits"
 )
 
-// summary says what came of the attacks on the guest that the audit was for.
-func (a *Audit) summary() string {
-	i := slices.IndexFunc(a.Matrix, func(c audit.Audited) bool { return c.Backend == a.Backend && c.Attach == a.Attach })
-	if i < 0 {
-		i = len(a.Matrix) - 1
-	}
-	col := a.Matrix[i]
+// auditSummary says what came of the attacks on the guest that the audit was for.
+func auditSummary(a *audit.Document) string {
+	col := a.Column(a.Backend, a.Attach)
 	var exposed, owner []string
 	n := map[audit.Verdict]int{}
 	for _, av := range col.Avenues {
@@ -43,7 +39,7 @@ func (a *Audit) summary() string {
 	return text + "."
 }
 
-func (l *Limits) summary() string {
+func limitsSummary(l *limits.Document) string {
 	var holds, not, unknown int
 	var which []string
 	for _, r := range l.Limits {

@@ -28,24 +28,11 @@ type Source struct {
 	place string
 
 	Bench  *bench.Document
-	Audit  *Audit
-	Limits *Limits
+	Audit  *audit.Document
+	Limits *limits.Document
 	Run    *Run
 	Doctor *Doctor
 	Trace  *exposuremap.Trace
-}
-
-// Audit is the document of offmap audit.
-type Audit struct {
-	Backend memory.Backend  `json:"backend"`
-	Attach  attach.Method   `json:"attach"`
-	Memory  uint64          `json:"memory_bytes"`
-	Matrix  []audit.Audited `json:"matrix"`
-}
-
-// Limits is the document of offmap limits.
-type Limits struct {
-	Limits []limits.Result `json:"limits"`
 }
 
 // Run is the document of offmap run.
@@ -88,8 +75,8 @@ const (
 var readers = map[string]func(s *Source, data []byte) error{
 	bench.Schema:       readBench,
 	exposuremap.Schema: readTrace,
-	"offmap/audit/v1":  readAudit,
-	"offmap/limits/v1": readLimits,
+	audit.Schema:       readAudit,
+	limits.Schema:      readLimits,
 	"offmap/run/v1":    readRun,
 	"offmap/doctor/v1": readDoctor,
 }
@@ -165,11 +152,12 @@ func readTrace(s *Source, data []byte) (err error) {
 }
 
 func readAudit(s *Source, data []byte) (err error) {
-	if s.Audit, err = decode[Audit](s, data); err != nil {
+	if s.Audit, err = audit.Read(bytes.NewReader(data)); err != nil {
 		return err
 	}
-	if n := len(s.Audit.Matrix); n == 0 || n > maxColumns {
-		return fmt.Errorf("a matrix of %d columns; there are 1 to %d", n, maxColumns)
+	s.Host.Host = s.Audit.Host
+	if n := len(s.Audit.Matrix); n > maxColumns {
+		return fmt.Errorf("a matrix of %d columns, and a report shows up to %d", n, maxColumns)
 	}
 	for _, c := range s.Audit.Matrix {
 		if n := len(c.Avenues); n > maxAvenues {
@@ -180,9 +168,10 @@ func readAudit(s *Source, data []byte) (err error) {
 }
 
 func readLimits(s *Source, data []byte) (err error) {
-	if s.Limits, err = decode[Limits](s, data); err != nil {
+	if s.Limits, err = limits.Read(bytes.NewReader(data)); err != nil {
 		return err
 	}
+	s.Host.Host = s.Limits.Host
 	if n := len(s.Limits.Limits); n > maxLimits {
 		return fmt.Errorf("%d limits, and a report shows up to %d", n, maxLimits)
 	}

@@ -63,9 +63,9 @@ func (r *Report) summary() (list []*said) {
 		case s.Run != nil:
 			say(s, "Run", s.Run.summary())
 		case s.Audit != nil:
-			say(s, "Attacks", s.Audit.summary())
+			say(s, "Attacks", auditSummary(s.Audit))
 		case s.Limits != nil:
-			say(s, "Limits", s.Limits.summary())
+			say(s, "Limits", limitsSummary(s.Limits))
 		}
 	}
 	if !measured {
