@@ -15,23 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/audit/canary"
+	"offmap/guest/protocol"
 	"offmap/internal/process/exitcode"
 	"offmap/internal/process/pdeathsig"
-)
-
-// The lines by which a guest tells of its canary, whether it is the payload
-// canary or the program of that name in offmap's initramfs.
-const (
-	canaryLine = "offmap-canary: "
-	canaryHold = canaryLine + "planted"
-	canaryKept = canaryLine + "held in "
-)
-
-// What a guest that holds its canary is told: to check it and power off, or to
-// reset. The payload looks at the first byte only.
-const (
-	tellEnd   = "\n"
-	tellReset = "reset\n"
 )
 
 const (
@@ -139,21 +125,18 @@ func (g *guest) inTime(f func() error) error {
 func (g *guest) awaitCanary() error {
 	for g.lines.Scan() {
 		line := strings.TrimSpace(g.lines.Text())
-		switch {
-		case line == canaryHold:
+		if line == protocol.CanaryPlanted {
 			if g.planted == 0 {
 				return errors.New("the guest planted no canary")
 			}
 			return nil
-		case strings.HasPrefix(line, canaryLine):
-			var text string
-			if _, err := fmt.Sscanf(strings.TrimPrefix(line, canaryLine), "%s pages=%d", &text, &g.planted); err != nil {
-				return fmt.Errorf("the guest's line %q: %w", line, err)
-			}
-			var err error
-			if g.canary, err = canary.Parse(text); err != nil {
+		}
+		if masked, pages, ok := protocol.ParseCanaryLine(line); ok {
+			c, err := canary.Parse(masked)
+			if err != nil {
 				return err
 			}
+			g.canary, g.planted = c, pages
 		}
 	}
 	return errors.Join(errors.New("the guest ended before it had planted its canary"), g.lines.Err())
@@ -178,14 +161,14 @@ func (g *guest) end(how Moment) error {
 	case AfterReset:
 		g.kept = g.planted
 		code = exitcode.Reset
-		io.WriteString(g.stdin, tellReset)
+		io.WriteString(g.stdin, protocol.CanaryReset)
 	default:
-		io.WriteString(g.stdin, tellEnd)
+		io.WriteString(g.stdin, protocol.CanaryCheck)
 	}
 	err := g.inTime(func() error {
 		for g.lines.Scan() {
-			if rest, ok := strings.CutPrefix(strings.TrimSpace(g.lines.Text()), canaryKept); ok {
-				fmt.Sscanf(rest, "%d", &g.kept)
+			if held, _, ok := protocol.ParseCanaryHeldLine(strings.TrimSpace(g.lines.Text())); ok {
+				g.kept = held
 			}
 		}
 		return g.cmd.Wait()

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm/boot"
@@ -39,7 +40,7 @@ func TestPollingGuest(t *testing.T) {
 		0xee,       // out dx, al
 		0x3c, 0x0a, // cmp al, '\n'
 		0x75, 0xed, // jne next
-		0x66, 0xba, 0xf1, 0x06, // mov dx, 0x6f1 (exit port)
+		0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, // mov dx, ExitPort
 		0x30, 0xc0, // xor al, al
 		0xee, // out dx, al
 		0xf4, // hlt
@@ -81,8 +82,8 @@ func TestEndWithStuckConsole(t *testing.T) {
 	}
 	printAndOff := []byte{
 		0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
-		0xee,                   // out dx, al
-		0x66, 0xba, 0xf1, 0x06, // mov dx, 0x6f1 (exit port)
+		0xee,                                                         // out dx, al
+		0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, // mov dx, ExitPort
 		0x30, 0xc0, // xor al, al
 		0xee, // out dx, al
 		0xf4, // hlt

@@ -47,7 +47,7 @@ type Config struct {
 	// error says how much it was.
 	Console io.Writer
 	// Event, if not nil, is told of each byte that the guest writes to
-	// payload.EventPort, on the thread of the vCPU that wrote it.
+	// protocol.EventPort, on the thread of the vCPU that wrote it.
 	Event func(byte)
 	// KVM is the device node; "" is /dev/kvm.
 	KVM string

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"offmap/guest/payload"
+	"offmap/guest/protocol"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -122,7 +123,7 @@ func TestAbove4G(t *testing.T) {
 func TestEvent(t *testing.T) {
 	needKVM(t)
 	code := []byte{
-		0xba, 0xf0, 0x06, 0x00, 0x00, // mov edx, payload.EventPort
+		0xba, protocol.EventPort & 0xff, protocol.EventPort >> 8, 0x00, 0x00, // mov edx, EventPort
 		0xb0, 0x02, 0xee, // mov al, 2; out dx, al
 		0xb9, 0x10, 0x27, 0x00, 0x00, // mov ecx, 10000
 		0xff, 0xc9, 0x75, 0xfc, // dec ecx; jnz -4
@@ -138,7 +139,7 @@ func TestEvent(t *testing.T) {
 			return boot.Payload(ram, code, boot.PayloadConfig{CPUs: cpus, Ring: ring})
 		}
 		r, _, err := run(t.Context(), t, cfg)
-		if err != nil || r.Outcome.Reason != PowerOff || !bytes.Equal(events, []byte{payload.EventMark, payload.EventUserland}) {
+		if err != nil || r.Outcome.Reason != PowerOff || !bytes.Equal(events, []byte{protocol.EventMark, protocol.EventUserland}) {
 			t.Errorf("ring %d: %+v, %v; events %d", ring, r.Outcome, err, events)
 		}
 		if r.Emulated == nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"offmap/guest/payload"
+	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/vmm/boot"
 )
@@ -92,7 +93,7 @@ func allFree(pages, size uint64) bool {
 // free finds a payload's RAM by its info block, which is in page 1: the words
 // from its first page on.
 func free(ram []uint64) []uint64 {
-	info := payload.Info{Free: make([]payload.Range, 1)}.Encode()
+	info := protocol.Info{Free: make([]protocol.Range, 1)}.Encode()
 	start := ram[(memory.PageSize+len(info)-16)/8]
 	return ram[start/8:]
 }

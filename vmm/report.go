@@ -3,19 +3,15 @@ package vmm
 import (
 	"time"
 
-	"offmap/guest/payload"
+	"offmap/guest/protocol"
 )
 
 // The report port: two byte-wide registers with which a guest of ours says
-// how far it is, and ends with an exit code of its own. A guest finds it by
-// contract (payloads) or by ReportParam on its kernel's command line.
+// how far it is, and ends with an exit code of its own (package protocol).
 const (
-	reportBase = payload.EventPort
+	reportBase = protocol.EventPort
 	reportSize = 2
 )
-
-// ReportParam tells offmap's own initramfs of the port.
-const ReportParam = "offmap.port=0x6f0"
 
 // report is the device behind the port.
 type report struct{ m *Machine }
@@ -27,14 +23,14 @@ func (*report) Read(_ uint64, p []byte) { clear(p) }
 func (r *report) Write(off uint64, p []byte) {
 	for i, v := range p {
 		switch off + uint64(i) {
-		case payload.EventPort - reportBase:
-			if v == payload.EventUserland {
+		case protocol.EventPort - reportBase:
+			if v == protocol.EventUserland {
 				r.m.userland.CompareAndSwap(0, int64(time.Since(r.m.start)))
 			}
 			if r.m.cfg.Event != nil {
 				r.m.cfg.Event(v)
 			}
-		case payload.ExitPort - reportBase:
+		case protocol.ExitPort - reportBase:
 			r.m.finish(Outcome{Reason: PowerOff, Code: int(v)}, nil)
 		}
 	}

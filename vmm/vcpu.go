@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/guest/payload"
+	"offmap/guest/protocol"
 	"offmap/kvm"
 )
 
@@ -124,7 +124,7 @@ func (c *vcpu) handle(x *kvm.Exit) {
 		for p := x.Data; len(p) > 0; p = p[x.Size:] {
 			if x.Write {
 				m.ports.Write(x.Addr, p[:x.Size])
-				if x.Addr == payload.HaltPort {
+				if x.Addr == protocol.HaltPort {
 					c.halt()
 				}
 			} else {

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"offmap/guest/protocol"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -312,7 +314,7 @@ func TestBackground(t *testing.T) {
 		tm := newPTY(t)
 		before := tm.mode(t)
 		cmd := tm.shell(t, "set -m; "+canaryGuest+" & read go; echo went $go; fg; echo status $?")
-		tm.await(t, "offmap-canary: planted")
+		tm.await(t, protocol.CanaryPlanted)
 		tm.typed(t, "on\n")
 		tm.await(t, "went on")
 		tm.awaitMode(t, cmd, isRaw)
@@ -330,7 +332,7 @@ func TestBackground(t *testing.T) {
 			tm := newPTY(t)
 			before := tm.mode(t)
 			cmd := tm.shell(t, "set -m; (echo pid $(exec sh -c 'echo $PPID') end; exec "+canaryGuest+"); echo stopped; stty sane; read go; fg; echo status $?")
-			tm.await(t, "offmap-canary: planted")
+			tm.await(t, protocol.CanaryPlanted)
 			tm.awaitMode(t, cmd, isRaw)
 			_, rest, _ := strings.Cut(tm.shown(), "pid ")
 			var pid int

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 
 	"offmap/guest/initramfs"
 	"offmap/guest/payload"
+	"offmap/guest/protocol"
 	"offmap/internal/lab/debian"
 	"offmap/internal/process/exitcode"
 	"offmap/memory"
@@ -126,9 +126,9 @@ func (f *guestFlags) openPayload() (*guest, error) {
 
 // words are what offmap's own initramfs and the user add to the command line.
 func (f *guestFlags) words() []string {
-	w := []string{vmm.ReportParam}
+	w := []string{protocol.PortWord}
 	if f.exec != "" {
-		w = append(w, "offmap.exec="+base64.RawURLEncoding.EncodeToString([]byte(f.exec)))
+		w = append(w, protocol.ExecWord(f.exec))
 	}
 	if f.append != "" {
 		w = append(w, f.append)

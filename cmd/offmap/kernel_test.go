@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"offmap/guest/protocol"
 )
 
 // Guest code for testKernel.
@@ -17,7 +19,9 @@ var (
 )
 
 // exitWithCode has the guest end itself with an exit code.
-func exitWithCode(code byte) []byte { return []byte{0x66, 0xba, 0xf1, 6, 0xb0, code, 0xee} } // mov dx, 0x6f1; mov al, code; out dx, al
+func exitWithCode(code byte) []byte {
+	return []byte{0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, 0xb0, code, 0xee} // mov dx, ExitPort; mov al, code; out dx, al
+}
 
 // say has the guest write text to its console.
 func say(text string) []byte {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"offmap/guest/protocol"
 )
 
 // TestLive ends a run with --live in every way: each leaves the terminal as it
@@ -46,7 +48,7 @@ func TestLive(t *testing.T) {
 			before := tm.mode(t)
 			args := append([]string{"run", "--live", "--payload", "canary", "-m", "32", "--backend", "anon"}, c.args...)
 			cmd := tm.start(t, args...)
-			tm.await(t, "offmap-canary: planted")
+			tm.await(t, protocol.CanaryPlanted)
 			tm.await(t, "100.00 %") // its RAM, of which all has been written
 			if during := tm.mode(t); reflect.DeepEqual(before, during) {
 				t.Error("the terminal isn't raw while the guest runs")
@@ -63,7 +65,7 @@ func TestLive(t *testing.T) {
 			tm.await(t, off)
 			tm.settle()
 			out := tm.shown()
-			if strings.Count(out, on) != 1 || strings.Count(out, off) != 1 || !strings.Contains(out[strings.LastIndex(out, off):], "offmap-canary: planted") {
+			if strings.Count(out, on) != 1 || strings.Count(out, off) != 1 || !strings.Contains(out[strings.LastIndex(out, off):], protocol.CanaryPlanted) {
 				t.Errorf("the terminal isn't given back once, with the console's last lines: %q", out[max(0, len(out)-500):])
 			}
 			if after := tm.mode(t); !reflect.DeepEqual(before, after) {
@@ -78,7 +80,7 @@ func TestLiveResizes(t *testing.T) {
 	needKVM(t)
 	tm := newPTY(t)
 	tm.start(t, "run", "--live", "--payload", "canary", "-m", "32")
-	tm.await(t, "offmap-canary: planted")
+	tm.await(t, protocol.CanaryPlanted)
 	if strings.Contains(tm.shown(), "\x1b[40;1H") {
 		t.Fatal("a line was drawn that the terminal hasn't got")
 	}

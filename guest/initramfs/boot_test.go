@@ -3,7 +3,6 @@ package initramfs
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"offmap/guest/initramfs/userland"
+	"offmap/guest/protocol"
 	"offmap/internal/lab/debian"
 )
 
@@ -170,17 +169,12 @@ func eachKernel(t *testing.T, f func(t *testing.T, series string)) {
 	}
 }
 
-// execWord is the kernel parameter for a shell command.
-func execWord(command string) string {
-	return " offmap.exec=" + base64.RawURLEncoding.EncodeToString([]byte(command))
-}
-
-const portWord = "offmap.port=0x6f0"
+func execWord(command string) string { return " " + protocol.ExecWord(command) }
 
 func TestBootExec(t *testing.T) {
 	eachKernel(t, func(t *testing.T, series string) {
-		m := start(t, series, portWord+execWord("canary -pages 10; echo $PATH; exit 35"))
-		m.expect("offmap: userland\r\n")
+		m := start(t, series, protocol.PortWord+execWord("canary -pages 10; echo $PATH; exit 35"))
+		m.expect(protocol.UserlandLine + "\r\n")
 		m.expect("offmap-canary: ")
 		m.expect(" pages=10\r\n")
 		m.expect("/bin\r\n")
@@ -192,8 +186,8 @@ func TestBootExec(t *testing.T) {
 
 // TestBootKilled ends the shell by a signal, and process 1 by none.
 func TestBootKilled(t *testing.T) {
-	m := start(t, "6.1", portWord+execWord("kill 1; kill -2 1; sleep 1; kill $$; sleep 1000"))
-	m.expect("offmap: userland\r\n")
+	m := start(t, "6.1", protocol.PortWord+execWord("kill 1; kill -2 1; sleep 1; kill $$; sleep 1000"))
+	m.expect(protocol.UserlandLine + "\r\n")
 	// QEMU's exit code has room for seven bits of the guest's, 128 + 15.
 	if rest, code := m.end(); code != 15 {
 		t.Errorf("exit code %d; last on the console: %q", code, rest)
@@ -203,8 +197,8 @@ func TestBootKilled(t *testing.T) {
 // TestBootOutputIsWhole writes more than any buffer on the way holds, right
 // before the end.
 func TestBootOutputIsWhole(t *testing.T) {
-	m := start(t, "6.1", portWord+execWord("i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 1"))
-	m.expect("offmap: userland\r\n")
+	m := start(t, "6.1", protocol.PortWord+execWord("i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 1"))
+	m.expect(protocol.UserlandLine + "\r\n")
 	rest, code := m.end()
 	var want strings.Builder
 	for i := range 2000 {
@@ -216,7 +210,7 @@ func TestBootOutputIsWhole(t *testing.T) {
 }
 
 func TestBootInteractive(t *testing.T) {
-	m := start(t, "6.1", portWord)
+	m := start(t, "6.1", protocol.PortWord)
 	m.expect("offmap: userland\r\n# ")
 	m.send("echo $((6*7)); pwd\r")
 	m.expect("\r\n42\r\n/root\r\n# ")
@@ -245,7 +239,7 @@ func TestBootInteractive(t *testing.T) {
 	m.send("sh -c 'sh -c \"sleep 0.1\" & exit 0'; sleep 1; ps | grep -c ' Z '\r")
 	m.expect("\r\n0\r\n# ")
 	m.send("canary -pages 300 -hold\r")
-	m.expect("offmap-canary: planted\r\n")
+	m.expect(protocol.CanaryPlanted + "\r\n")
 	m.send("\r")
 	m.expect("held in 300 of 300 pages\r\n# ")
 	m.send("exit 9\r")
@@ -260,7 +254,7 @@ func TestBootEnds(t *testing.T) {
 	for _, command := range []string{"exit 5", "poweroff; sleep 1000", "reboot; sleep 1000"} {
 		t.Run(command, func(t *testing.T) {
 			m := start(t, "6.1", execWord(command))
-			m.expect("offmap: userland\r\n")
+			m.expect(protocol.UserlandLine + "\r\n")
 			if rest, code := m.end(); code != -1 {
 				t.Errorf("exit code %d from nowhere; last on the console: %q", code, rest)
 			}
@@ -270,11 +264,11 @@ func TestBootEnds(t *testing.T) {
 
 // TestBootExits has the guest time exits.
 func TestBootExits(t *testing.T) {
-	m := start(t, "6.1", portWord+execWord("exits -n 1000"))
-	m.expect(userland.ExitsStart(1000) + "\r\n")
+	m := start(t, "6.1", protocol.PortWord+execWord("exits -n 1000"))
+	m.expect(protocol.ExitsStart(1000) + "\r\n")
 	rest, code := m.end()
 	line, _, _ := strings.Cut(rest, "\r\n")
-	if n, took, ok := userland.ParseExits(line); code != 0 || !ok || n != 1000 || took <= 0 {
+	if n, took, ok := protocol.ParseExitsLine(line); code != 0 || !ok || n != 1000 || took <= 0 {
 		t.Errorf("exit code %d; last on the console: %q", code, rest)
 	}
 }
@@ -282,8 +276,8 @@ func TestBootExits(t *testing.T) {
 // TestBootBadCmdline passes a command that can't be read: the console must
 // say so, and the exit code must not be a success.
 func TestBootBadCmdline(t *testing.T) {
-	m := start(t, "6.1", portWord+" offmap.exec=%%%")
-	m.expect("offmap: userland\r\n")
+	m := start(t, "6.1", protocol.PortWord+" offmap.exec=%%%")
+	m.expect(protocol.UserlandLine + "\r\n")
 	m.expect("init: kernel command line: offmap.exec: ")
 	if rest, code := m.end(); code != 2 {
 		t.Errorf("exit code %d; last on the console: %q", code, rest)

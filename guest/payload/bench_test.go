@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"offmap/guest/protocol"
 )
 
 // The assembly's layout of a program, and its kinds, are Go's.
@@ -17,7 +19,7 @@ func TestBenchMatchesAssembly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]int64{
-		"MARK": EventMark, "COUNT": benchCount, "LEAST": benchLeast, "RESULTS": benchResults,
+		"MARK": protocol.EventMark, "COUNT": benchCount, "LEAST": benchLeast, "RESULTS": benchResults,
 		"MARKS": benchMarks, "MARKINGS": BenchMarkings, "OPS": benchOps, "OP_SHIFT": benchShift,
 		"OP_KIND": benchKind, "OP_BASE": benchBase, "OP_SIZE": benchSize, "OP_STRIDE": benchStride,
 		"OP_CYCLES": benchCycles, "R_START": benchStart, "R_END": benchEnd, "R_UNITS": benchUnits,

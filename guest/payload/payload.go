@@ -4,31 +4,17 @@
 //
 // A payload is position-independent and starts at its first byte, on every
 // vCPU at once, in 64-bit mode with all RAM mapped onto itself. It finds the
-// number of its vCPU in RDI, the address of an Info block in RSI, a stack of
-// its own in RSP, and an empty IDT: an exception that it hasn't prepared for
-// is a triple fault. Its source says what the arguments in the block mean to
-// it, and what it says itself. It talks through four I/O ports, of which it only ever
-// writes single bytes.
+// number of its vCPU in RDI, the address of an info block (package protocol) in
+// RSI, a stack of its own in RSP, and an empty IDT: an exception that it hasn't
+// prepared for is a triple fault. The comment in its source says what its
+// arguments mean and what it prints. It writes single bytes to the serial port
+// and to the I/O ports of package protocol.
 package payload
 
 import (
 	"embed"
 	"fmt"
 	"strings"
-)
-
-// I/O ports between a payload and the VMM.
-const (
-	ConsolePort = 0x3f8 // COM1's transmit register: text
-	EventPort   = 0x6f0 // a byte: something happened, see EventUserland
-	ExitPort    = 0x6f1 // a byte: end the guest with this exit code
-	HaltPort    = 0x6f2 // any byte: halt this vCPU, as HLT does, which is not for CPL 3
-)
-
-// What a guest writes to EventPort.
-const (
-	EventUserland = 1 // it does its work now
-	EventMark     = 2 // a moment that means something to its loader
 )
 
 // What payloads that measure say when they are done, for fmt.Sscanf. Cycles

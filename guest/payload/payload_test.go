@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"offmap/guest/protocol"
 )
 
 // The images in the repository are what their sources assemble to.
@@ -74,8 +76,9 @@ func TestConstantsMatchAssembly(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]int64{
-		"CONSOLE": ConsolePort, "EVENT": EventPort, "EXIT": ExitPort, "HALT": HaltPort,
-		"INFO_RAM": infoRAM, "INFO_CPUS": infoCPUs, "INFO_RANGES": infoRanges, "INFO_ARGS": infoArgs, "INFO_TABLE": infoTable,
+		"EVENT": protocol.EventPort, "EXIT": protocol.ExitPort, "HALT": protocol.HaltPort,
+		"INFO_RAM": protocol.InfoRAM, "INFO_CPUS": protocol.InfoCPUs, "INFO_RANGES": protocol.InfoRanges,
+		"INFO_ARGS": protocol.InfoArgs, "INFO_TABLE": protocol.InfoTable,
 	} {
 		m := regexp.MustCompile(fmt.Sprintf(`\.set %s,\s*(\w+)`, name)).FindSubmatch(src)
 		if m == nil {
@@ -85,21 +88,5 @@ func TestConstantsMatchAssembly(t *testing.T) {
 		if got, err := strconv.ParseInt(string(m[1]), 0, 64); err != nil || got != want {
 			t.Errorf("%s = %s in asm/common.inc, %#x here", name, m[1], want)
 		}
-	}
-}
-
-func TestInfoEncode(t *testing.T) {
-	got := Info{RAM: 0x1122334455, CPUs: 3, Free: []Range{{0x1000, 0x2000}, {0x1_0000_0000, 0x1_0000_3000}},
-		Args: [MaxArgs]uint64{7, 0, 1 << 40}}.Encode()
-	want := []byte{
-		0x55, 0x44, 0x33, 0x22, 0x11, 0, 0, 0,
-		3, 0, 0, 0, 2, 0, 0, 0,
-		7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0,
-		0, 0, 0, 0, 1, 0, 0, 0, 0, 0x30, 0, 0, 1, 0, 0, 0,
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("got  % x\nwant % x", got, want)
 	}
 }

@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"offmap/audit"
+	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -150,12 +150,8 @@ func TestAuditRunning(t *testing.T) {
 	needInside(t)
 	onlyOn(t, "6.12")
 	g := startRun(t, "--payload", "canary", "-m", "32", "--backend", "secret")
-	g.await(t, "offmap-canary: planted")
-	canary := regexp.MustCompile(`offmap-canary: ([0-9a-f]{64}) pages`).FindStringSubmatch(g.out.String())
-	if canary == nil {
-		t.Fatalf("no canary:\n%s", g.out.String())
-	}
-	args := []string{"--pid", fmt.Sprint(g.Process.Pid), "--canary", canary[1]}
+	g.await(t, protocol.CanaryPlanted)
+	args := []string{"--pid", fmt.Sprint(g.Process.Pid), "--canary", plantedCanary(t, g.out.String()).String()}
 	d := runAudit(t, "./offmap", 0, append(args, "--only", "direct-map,residue-exit,process-vm-readv,fd-theft,vmsplice,fork-child,ptrace-syscall,core-dump")...)
 	for _, a := range d.Avenues {
 		want := audit.Blocked

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"offmap/audit/canary"
+	"offmap/guest/protocol"
 	"offmap/memory"
 )
 
@@ -98,7 +99,7 @@ func TestWindowHides(t *testing.T) {
 	onlyOn(t, "6.12") // TestWindowKilled looks on all of them, at a smaller guest
 	const window, pages = 32 << 20 / memory.PageSize, 12288
 	g := startRun(t, windowLinux("32M", fmt.Sprintf("canary -pages %d -hold", pages))...)
-	g.await(t, "offmap-canary: planted")
+	g.await(t, protocol.CanaryPlanted)
 	canary := plantedCanary(t, g.out.String())
 	for range 2 {
 		exposed, all := inDirectMap(t, canary), inRAM(t, canary)
@@ -134,13 +135,17 @@ func TestWindowPanic(t *testing.T) {
 // plantedCanary finds a Linux guest's canary in what it said.
 func plantedCanary(t *testing.T, console string) canary.Canary {
 	t.Helper()
-	_, rest, _ := strings.Cut(console, "offmap-canary: ")
-	text, _, _ := strings.Cut(rest, " ")
-	c, err := canary.Parse(text)
-	if err != nil {
-		t.Fatalf("%v in:\n%s", err, console)
+	for line := range strings.Lines(console) {
+		if masked, _, ok := protocol.ParseCanaryLine(strings.TrimSpace(line)); ok {
+			c, err := canary.Parse(masked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
 	}
-	return c
+	t.Fatalf("no canary in:\n%s", console)
+	return canary.Canary{}
 }
 
 // TestSmallestWindow prints which windows Linux reaches its userland with, from

@@ -13,7 +13,7 @@ package boot
 import (
 	"encoding/binary"
 
-	"offmap/guest/payload"
+	"offmap/guest/protocol"
 	"offmap/memory"
 )
 
@@ -166,7 +166,7 @@ const (
 
 	tssFixed     = 104                      // bytes before the bitmap
 	tssBitmapPtr = 102                      // offset of the bitmap's offset
-	tssBitmap    = payload.HaltPort/8 + 1   // bytes
+	tssBitmap    = protocol.HaltPort/8 + 1  // bytes
 	tssSize      = tssFixed + tssBitmap + 1 // a byte of ones must follow
 )
 

@@ -3,7 +3,7 @@ package boot
 import (
 	"fmt"
 
-	"offmap/guest/payload"
+	"offmap/guest/protocol"
 	"offmap/memory"
 )
 
@@ -11,7 +11,7 @@ import (
 type PayloadConfig struct {
 	CPUs int   // 1 to MaxCPUs
 	Ring uint8 // privilege level: 0 or 3
-	// Args are the payload's arguments, up to payload.MaxArgs. Those that
+	// Args are the payload's arguments, up to protocol.MaxArgs. Those that
 	// aren't given are 0, which stands for the payload's default.
 	Args []uint64
 	// AVX lets the payload use AVX registers, which the vCPUs must have. Those
@@ -43,8 +43,8 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 		return nil, fmt.Errorf("%d vCPUs: a guest has 1 to %d", cfg.CPUs, MaxCPUs)
 	case cfg.Ring != 0 && cfg.Ring != 3:
 		return nil, fmt.Errorf("payload at privilege level %d: only 0 and 3 are supported", cfg.Ring)
-	case len(cfg.Args) > payload.MaxArgs:
-		return nil, fmt.Errorf("%d arguments: a payload has up to %d", len(cfg.Args), payload.MaxArgs)
+	case len(cfg.Args) > protocol.MaxArgs:
+		return nil, fmt.Errorf("%d arguments: a payload has up to %d", len(cfg.Args), protocol.MaxArgs)
 	case len(l) == 0 || l[0].Start != 0:
 		return nil, fmt.Errorf("guest RAM %v: a payload needs it to start at 0", l)
 	}
@@ -56,10 +56,10 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 			len(image), cfg.CPUs, free, l[0].Size)
 	}
 
-	info := payload.Info{RAM: l.Size(), CPUs: uint32(cfg.CPUs)}
+	info := protocol.Info{RAM: l.Size(), CPUs: uint32(cfg.CPUs)}
 	copy(info.Args[:], cfg.Args)
 	for _, r := range l {
-		info.Free = append(info.Free, payload.Range{Start: uint64(r.Start), End: uint64(r.End())})
+		info.Free = append(info.Free, protocol.Range{Start: uint64(r.Start), End: uint64(r.End())})
 	}
 	info.Free[0].Start = free
 	block := info.Encode()

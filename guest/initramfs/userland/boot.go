@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/guest/payload"
+	"offmap/guest/protocol"
 )
 
 // boot is the life of process 1: say that userland is there, mount, run one
@@ -19,9 +19,9 @@ func boot() {
 	// The port's number is on the command line, so /proc comes first.
 	procErr := mountOn(mounts[0])
 	text, _ := os.ReadFile("/proc/cmdline")
-	opts, optsErr := parseCmdline(string(text))
-	portErr := report(opts.port, payload.EventUserland)
-	fmt.Println("offmap: userland")
+	opts, optsErr := protocol.ParseCmdline(string(text))
+	portErr := report(opts.EventPort, protocol.EventUserland)
+	fmt.Println(protocol.UserlandLine)
 
 	for _, err := range []error{procErr, optsErr, portErr} {
 		if err != nil {
@@ -38,17 +38,17 @@ func boot() {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
 
 	tty := console()
-	if opts.port != 0 { // offmap, whose serial port heeds it
+	if opts.EventPort != 0 { // offmap, whose serial port heeds it
 		flowControl(tty)
 	}
 	code := 2
 	if optsErr == nil {
-		code = runShell(tty, opts.exec)
+		code = runShell(tty, opts.Exec)
 	}
 	drain(tty)
 	unix.Sync()
-	if opts.port != 0 {
-		_ = report(opts.port+1, byte(code)) // a failure was told at the start
+	if opts.EventPort != 0 {
+		_ = report(opts.ExitPort, byte(code)) // a failure was told at the start
 	}
 	// Nobody listened: end like any machine.
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)

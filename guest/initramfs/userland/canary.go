@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/audit/canary"
+	"offmap/guest/protocol"
 )
 
 // maxCanaryPages is how many pages canary takes if it isn't told, in 4 KiB:
@@ -18,14 +19,8 @@ import (
 const maxCanaryPages = 4096
 
 // plantCanary plants a canary of its own making in pages of anonymous memory, for
-// the host to look for. It prints the canary masked:
-//
-//	offmap-canary: HEX pages=N
-//
-// With -hold it then says "offmap-canary: planted" and waits for a line of
-// input, so that the host can look while the guest lives; in the end it says
-// in how many pages the canary still is, or at the line "reset" it resets the
-// machine there and then.
+// the host to look for, and prints it masked. With -hold it goes on as package
+// protocol has it.
 func plantCanary(args []string) error {
 	fs := flag.NewFlagSet("canary", flag.ContinueOnError)
 	pages := fs.Int("pages", 0, "pages of 4 KiB to plant in (default 4096, or a quarter of free memory if that is less)")
@@ -59,16 +54,16 @@ func plantCanary(args []string) error {
 		lines[i] = uint8(rand.IntN(pageSize / 64))
 		c.Plant(place(i))
 	}
-	fmt.Printf("offmap-canary: %v pages=%d\n", c, *pages)
+	fmt.Println(protocol.CanaryLine(c.String(), *pages))
 	if !*hold {
 		return nil
 	}
-	fmt.Println("offmap-canary: planted")
+	fmt.Println(protocol.CanaryPlanted)
 	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
 	if err != nil {
 		return fmt.Errorf("wait for a line of input: %w", err)
 	}
-	if strings.TrimSpace(line) == "reset" {
+	if strings.TrimSpace(line) == strings.TrimSpace(protocol.CanaryReset) {
 		return os.NewSyscallError("reboot", unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
 	}
 	held := 0
@@ -77,7 +72,7 @@ func plantCanary(args []string) error {
 			held++
 		}
 	}
-	fmt.Printf("offmap-canary: held in %d of %d pages\n", held, *pages)
+	fmt.Println(protocol.CanaryHeldLine(held, *pages))
 	if held != *pages {
 		return exitStatus(1)
 	}

@@ -2,15 +2,15 @@ package userland
 
 import (
 	"bytes"
-	"encoding/base64"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"offmap/audit/canary"
+	"offmap/guest/protocol"
 )
 
 // TestMain lets the tests start this binary as any of the commands.
@@ -116,54 +116,6 @@ func TestProgramLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-func TestParseCmdline(t *testing.T) {
-	enc := func(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-	const command = "echo '?>~' && exit 3" // has a - and a _ in base64
-	for _, tt := range []struct {
-		name, line string
-		port       uint16
-		exec       string // "-" for none
-		err        string
-	}{
-		{name: "nothing of ours", line: "console=ttyS0 quiet\n", exec: "-"},
-		{name: "both", line: "quiet offmap.port=0x6f0 offmap.exec=" + enc(command) + " x", port: 0x6f0, exec: command},
-		{name: "decimal port", line: "offmap.port=1776", port: 0x6f0, exec: "-"},
-		{name: "last one counts", line: "offmap.port=1 offmap.port=2", port: 2, exec: "-"},
-		{name: "empty command", line: "offmap.exec=", exec: ""},
-		{name: "highest port with an exit port after it", line: "offmap.port=0xfffe", port: 0xfffe, exec: "-"},
-		{name: "no exit port after it", line: "offmap.port=0xffff", exec: "-", err: "offmap.port"},
-		{name: "port too high", line: "offmap.port=0x10000", exec: "-", err: "offmap.port"},
-		{name: "no port", line: "offmap.port", exec: "-", err: "offmap.port"},
-		{name: "not base64", line: "offmap.exec=%% offmap.port=2", port: 2, exec: "-", err: "offmap.exec"},
-		{name: "padded", line: "offmap.exec=YQ==", exec: "-", err: "offmap.exec"},
-		{name: "other words", line: "xoffmap.port=1 offmap.ports=2 offmap=3", exec: "-"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			o, err := parseCmdline(tt.line)
-			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
-				t.Fatalf("error %v, want one with %q", err, tt.err)
-			}
-			exec := "-"
-			if o.exec != nil {
-				exec = *o.exec
-			}
-			if o.port != tt.port || exec != tt.exec {
-				t.Errorf("port %#x, exec %q; want %#x, %q", o.port, exec, tt.port, tt.exec)
-			}
-		})
-	}
-}
-
-func FuzzParseCmdline(f *testing.F) {
-	f.Add("console=ttyS0 offmap.port=0x6f0 offmap.exec=ZXhpdCAz")
-	f.Fuzz(func(t *testing.T, line string) {
-		o, err := parseCmdline(line)
-		if o.exec != nil && err == nil && !strings.Contains(line, "offmap.exec=") {
-			t.Errorf("a command from %q", line)
-		}
-	})
-}
-
 func TestPsLine(t *testing.T) {
 	rest := " S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 4096 25 0"
 	for _, tt := range []struct{ stat, want string }{
@@ -184,10 +136,10 @@ func TestPsLine(t *testing.T) {
 func TestCanary(t *testing.T) {
 	stdout, code := run(t, t.TempDir(), "canary -pages 5 -hold", "\n")
 	lines := strings.Split(stdout, "\n")
-	if code != 0 || len(lines) != 4 || lines[1] != "offmap-canary: planted" || lines[2] != "offmap-canary: held in 5 of 5 pages" {
+	if code != 0 || len(lines) != 4 || lines[1] != protocol.CanaryPlanted || lines[2] != protocol.CanaryHeldLine(5, 5) {
 		t.Errorf("ended with %d and printed %q", code, lines)
 	}
-	if !strings.HasPrefix(lines[0], "offmap-canary: ") || !strings.HasSuffix(lines[0], " pages=5") || len(lines[0]) != len("offmap-canary:  pages=5")+64 {
+	if masked, pages, ok := protocol.ParseCanaryLine(lines[0]); !ok || len(masked) != 2*canary.Size || pages != 5 {
 		t.Errorf("first line %q", lines[0])
 	}
 	if _, code := run(t, t.TempDir(), "canary -pages 5 -hold", ""); code == 0 {
@@ -196,44 +148,6 @@ func TestCanary(t *testing.T) {
 	if _, code := run(t, t.TempDir(), "canary -pages -1", ""); code == 0 {
 		t.Error("-1 pages, and yet it ended with 0")
 	}
-}
-
-func TestParseExits(t *testing.T) {
-	for _, tt := range []struct {
-		line string
-		n    int
-		took time.Duration
-		ok   bool
-	}{
-		{"offmap: 1 exits in 1 ns", 1, 1, true},
-		{"offmap: 100000000 exits in 999999999999999 ns", maxExits, 999999999999999, true},
-		{"offmap: 100000001 exits in 1 ns", 0, 0, false},
-		{"offmap: 0 exits in 1 ns", 0, 0, false},
-		{"offmap: 1 exits in 0 ns", 0, 0, false},
-		{"offmap: 01 exits in 1 ns", 0, 0, false},
-		{"offmap: 1 exits in 1000000000000000 ns", 0, 0, false},
-		{"offmap: -1 exits in 1 ns", 0, 0, false},
-		{"offmap: 1 exits in -1 ns", 0, 0, false},
-		{"offmap: 1 exits in 1 ns\n", 0, 0, false},
-		{" offmap: 1 exits in 1 ns", 0, 0, false},
-		{ExitsStart(1), 0, 0, false},
-		{"", 0, 0, false},
-	} {
-		n, took, ok := ParseExits(tt.line)
-		if ok != tt.ok || ok && (n != tt.n || took != tt.took) {
-			t.Errorf("%q: %d, %v, %v; want %d, %v, %v", tt.line, n, took, ok, tt.n, tt.took, tt.ok)
-		}
-	}
-}
-
-func FuzzParseExits(f *testing.F) {
-	f.Add("offmap: 20000 exits in 611838000 ns")
-	f.Fuzz(func(t *testing.T, line string) {
-		n, took, ok := ParseExits(line)
-		if ok && (n < 1 || n > maxExits || took <= 0 || line != fmt.Sprintf("offmap: %d exits in %d ns", n, took)) {
-			t.Errorf("%q: %d, %v", line, n, took)
-		}
-	})
 }
 
 func TestExitsUsage(t *testing.T) {

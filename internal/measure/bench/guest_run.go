@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"offmap/guest/payload"
+	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/vmm/boot"
 )
@@ -36,7 +37,7 @@ func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, 
 	_, err = guest{
 		payload: "bench", cpus: g.cpus, size: g.ram(), native: true, load: g.load,
 		event: func(v byte) {
-			if v != payload.EventMark {
+			if v != protocol.EventMark {
 				return
 			}
 			select {

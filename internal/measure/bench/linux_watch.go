@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"offmap/guest/initramfs/userland"
+	"offmap/guest/protocol"
 	"offmap/internal/process/pdeathsig"
 )
 
@@ -81,7 +81,7 @@ type watch struct {
 // run reads to the end of the port writes; the console's end before that is
 // io.EOF.
 func (w *watch) run() (err error) {
-	now, err := w.await("offmap: userland")
+	now, err := w.await(protocol.UserlandLine)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (w *watch) run() (err error) {
 		return err
 	}
 	w.resident = resident(w.pid, linuxMemory)
-	from, err := w.await(userland.ExitsStart(w.want))
+	from, err := w.await(protocol.ExitsStart(w.want))
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (w *watch) run() (err error) {
 		if err != nil {
 			return err
 		}
-		if n, took, ok := userland.ParseExits(line); ok {
+		if n, took, ok := protocol.ParseExitsLine(line); ok {
 			if n != w.want {
 				return fmt.Errorf("the guest has written to the port %d times, not %d", n, w.want)
 			}

@@ -8,14 +8,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"offmap/guest/protocol"
 )
 
 // A VMM as a shell script: what boots well, and stays when its guest has said
 // all.
-const (
-	scriptUserland = `echo 'offmap: userland'; `
-	scriptStart    = `echo 'offmap: 5 exits from here'; `
-	scriptWrites   = `echo 'offmap: 5 exits in 1234 ns'; `
+var (
+	scriptUserland = "echo '" + protocol.UserlandLine + "'; "
+	scriptStart    = "echo '" + protocol.ExitsStart(5) + "'; "
+	scriptWrites   = "echo '" + protocol.ExitsLine(5, 1234) + "'; "
 	scriptBoots    = scriptUserland + scriptStart + scriptWrites
 	scriptStays    = `exec sleep 1000`
 )

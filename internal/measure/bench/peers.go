@@ -1,14 +1,13 @@
 package bench
 
 import (
-	"encoding/base64"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 
+	"offmap/guest/protocol"
 	"offmap/internal/process/exitcode"
-	"offmap/vmm"
 	"offmap/vmm/boot"
 )
 
@@ -38,7 +37,7 @@ func (g linuxGuest) vmmFor(e *Env, s Subject) (vmmProgram, error) {
 		v.path, v.cannot, v.own = self, exitcode.Cannot, true
 		v.args = []string{
 			"offmap", "run", "--quiet", "--report", g.report, "--backend", string(s.Backend), "--attach", string(s.Attach),
-			"--memory", strconv.Itoa(mib), "--kernel", g.kernel, "--initrd", g.initrd, "--cmdline", g.cmdline(vmm.ReportParam),
+			"--memory", strconv.Itoa(mib), "--kernel", g.kernel, "--initrd", g.initrd, "--cmdline", g.cmdline(protocol.PortWord),
 		}
 	case Gokvm:
 		// It has MP tables, but its guests get lost with the I/O APIC, and no
@@ -76,6 +75,6 @@ func (g linuxGuest) qemu(machine string, words ...string) []string {
 // that one VMM's guests need.
 func (g linuxGuest) cmdline(words ...string) string {
 	exec := fmt.Sprintf("exits -n %d", g.writes)
-	words = append(words, "quiet", "rdinit=/init", "offmap.exec="+base64.RawURLEncoding.EncodeToString([]byte(exec)))
+	words = append(words, "quiet", "rdinit=/init", protocol.ExecWord(exec))
 	return boot.Cmdline(g.tscKHz, strings.Join(words, " "))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm/boot"
@@ -83,7 +84,7 @@ var cpuidProgram = []byte{
 	0x44, 0x00, 0xc8, // add al, r9b
 	0x00, 0xc0, // add al, al
 	0x44, 0x00, 0xc0, // add al, r8b
-	0x66, 0xba, 0xf1, 0x06, // mov dx, payload.ExitPort
+	0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, // mov dx, ExitPort
 	0xee,       // out dx, al
 	0xeb, 0xfe, // jmp .
 }

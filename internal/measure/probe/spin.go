@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm"
@@ -21,8 +22,8 @@ const spinTurns = 100_000
 // now, turns a loop of two instructions and ends the guest with exit code 0.
 func spinImage() []byte {
 	code := []byte{
-		0xba, 0xf0, 0x06, 0x00, 0x00, // mov edx, payload.EventPort
-		0xb0, 0x01, // mov al, payload.EventUserland
+		0xba, protocol.EventPort & 0xff, protocol.EventPort >> 8, 0, 0, // mov edx, EventPort
+		0xb0, protocol.EventUserland, // mov al, EventUserland
 		0xee, // out dx, al
 		0xb9, // mov ecx, spinTurns
 	}
@@ -30,7 +31,7 @@ func spinImage() []byte {
 	return append(code,
 		0xff, 0xc9, // dec ecx
 		0x75, 0xfc, // jnz -4
-		0xba, 0xf1, 0x06, 0x00, 0x00, // mov edx, payload.ExitPort
+		0xba, protocol.ExitPort&0xff, protocol.ExitPort>>8, 0, 0, // mov edx, ExitPort
 		0x30, 0xc0, // xor al, al
 		0xee,       // out dx, al
 		0xeb, 0xfe, // jmp .
