@@ -24,15 +24,12 @@ import (
 
 // Column is a place for guest RAM, which is attacked by every avenue.
 type Column struct {
-	Backend memory.Backend
-	Attach  attach.Method // not Auto
-	Window  uint64        // bytes, of attach.ViaWindow; 0 is its default
+	attach.Pair        // not with Auto
+	Window      uint64 // bytes, of attach.ViaWindow; 0 is its default
 	// Running is a guest that somebody runs already, which is then the one
 	// that is attacked. It isn't ended, and attacks that would aren't made.
 	Running *Target
 }
-
-func (c Column) String() string { return fmt.Sprintf("%s+%s", c.Backend, c.Attach) }
 
 // Config says what to audit.
 type Config struct {
@@ -74,9 +71,8 @@ type Control struct {
 
 // Audited is a column and what the attacks on it came to.
 type Audited struct {
-	Backend memory.Backend `json:"backend"`
-	Attach  attach.Method  `json:"attach"`
-	Window  uint64         `json:"window_bytes,omitempty"`
+	attach.Pair
+	Window uint64 `json:"window_bytes,omitempty"`
 	// Planted is in how many pages of 4 KiB a guest of it put its canary.
 	Planted int       `json:"planted_pages"`
 	Avenues []Outcome `json:"avenues"`

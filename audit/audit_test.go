@@ -43,7 +43,7 @@ func TestAttackHangs(t *testing.T) {
 	}
 	var said strings.Builder
 	c := Config{
-		Columns:  []Column{{Backend: memory.Secret, Attach: attach.ViaBridge, Running: &Target{PID: os.Getpid()}}},
+		Columns:  []Column{{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}, Running: &Target{PID: os.Getpid()}}},
 		Progress: func(s string) { said.WriteString(s) },
 	}
 	for _, name := range []string{"slow", "hangs", "after"} {

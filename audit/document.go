@@ -18,13 +18,12 @@ const Schema = "offmap/audit/v1"
 // are those of the guest that was asked for; Matrix has the others as well,
 // controls first.
 type Document struct {
-	Schema    string         `json:"schema"`
-	Host      probe.Host     `json:"host"`
-	Backend   memory.Backend `json:"backend"`
-	Attach    attach.Method  `json:"attach"`
-	Memory    uint64         `json:"memory_bytes"` // RAM of each guest
-	Avenues   []Outcome      `json:"avenues"`
-	Matrix    []Audited      `json:"matrix"`
+	Schema string     `json:"schema"`
+	Host   probe.Host `json:"host"`
+	attach.Pair
+	Memory    uint64    `json:"memory_bytes"` // RAM of each guest
+	Avenues   []Outcome `json:"avenues"`
+	Matrix    []Audited `json:"matrix"`
 	DirectMap struct {
 		Before DirectMap `json:"before"`
 		During DirectMap `json:"during"`
@@ -38,7 +37,7 @@ func (r Result) Document(memory uint64, asked int) *Document {
 	c := r.Columns[asked]
 	d := &Document{
 		Schema: Schema, Host: probe.ThisHost(), Memory: memory,
-		Backend: c.Backend, Attach: c.Attach, Avenues: c.Avenues, Matrix: r.Columns,
+		Pair: c.Pair, Avenues: c.Avenues, Matrix: r.Columns,
 	}
 	d.DirectMap.Before, d.DirectMap.During, d.DirectMap.After = r.Before, r.During, r.After
 	return d
@@ -52,14 +51,14 @@ func Read(r io.Reader) (*Document, error) {
 		return nil, err
 	}
 	if d.Column(d.Backend, d.Attach) == nil {
-		return nil, fmt.Errorf("the matrix has no column for %s+%s, which the audit was for", d.Backend, d.Attach)
+		return nil, fmt.Errorf("the matrix has no column for %s, which the audit was for", d.Pair)
 	}
 	return d, nil
 }
 
 // Column returns the attacks on a backend with an attach, nil if there were none.
 func (d *Document) Column(b memory.Backend, m attach.Method) *Audited {
-	i := slices.IndexFunc(d.Matrix, func(c Audited) bool { return c.Backend == b && c.Attach == m })
+	i := slices.IndexFunc(d.Matrix, func(c Audited) bool { return c.Pair == attach.Pair{Backend: b, Attach: m} })
 	if i < 0 {
 		return nil
 	}

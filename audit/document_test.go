@@ -15,8 +15,8 @@ import (
 
 func TestDocument(t *testing.T) {
 	r := Result{Columns: []Audited{
-		{Backend: memory.Anon, Attach: attach.Direct, Planted: 7, Avenues: []Outcome{{Name: "ksm", Verdict: Exposed, Pages: 7}}},
-		{Backend: memory.Secret, Attach: attach.ViaBridge, Planted: 7, Avenues: []Outcome{{Name: "ksm", Verdict: Blocked, Errno: "EINVAL"}}},
+		{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}, Planted: 7, Avenues: []Outcome{{Name: "ksm", Verdict: Exposed, Pages: 7}}},
+		{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}, Planted: 7, Avenues: []Outcome{{Name: "ksm", Verdict: Blocked, Errno: "EINVAL"}}},
 	}, During: DirectMap{"4k": 1}}
 	want := r.Document(32<<20, 1)
 	text, err := json.Marshal(want)

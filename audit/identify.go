@@ -34,14 +34,14 @@ var marks = []struct {
 	path string
 	Column
 }{
-	{attach.BridgeDevice, Column{Backend: memory.Secret, Attach: attach.ViaBridge}},
-	{"/secretmem", Column{Backend: memory.Secret, Attach: attach.ViaWindow}},
-	{"/dev/mem", Column{Backend: memory.Reserved, Attach: attach.Direct}},
-	{"anon_inode:[kvm-gmem]", Column{Backend: memory.GuestMemfd, Attach: attach.Direct}},
-	{"/memfd:offmap-hugetlb", Column{Backend: memory.Hugetlb, Attach: attach.Direct}},
-	{"/memfd:offmap-ram", Column{Backend: memory.Memfd, Attach: attach.Direct}},
+	{attach.BridgeDevice, Column{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}}},
+	{"/secretmem", Column{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}}},
+	{"/dev/mem", Column{Pair: attach.Pair{Backend: memory.Reserved, Attach: attach.Direct}}},
+	{"anon_inode:[kvm-gmem]", Column{Pair: attach.Pair{Backend: memory.GuestMemfd, Attach: attach.Direct}}},
+	{"/memfd:offmap-hugetlb", Column{Pair: attach.Pair{Backend: memory.Hugetlb, Attach: attach.Direct}}},
+	{"/memfd:offmap-ram", Column{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}},
 	// Anonymous memory has no name of its own.
-	{"anon_inode:kvm-vcpu", Column{Backend: memory.Anon, Attach: attach.Direct}},
+	{"anon_inode:kvm-vcpu", Column{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}}},
 }
 
 func identify(areas []Area) (Column, bool) {

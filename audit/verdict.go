@@ -43,7 +43,7 @@ type trial struct {
 func (a *run) judge() []Audited {
 	columns := make([]Audited, len(a.Columns))
 	for c, col := range a.Columns {
-		columns[c] = Audited{Backend: col.Backend, Attach: col.Attach, Window: col.Window}
+		columns[c] = Audited{Pair: col.Pair, Window: col.Window}
 		for i, av := range a.Avenues {
 			t := a.trials[c][i]
 			columns[c].Planted = max(columns[c].Planted, t.planted)

@@ -64,9 +64,9 @@ func TestJudge(t *testing.T) {
 func TestControl(t *testing.T) {
 	a := run{Config: Config{
 		Columns: []Column{
-			{Backend: memory.Secret, Attach: attach.ViaBridge},
-			{Backend: memory.Anon, Attach: attach.Direct},
-			{Backend: memory.Memfd, Attach: attach.Direct},
+			{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}},
+			{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}},
+			{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}},
 		},
 		Avenues: []Avenue{{Name: "all"}, {Name: "files only"}, {Name: "secret only"}},
 	}}

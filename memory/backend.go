@@ -11,7 +11,7 @@ import (
 	"offmap/internal/process/sandbox"
 )
 
-// Backend says where guest RAM is at rest.
+// Backend says where guest RAM is at rest. The zero value stands for Secret.
 type Backend string
 
 // The backends. Reserved and Secret are not in the host kernel's direct map;
@@ -94,6 +94,14 @@ func Backends() []Backend {
 	return names
 }
 
+// String returns the name.
+func (b Backend) String() string {
+	if b == "" {
+		b = Secret
+	}
+	return string(b)
+}
+
 // ParseBackend returns the backend of that name.
 func ParseBackend(name string) (Backend, error) {
 	if slices.Contains(Backends(), Backend(name)) {
@@ -114,11 +122,12 @@ func (b Backend) Exposed() bool {
 }
 
 func (b Backend) find() (backend, error) {
-	i := slices.IndexFunc(backends, func(d backend) bool { return d.name == b })
-	if i < 0 {
-		return backend{}, fmt.Errorf("unknown backend %q", string(b))
+	for _, d := range backends {
+		if d.name == Backend(b.String()) {
+			return d, nil
+		}
 	}
-	return backends[i], nil
+	return backend{}, fmt.Errorf("unknown backend %q", string(b))
 }
 
 func openMemfd(size uint64) (file, error) { return memfd(size, 0) }

@@ -176,7 +176,10 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 	if err != nil {
 		return 0, err
 	}
-	c.Columns = []audit.Column{{Backend: memory.Anon, Attach: attach.Direct}, {Backend: memory.Memfd, Attach: attach.Direct}}
+	c.Columns = []audit.Column{
+		{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}},
+		{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}},
+	}
 	switch {
 	case (f.pid != 0) != (f.canary != ""):
 		return 0, usage("--pid and --canary go together: run `canary -hold` in the guest, and give what it prints")
@@ -185,27 +188,24 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 	case f.pid != 0:
 		return f.running(c)
 	}
-	wanted := func(b memory.Backend, m attach.Method) bool {
-		return b == backend && (method == attach.Auto || m == method)
-	}
-	pairs := probe.Pairs()
-	if !slices.ContainsFunc(pairs, func(p probe.Pair) bool { return wanted(p.Backend, p.Attach) }) {
-		return 0, usage("attach %s is not for %s memory", method, backend)
+	wanted, err := attach.Pair{Backend: backend, Attach: method}.Pairs()
+	if err != nil {
+		return 0, exitWith(exitcode.Usage, err)
 	}
 	sys, err := kvm.Open("")
 	if err != nil {
 		return 0, err
 	}
 	defer sys.Close()
-	chief = slices.IndexFunc(c.Columns, func(col audit.Column) bool { return wanted(col.Backend, col.Attach) })
+	chief = slices.IndexFunc(c.Columns, func(col audit.Column) bool { return slices.Contains(wanted, col.Pair) })
 	var refused []attach.Rejection
-	for _, p := range pairs {
-		col := audit.Column{Backend: p.Backend, Attach: p.Attach}
-		candidate := wanted(p.Backend, p.Attach)
+	for _, p := range attach.Pairs() {
+		col := audit.Column{Pair: p}
+		candidate := slices.Contains(wanted, p)
 		if slices.Contains(c.Columns, col) || !f.all && (!candidate || chief >= 0) {
 			continue
 		}
-		if t := p.Try(ctx, ""); !t.Works {
+		if t := probe.Try(ctx, p, ""); !t.Works {
 			slog.Info(fmt.Sprintf("not %s: %s", col, t.Reason))
 			if candidate {
 				refused = append(refused, attach.Rejection{Attach: p.Attach, Reason: t.Reason})

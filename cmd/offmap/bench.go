@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"offmap/internal/measure/bench"
-	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
 	"offmap/memory"
+	"offmap/memory/attach"
 )
 
 // benchFlags are the flags of offmap bench.
@@ -176,7 +176,7 @@ func runBench(ctx context.Context, f benchFlags) (err error) {
 
 // check is for wrong usage, before anything is done. It returns the plan as
 // far as the flags say, and the pairs that are wanted.
-func (f benchFlags) check() (plan bench.Plan, wanted []probe.Pair, err error) {
+func (f benchFlags) check() (plan bench.Plan, wanted []attach.Pair, err error) {
 	switch {
 	case !slices.Contains(formats, f.format):
 		return plan, nil, usage("unknown format %q: have %s", f.format, strings.Join(formats, ", "))

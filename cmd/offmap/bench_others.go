@@ -51,7 +51,7 @@ func (f benchFlags) others(ctx context.Context, env *bench.Env) (missing []bench
 			return nil, nil, context.Cause(ctx)
 		}
 		slog.Info("no baselines: " + oneLine(err.Error()))
-		missing = append(missing, bench.Unavailable{Peer: bench.C, Reason: err.Error()})
+		missing = append(missing, bench.Unavailable{Subject: bench.Subject{Peer: bench.C}, Reason: err.Error()})
 	}
 	return missing, remove, nil
 }
@@ -82,7 +82,7 @@ func findPeers(asked []string) (found map[bench.Peer]string, missing []bench.Una
 		}
 		for _, p := range v.peers {
 			if err != nil {
-				missing = append(missing, bench.Unavailable{Peer: p, Reason: err.Error()})
+				missing = append(missing, bench.Unavailable{Subject: bench.Subject{Peer: p}, Reason: err.Error()})
 			} else {
 				found[p] = path
 			}

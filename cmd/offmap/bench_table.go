@@ -85,8 +85,8 @@ func printScenario(b *strings.Builder, results []bench.Result, width int, accel 
 	fmt.Fprintf(b, "\n%s\n", beside(heading, 0, width))
 	var subjects []bench.Subject // of which there is a figure
 	for _, r := range results {
-		if len(r.Values) > 0 && !slices.Contains(subjects, r.Subject()) {
-			subjects = append(subjects, r.Subject())
+		if len(r.Values) > 0 && !slices.Contains(subjects, r.Subject) {
+			subjects = append(subjects, r.Subject)
 		}
 	}
 	rows := benchRows(results, subjects)
@@ -121,7 +121,7 @@ func benchRows(results []bench.Result, subjects []bench.Subject) [][]string {
 		measured, baselineed := false, false
 		for _, s := range subjects {
 			cell, ratio := "", ""
-			if i := slices.IndexFunc(metric, func(r bench.Result) bool { return r.Subject() == s && len(r.Values) > 0 }); i >= 0 {
+			if i := slices.IndexFunc(metric, func(r bench.Result) bool { return r.Subject == s && len(r.Values) > 0 }); i >= 0 {
 				measured = true
 				cell = scale.cell(metric[i])
 				if c := metric[i].AgainstBaseline; c != nil {
@@ -233,7 +233,7 @@ func notMeasured(b *strings.Builder, results []bench.Result, width int) {
 		if who[why] == nil {
 			order = append(order, why)
 		}
-		if s := r.Subject().String(); !slices.Contains(who[why], s) {
+		if s := r.Subject.String(); !slices.Contains(who[why], s) {
 			who[why] = append(who[why], s)
 		}
 	}

@@ -50,7 +50,7 @@ func fakeBench() {
 		}, {
 			Name: "fails", About: "fails for memfd", Metrics: []bench.Metric{{Name: "time", Unit: "sec"}}, Subjects: pairs,
 			Sample: func(_ context.Context, _ *bench.Env, s bench.Subject) ([]float64, error) {
-				if s == (bench.Subject{Backend: memory.Memfd, Attach: attach.Direct}) {
+				if s == (bench.Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}) {
 					return nil, errors.New("out of luck")
 				}
 				return []float64{1}, nil
@@ -119,7 +119,7 @@ func TestBenchInterrupted(t *testing.T) {
 	}
 	got := map[string]bench.Result{}
 	for _, r := range doc.Results {
-		got[r.Name+" "+r.Subject().String()] = r
+		got[r.Name+" "+r.Subject.String()] = r
 	}
 	if r := got["noise/time anon+direct"]; r.Status != bench.Measured || len(r.Values) != defaultRounds {
 		t.Errorf("measured before: %+v", r)
@@ -137,7 +137,7 @@ func TestBenchInterrupted(t *testing.T) {
 func TestBenchTable(t *testing.T) {
 	result := func(name string, b memory.Backend, median float64, change func(*bench.Result)) bench.Result {
 		r := bench.Result{
-			Name: name, Backend: b, Attach: attach.Direct, Unit: "ns/op", Accel: "tcg", Status: bench.Measured,
+			Name: name, Subject: bench.Subject{Pair: attach.Pair{Backend: b, Attach: attach.Direct}}, Unit: "ns/op", Accel: "tcg", Status: bench.Measured,
 			Values: []float64{median}, Median: median, Low: median * 0.9, High: median * 1.02, Confidence: 0.97,
 		}
 		change(&r)

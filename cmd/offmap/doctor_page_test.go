@@ -23,8 +23,8 @@ func TestDoctorPage(t *testing.T) {
 			{Name: "broken", Status: probe.Fail, Detail: long, Fix: fix},
 		},
 		Backends: []probe.Trial{
-			{Pair: probe.Pair{Backend: memory.Anon, Attach: attach.Direct}, Works: true},
-			{Pair: probe.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}, Reason: long, Errno: "ENOENT", Needs: "a module"},
+			{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}, Works: true},
+			{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}, Reason: long, Errno: "ENOENT", Needs: "a module"},
 		},
 	}
 	for _, width := range []int{0, 30, 60, 200} {

@@ -90,7 +90,7 @@ func (w *watch) hint(f runFlags) string {
 func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.Backend, window uint64, tty *terminal.Terminal) {
 	head := exposuremap.Trace{
 		Host: probe.ThisHost(), Started: time.Now().UTC().Format(time.RFC3339),
-		Guest: f.guest.name(), CPUs: f.cpus, Backend: b, Memory: uint64(f.memory),
+		Guest: f.guest.name(), CPUs: f.cpus, Pair: attach.Pair{Backend: b}, Memory: uint64(f.memory),
 	}
 	if head.Attach, _ = m.Attachment(); head.Attach == attach.ViaWindow {
 		head.Window = window

@@ -74,12 +74,12 @@ func TestExposure(t *testing.T) {
 		sys.Close()
 	}
 	const ram, bound = 32 << 20, 4 << 20
-	for _, p := range []probe.Pair{
+	for _, p := range []attach.Pair{
 		{Backend: memory.Anon, Attach: attach.Direct}, {Backend: memory.Memfd, Attach: attach.Direct},
 		{Backend: memory.Secret, Attach: attach.ViaBridge}, {Backend: memory.Secret, Attach: attach.ViaWindow},
 	} {
-		t.Run(string(p.Backend)+"+"+string(p.Attach), func(t *testing.T) {
-			if r := p.Try(t.Context(), ""); !r.Works {
+		t.Run(p.String(), func(t *testing.T) {
+			if r := probe.Try(t.Context(), p, ""); !r.Works {
 				t.Skipf("SKIPPED: %s", r.Reason)
 			}
 			dir := t.TempDir()
@@ -105,8 +105,8 @@ func TestExposure(t *testing.T) {
 				t.Fatal(err)
 			}
 			last := tr.Samples[len(tr.Samples)-1]
-			if tr.Backend != p.Backend || tr.Attach != p.Attach || tr.Memory != ram || len(tr.Samples) < 2 || last.Untouched > ram/8 {
-				t.Errorf("%s+%s, %d bytes, %d samples, the last %+v", tr.Backend, tr.Attach, tr.Memory, len(tr.Samples), last)
+			if tr.Pair != p || tr.Memory != ram || len(tr.Samples) < 2 || last.Untouched > ram/8 {
+				t.Errorf("%s, %d bytes, %d samples, the last %+v", tr.Pair, tr.Memory, len(tr.Samples), last)
 			}
 			for i, s := range tr.Samples {
 				switch {

@@ -63,7 +63,7 @@ func TestScripts(t *testing.T) {
 			case "bridge":
 				return attach.CheckBridge() == nil, nil
 			case "window":
-				return probe.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}.Try(context.Background(), "").Works, nil
+				return probe.Try(context.Background(), attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}, "").Works, nil
 			}
 			return false, nil
 		},

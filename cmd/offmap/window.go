@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -31,11 +32,12 @@ func (f *windowFlags) add(fl *pflag.FlagSet) {
 
 // options checks the flags against the guest that they are for.
 func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (attach.Options, error) {
+	pairs, _ := attach.Pair{Backend: b, Attach: m}.Pairs()
 	o := attach.Options{Window: attach.DefaultWindow(ram), WindowAge: f.age}
 	switch {
 	case f.size == 0 && f.age == 0 && f.trace == "":
 		return o, nil
-	case b != memory.Secret || m != attach.Auto && m != attach.ViaWindow:
+	case !slices.Contains(pairs, attach.Pair{Backend: b, Attach: attach.ViaWindow}):
 		return o, usage("--window, --window-age and --window-trace are for --backend secret with --attach window")
 	case f.age < 0:
 		return o, usage("--window-age %v: a time can't be negative", f.age)

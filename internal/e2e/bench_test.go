@@ -47,16 +47,16 @@ func TestBench(t *testing.T) {
 	if doc.Host.Accel != "tcg" || doc.Host.KVM != "svm" || !doc.Quick || doc.Partial {
 		t.Errorf("%+v, quick %v, partial %v", doc.Host, doc.Quick, doc.Partial)
 	}
-	for _, p := range probe.Pairs() {
-		works := p.Try(t.Context(), "").Works
+	for _, p := range attach.Pairs() {
+		works := probe.Try(t.Context(), p, "").Works
 		measured := slices.ContainsFunc(doc.Results, func(r bench.Result) bool {
-			return r.Name == "create/make" && r.Backend == p.Backend && r.Attach == p.Attach && len(r.Values) > 0
+			return r.Name == "create/make" && r.Pair == p && len(r.Values) > 0
 		})
 		missing := slices.ContainsFunc(doc.Unavailable, func(u bench.Unavailable) bool {
-			return u.Backend == p.Backend && u.Attach == p.Attach && u.Reason != ""
+			return u.Pair == p && u.Reason != ""
 		})
 		if works != measured || works == missing {
-			t.Errorf("%s+%s works: %v; measured: %v, said to be missing: %v", p.Backend, p.Attach, works, measured, missing)
+			t.Errorf("%s works: %v; measured: %v, said to be missing: %v", p, works, measured, missing)
 		}
 		if p.Backend == memory.Secret && works != (p.Attach != attach.Direct) {
 			t.Errorf("secret+%s works: %v", p.Attach, works)
@@ -70,7 +70,7 @@ func TestBench(t *testing.T) {
 			}
 			n++
 			if r.Status != bench.Refused || !strings.Contains(r.Reason, "accel tcg") {
-				t.Errorf("%s of %s under TCG: %s (%s)", r.Name, r.Subject(), r.Status, r.Reason)
+				t.Errorf("%s of %s under TCG: %s (%s)", r.Name, r.Subject, r.Status, r.Reason)
 			}
 		}
 		if n == 0 {
@@ -152,7 +152,7 @@ func TestBenchInterrupted(t *testing.T) {
 	}
 	for _, r := range doc.Results {
 		if r.Status != bench.Partial || len(r.Values) == 0 || !strings.Contains(r.Reason, "stopped") {
-			t.Errorf("%s of %s: %s (%s), %d values", r.Name, r.Subject(), r.Status, r.Reason, len(r.Values))
+			t.Errorf("%s of %s: %s (%s), %d values", r.Name, r.Subject, r.Status, r.Reason, len(r.Values))
 		}
 	}
 	if left := scrubbers(0); len(left) != 0 {

@@ -26,8 +26,8 @@ func recordLinux(t *testing.T, backend string, more ...string) (*exposuremap.Tra
 		t.Fatal(err)
 	}
 	last := tr.Samples[len(tr.Samples)-1]
-	t.Logf("%s+%s: %d samples in %.1f s, one every %.0f ms or so; at the end %d MiB untouched, %d hidden, %d in the window, %d ordinary",
-		tr.Backend, tr.Attach, len(tr.Samples), last.MS/1000, last.MS/float64(len(tr.Samples)),
+	t.Logf("%s: %d samples in %.1f s, one every %.0f ms or so; at the end %d MiB untouched, %d hidden, %d in the window, %d ordinary",
+		tr.Pair, len(tr.Samples), last.MS/1000, last.MS/float64(len(tr.Samples)),
 		last.Untouched>>20, last.Hidden>>20, last.InWindow>>20, last.Ordinary>>20)
 	if tr.ToUserland == nil || tr.Memory != d.Memory || len(tr.Samples) < 4 {
 		t.Errorf("%d samples, userland told: %v; the report: %+v", len(tr.Samples), tr.ToUserland != nil, d)

@@ -128,7 +128,7 @@ func TestLinuxBoots(t *testing.T) {
 	medians := map[string]float64{}
 	for _, r := range doc.Results {
 		if r.Name == "linux-boot/to-userland" && len(r.Values) > 0 {
-			medians[r.Subject().String()] = r.Median
+			medians[r.Subject.String()] = r.Median
 		}
 	}
 	ordinary := medians["anon+direct"]

@@ -30,32 +30,6 @@ import (
 	"offmap/memory/attach/window"
 )
 
-// Method is the name of an attach.
-type Method string
-
-// The attaches. Auto is the strongest of the others that works here.
-const (
-	Auto      Method = "auto"
-	Direct    Method = "direct"
-	ViaBridge Method = "bridge"
-	ViaWindow Method = "window"
-)
-
-// Methods returns the names that ParseMethod takes.
-func Methods() []Method { return []Method{Auto, Direct, ViaBridge, ViaWindow} }
-
-// ParseMethod returns the attach of that name.
-func ParseMethod(name string) (Method, error) {
-	var names []string
-	for _, m := range Methods() {
-		if name == string(m) {
-			return m, nil
-		}
-		names = append(names, string(m))
-	}
-	return "", fmt.Errorf("unknown attach %q: have %s", name, strings.Join(names, ", "))
-}
-
 // Rejection is an attach that was not used, and why. Reason says what to do
 // where something can be done.
 type Rejection struct {
@@ -132,22 +106,25 @@ type Attachment struct {
 // on a machine of its own, so that a refusal comes before any guest runs. A
 // secret backend is never replaced by an ordinary one.
 func Open(sys *kvm.System, ram *memory.RAM, want Method, opts Options) (*Attachment, error) {
-	a := &Attachment{ram: ram}
-	order := []Method{want}
-	if want == Auto {
-		order = []Method{Direct, ViaBridge, ViaWindow}
+	if _, err := ParseMethod(want.String()); err != nil {
+		return nil, err
 	}
-	for _, m := range order {
-		err := a.try(sys, m, opts)
+	a := &Attachment{ram: ram}
+	pairs, err := Pair{ram.Backend(), want}.Pairs()
+	if err != nil {
+		return nil, &RefusedError{ram.Backend(), []Rejection{{Attach: want, Reason: err.Error(), Err: err}}}
+	}
+	for _, p := range pairs {
+		err := a.try(sys, p.Attach, opts)
 		if err == nil {
-			a.Method = m
+			a.Method = p.Attach
 			return a, nil
 		}
 		var no *refusal
 		if !errors.As(err, &no) {
 			return nil, err
 		}
-		a.Rejected = append(a.Rejected, Rejection{Attach: m, Reason: no.reason, Err: no.err})
+		a.Rejected = append(a.Rejected, Rejection{Attach: p.Attach, Reason: no.reason, Err: no.err})
 	}
 	return nil, &RefusedError{ram.Backend(), a.Rejected}
 }
@@ -162,25 +139,21 @@ func (r *refusal) Error() string { return r.reason }
 func (r *refusal) Unwrap() error { return r.err }
 
 func (a *Attachment) try(sys *kvm.System, m Method, opts Options) error {
-	secret := a.ram.Backend() == memory.Secret
-	switch {
-	case m == Direct && secret:
-		return ProbeDirect(sys, a.ram.Backend())
-	case m == Direct:
-		return nil
-	case m == ViaBridge && secret:
+	switch m {
+	case ViaBridge:
 		view, err := openView(a.ram)
 		if err != nil {
 			return &refusal{err.Error(), err}
 		}
 		a.view = view
 		return nil
-	case m == ViaWindow && secret:
+	case ViaWindow:
 		return a.openWindow(opts)
-	case m == ViaBridge, m == ViaWindow:
-		return &refusal{fmt.Sprintf("the %s is for secret memory; %s memory needs none: use direct", m, a.ram.Backend()), nil}
 	}
-	return fmt.Errorf("unknown attach %q", m)
+	if a.ram.Backend() == memory.Secret {
+		return ProbeDirect(sys, a.ram.Backend())
+	}
+	return nil
 }
 
 // CheckBridge reports whether the bridge's device is there, may be used and

@@ -30,18 +30,18 @@ func Agree(a, b *Document) (compared int, list []Disagreement) {
 	in := map[key]*Result{}
 	for i := range a.Results {
 		if r := &a.Results[i]; r.measured() && r.Confidence >= Confidence {
-			in[key{r.Name, r.Accel, r.Subject()}] = r
+			in[key{r.Name, r.Accel, r.Subject}] = r
 		}
 	}
 	for i := range b.Results {
 		r := &b.Results[i]
-		other := in[key{r.Name, r.Accel, r.Subject()}]
+		other := in[key{r.Name, r.Accel, r.Subject}]
 		if other == nil || !r.measured() || r.Confidence < Confidence {
 			continue
 		}
 		compared++
 		if other.High < r.Low || r.High < other.Low {
-			list = append(list, Disagreement{r.Name, r.Subject(), other, r})
+			list = append(list, Disagreement{r.Name, r.Subject, other, r})
 		}
 	}
 	return compared, list

@@ -11,16 +11,14 @@ import (
 	"context"
 	"errors"
 
-	"offmap/memory"
 	"offmap/memory/attach"
 )
 
 // Subject is what a sample is taken of: guest memory in a backend, through an
 // attach; or with Peer something else that does the same work.
 type Subject struct {
-	Backend memory.Backend
-	Attach  attach.Method // never attach.Auto
-	Peer    Peer          // "" is offmap itself
+	attach.Pair      // never with attach.Auto; of a peer, what it has of it
+	Peer        Peer `json:"peer,omitempty"` // "" is offmap itself
 }
 
 // Peer is something other than offmap that a scenario can run.
@@ -44,7 +42,7 @@ func (s Subject) String() string {
 	case s.Peer != "":
 		return string(s.Peer)
 	}
-	return string(s.Backend) + "+" + string(s.Attach)
+	return s.Pair.String()
 }
 
 // Metric is one figure that a scenario yields.

@@ -47,7 +47,7 @@ func configuration(h Host, r Result) []setting {
 	none := func(s string) string { return cmp.Or(s, "none") }
 	return []setting{
 		{"kernel", h.Kernel}, {"kvm", h.KVM}, {"accel", r.Accel}, {"cpu", cmp.Or(h.Model, "unknown")}, {"governor", none(h.Governor)},
-		{"subject", r.Subject().String()}, {"backend", none(string(r.Backend))}, {"attach", none(string(r.Attach))},
+		{"subject", r.Subject.String()}, {"backend", none(string(r.Backend))}, {"attach", none(string(r.Attach))},
 		{"peer", none(string(r.Peer))}, {"page", cmp.Or(page(r), "unknown")},
 	}
 }

@@ -71,7 +71,7 @@ func TestBenchfmt(t *testing.T) {
 	}
 	values := 0
 	for _, res := range d.Results {
-		k := key{strings.ToUpper(res.Name[:1]) + res.Name[1:], res.Subject().String()}
+		k := key{strings.ToUpper(res.Name[:1]) + res.Name[1:], res.Subject.String()}
 		if fmt.Sprint(got[k]) != fmt.Sprint(res.Values) && len(res.Values) > 0 {
 			t.Errorf("%v: %v, want %v", k, got[k], res.Values)
 		}
@@ -163,7 +163,7 @@ func TestCSV(t *testing.T) {
 			}
 			lines = lines[1:]
 			got, err := strconv.ParseFloat(line["value"], 64)
-			if err != nil || got != v || line["sample"] != strconv.Itoa(i+1) || line["scenario"]+"/"+line["metric"] != r.Name || line["subject"] != r.Subject().String() {
+			if err != nil || got != v || line["sample"] != strconv.Itoa(i+1) || line["scenario"]+"/"+line["metric"] != r.Name || line["subject"] != r.Subject.String() {
 				t.Fatalf("%v, want value %d of %+v", line, i, r)
 			}
 			for name, want := range map[string]string{

@@ -26,7 +26,7 @@ func WriteCSV(w io.Writer, d *Document) error {
 		line := []string{
 			h.Kernel, h.KVM, r.Accel, h.Model, strconv.Itoa(h.CPUs), h.Governor, h.THP,
 			scenario, metric, r.Unit, strconv.FormatBool(r.More), r.Curve, x(r), r.XUnit,
-			r.Subject().String(), string(r.Backend), string(r.Attach), string(r.Peer), page(r), string(r.Status),
+			r.Subject.String(), string(r.Backend), string(r.Attach), string(r.Peer), page(r), string(r.Status),
 		}
 		for i, v := range r.Values {
 			c.Write(append(line[:len(line):len(line)], strconv.Itoa(i+1), number(v)))

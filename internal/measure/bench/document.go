@@ -2,8 +2,6 @@ package bench
 
 import (
 	"offmap/internal/measure/probe"
-	"offmap/memory"
-	"offmap/memory/attach"
 )
 
 // Schema is of the JSON document that offmap bench prints.
@@ -39,10 +37,8 @@ type Document struct {
 
 // Unavailable is what couldn't be measured, and why.
 type Unavailable struct {
-	Backend memory.Backend `json:"backend,omitempty"`
-	Attach  attach.Method  `json:"attach,omitempty"`
-	Peer    Peer           `json:"peer,omitempty"`
-	Reason  string         `json:"reason"`
+	Subject
+	Reason string `json:"reason"`
 	// Asked says that it was asked for by name.
 	Asked bool `json:"asked"`
 }
@@ -61,15 +57,13 @@ const (
 // Result is one metric of one subject.
 type Result struct {
 	// Name is "scenario/metric".
-	Name    string         `json:"name"`
-	Backend memory.Backend `json:"backend,omitempty"`
-	Attach  attach.Method  `json:"attach,omitempty"`
-	Peer    Peer           `json:"peer,omitempty"`
-	Unit    string         `json:"unit"`
-	More    bool           `json:"more_is_better"`
-	Curve   string         `json:"curve,omitempty"`
-	X       float64        `json:"x,omitempty"`
-	XUnit   string         `json:"x_unit,omitempty"`
+	Name string `json:"name"`
+	Subject
+	Unit  string  `json:"unit"`
+	More  bool    `json:"more_is_better"`
+	Curve string  `json:"curve,omitempty"`
+	X     float64 `json:"x,omitempty"`
+	XUnit string  `json:"x_unit,omitempty"`
 	// Page is the size of the backend's pages in bytes, 0 where it has none
 	// or the kernel chooses.
 	Page uint64 `json:"page_bytes,omitempty"`
@@ -92,9 +86,6 @@ type Result struct {
 	Against         *Comparison `json:"against,omitempty"`
 	AgainstBaseline *Comparison `json:"against_floor,omitempty"`
 }
-
-// Subject is what the result is of.
-func (r Result) Subject() Subject { return Subject{r.Backend, r.Attach, r.Peer} }
 
 // Comparison is a result beside the same metric of another subject.
 type Comparison struct {

@@ -23,7 +23,7 @@ import (
 )
 
 // memfdDirect is guest memory that every host has.
-var memfdDirect = Subject{Backend: memory.Memfd, Attach: attach.Direct}
+var memfdDirect = Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}
 
 func needKVM(t testing.TB) {
 	t.Helper()
@@ -58,7 +58,7 @@ func TestEverything(t *testing.T) {
 		t.Logf("SKIPPED: C: %v", err)
 	}
 	e := &Env{Host: ThisHost(os.DirFS("/")), Baseline: path}
-	for _, s := range []Subject{memfdDirect, {Backend: memory.Memfd, Peer: C}} {
+	for _, s := range []Subject{memfdDirect, {Pair: attach.Pair{Backend: memory.Memfd}, Peer: C}} {
 		for _, cpus := range []int{1, 2, 3} {
 			t.Run(fmt.Sprintf("%s %d", s, cpus), func(t *testing.T) {
 				if s.Peer == C && path == "" {
@@ -222,7 +222,7 @@ func TestGuestRefusals(t *testing.T) {
 		}
 	}
 	needKVM(t)
-	if _, err := one(4096).inGuest(t.Context(), Subject{Backend: memory.Memfd, Attach: attach.ViaBridge}); !errors.Is(err, ErrCannot) {
+	if _, err := one(4096).inGuest(t.Context(), Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.ViaBridge}}); !errors.Is(err, ErrCannot) {
 		t.Errorf("an attach that doesn't work: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -240,7 +240,7 @@ func TestGuestScenarios(t *testing.T) {
 		for _, sc := range group() {
 			t.Run(sc.Name, func(t *testing.T) {
 				large := strings.HasSuffix(sc.Name, "-large")
-				if s := sc.Subjects(&Env{}, []Subject{{Backend: memory.Secret, Attach: attach.ViaWindow}}); (len(s) == 0) != large {
+				if s := sc.Subjects(&Env{}, []Subject{{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}}}); (len(s) == 0) != large {
 					t.Errorf("with a window: %v", s)
 				}
 				if large || testing.Short() {

@@ -31,7 +31,7 @@ func TestCost(t *testing.T) {
 	program := buildProgram(t)
 	leaks := memtest.Leaks(t)
 	defer leaks()
-	ordinary := Subject{Backend: memory.Memfd, Attach: attach.Direct}
+	ordinary := Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}
 	values, err := sampleCost(t.Context(), program, ordinary)
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestCost(t *testing.T) {
 	if rss < 1<<20 || rss >= costSize {
 		t.Errorf("%.0f bytes are the VMM's own; want at least a MiB, and not the guest's %d", rss, costSize)
 	}
-	if _, err := sampleCost(t.Context(), program, Subject{Backend: memory.Secret, Attach: attach.Direct}); !errors.Is(err, ErrCannot) {
+	if _, err := sampleCost(t.Context(), program, Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.Direct}}); !errors.Is(err, ErrCannot) {
 		t.Errorf("secret+direct: %v; want ErrCannot", err)
 	}
 	if _, err := sampleCost(t.Context(), "/bin/false", ordinary); err == nil || errors.Is(err, ErrCannot) {

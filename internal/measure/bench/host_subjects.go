@@ -23,7 +23,7 @@ func (e *Env) withBaseline(s []Subject, backends ...memory.Backend) []Subject {
 	}
 	s = slices.Clip(s)
 	for _, b := range backends {
-		s = append(s, Subject{Backend: b, Peer: C})
+		s = append(s, Subject{Pair: attach.Pair{Backend: b}, Peer: C})
 	}
 	return s
 }

@@ -40,9 +40,9 @@ func testEnv(t *testing.T) *Env {
 func workingPairs(t *testing.T) []Subject {
 	t.Helper()
 	var s []Subject
-	for _, p := range probe.Pairs() {
-		if p.Try(t.Context(), "").Works {
-			s = append(s, Subject{Backend: p.Backend, Attach: p.Attach})
+	for _, p := range attach.Pairs() {
+		if probe.Try(t.Context(), p, "").Works {
+			s = append(s, Subject{Pair: p})
 		}
 	}
 	return s
@@ -82,7 +82,7 @@ func TestHostScenarios(t *testing.T) {
 // leaves nothing behind. No kernel takes secret memory as it is.
 func TestCannot(t *testing.T) {
 	e := testEnv(t)
-	s := Subject{Backend: memory.Secret, Attach: attach.Direct}
+	s := Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.Direct}}
 	for _, sc := range slices.Concat(populateScenarios(), exitScenarios()) {
 		leaks := memtest.Leaks(t)
 		if values, err := sc.Sample(t.Context(), e, s); !errors.Is(err, ErrCannot) {

@@ -5,6 +5,7 @@ import (
 	"testing/fstest"
 
 	"offmap/memory"
+	"offmap/memory/attach"
 )
 
 func TestThisHost(t *testing.T) {
@@ -36,7 +37,7 @@ func TestThisHost(t *testing.T) {
 }
 
 func TestPage(t *testing.T) {
-	subject := func(b memory.Backend) Subject { return Subject{Backend: b} }
+	subject := func(b memory.Backend) Subject { return Subject{Pair: attach.Pair{Backend: b}} }
 	for _, c := range []struct {
 		thp, shmem string
 		s          Subject

@@ -33,7 +33,7 @@ func (d *Document) check() error {
 	}
 	seen := map[key]bool{}
 	for i, r := range d.Results {
-		k := key{r.Name, r.Subject()}
+		k := key{r.Name, r.Subject}
 		err := r.check()
 		switch {
 		case err != nil:
@@ -43,7 +43,7 @@ func (d *Document) check() error {
 			err = errors.New("it is there twice")
 		}
 		if err != nil {
-			return fmt.Errorf("result %d (%s of %s): %w", i, r.Name, r.Subject(), err)
+			return fmt.Errorf("result %d (%s of %s): %w", i, r.Name, r.Subject, err)
 		}
 		seen[k] = true
 	}
@@ -51,7 +51,7 @@ func (d *Document) check() error {
 }
 
 func (r *Result) check() error {
-	if r.Name == "" || r.Unit == "" || r.Subject() == (Subject{}) {
+	if r.Name == "" || r.Unit == "" || r.Subject == (Subject{}) {
 		return errors.New("no name, no unit or no subject")
 	}
 	switch r.Status {

@@ -19,7 +19,7 @@ func document(t *testing.T) *Document {
 	refuses := fake("refuses", func(Subject, int) (float64, error) { return 0, ErrEmulated })
 	d := plan(10, []Subject{anon, memfd, secret, plainC}, two, refuses).Run(t.Context())
 	d.Args = []string{"bench", "--quick"}
-	d.Unavailable = []Unavailable{{Peer: Gokvm, Reason: "not here"}}
+	d.Unavailable = []Unavailable{{Subject: Subject{Peer: Gokvm}, Reason: "not here"}}
 	return d
 }
 

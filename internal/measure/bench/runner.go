@@ -191,7 +191,7 @@ func (t *turns) results(p Plan) (list []Result) {
 	for m, metric := range t.Metrics {
 		for _, s := range ordered {
 			r := Result{
-				Name: t.Name + "/" + metric.Name, Backend: s.Backend, Attach: s.Attach, Peer: s.Peer,
+				Name: t.Name + "/" + metric.Name, Subject: s.Subject,
 				Unit: metric.Unit, More: metric.More, Curve: metric.Curve, X: metric.X, XUnit: metric.XUnit,
 				Page: t.env.Host.page(s.Subject), Accel: t.env.Host.Accel,
 				Status: Measured, Values: []float64{},

@@ -18,9 +18,9 @@ import (
 )
 
 var (
-	memfd  = Subject{Backend: memory.Memfd, Attach: attach.Direct}
-	anon   = Subject{Backend: memory.Anon, Attach: attach.Direct}
-	secret = Subject{Backend: memory.Secret, Attach: attach.ViaBridge}
+	memfd  = Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}
+	anon   = Subject{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}}
+	secret = Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}}
 	plainC = Subject{Peer: C}
 )
 
@@ -54,7 +54,7 @@ func plan(rounds int, working []Subject, scenarios ...Scenario) Plan {
 func find(t *testing.T, d *Document, name string, s Subject) Result {
 	t.Helper()
 	for _, r := range d.Results {
-		if r.Name == name && r.Subject() == s {
+		if r.Name == name && r.Subject == s {
 			return r
 		}
 	}
@@ -84,7 +84,7 @@ func TestRounds(t *testing.T) {
 	if r := find(t, d, "turns/time", memfd); !cmp.Equal(r.Values, []float64{401, 902, 1103}) || r.Status != Measured {
 		t.Errorf("%+v", r)
 	}
-	if got := d.Results[0].Subject(); got != memfd {
+	if got := d.Results[0].Subject; got != memfd {
 		t.Errorf("%s comes first, want what others are compared with", got)
 	}
 	if d.Partial || d.Failed() || d.Schema != Schema {

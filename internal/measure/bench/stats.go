@@ -47,7 +47,7 @@ func sample(values []float64) *benchmath.Sample {
 // run may well show another.
 func compare(r, base *Result) *Comparison {
 	c := benchmath.AssumeNothing.Compare(sample(r.Values), sample(base.Values))
-	d := &Comparison{Subject: base.Subject().String(), P: c.P, Verdict: NoDifference}
+	d := &Comparison{Subject: base.Subject.String(), P: c.P, Verdict: NoDifference}
 	if ratio := r.Median / base.Median; !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
 		d.Ratio = ratio
 	}
@@ -71,8 +71,8 @@ func (r *Result) measured() bool { return r.Status == Measured || r.Status == Pa
 
 // baselines are what guest memory is compared with: the first that there is.
 var baselines = []Subject{
-	{Backend: memory.Memfd, Attach: attach.Direct},
-	{Backend: memory.Anon, Attach: attach.Direct},
+	{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}},
+	{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}},
 }
 
 // rank orders subjects for people: what others are compared with comes first,
@@ -92,7 +92,7 @@ func (s Subject) rank() int {
 func compareAll(results []Result) {
 	find := func(like *Result, s Subject) *Result {
 		i := slices.IndexFunc(results, func(r Result) bool {
-			return r.Name == like.Name && r.Accel == like.Accel && r.measured() && r.Subject() == s
+			return r.Name == like.Name && r.Accel == like.Accel && r.measured() && r.Subject == s
 		})
 		if i < 0 {
 			return nil
@@ -116,7 +116,7 @@ func compareAll(results []Result) {
 		if base != nil && base != r {
 			r.Against = compare(r, base)
 		}
-		if baseline := first(r, Subject{Peer: C, Backend: r.Backend}, Subject{Peer: C}); baseline != nil {
+		if baseline := first(r, Subject{Pair: attach.Pair{Backend: r.Backend}, Peer: C}, Subject{Peer: C}); baseline != nil {
 			r.AgainstBaseline = compare(r, baseline)
 		}
 	}

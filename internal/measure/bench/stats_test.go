@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"offmap/memory/attach"
 	"slices"
 	"testing"
 )
 
 // measuredAs is a result with values.
 func measuredAs(s Subject, values ...float64) Result {
-	r := Result{Name: "s/m", Backend: s.Backend, Attach: s.Attach, Peer: s.Peer, Unit: "ns/op", Accel: "kvm", Status: Measured, Values: values}
+	r := Result{Name: "s/m", Subject: s, Unit: "ns/op", Accel: "kvm", Status: Measured, Values: values}
 	r.summarise()
 	return r
 }
@@ -143,8 +144,8 @@ func TestFalseDifferences(t *testing.T) {
 
 // TestAgainst holds what is compared with what.
 func TestAgainst(t *testing.T) {
-	cMemfd := Subject{Peer: C, Backend: memfd.Backend}
-	cAnon := Subject{Peer: C, Backend: anon.Backend}
+	cMemfd := Subject{Pair: attach.Pair{Backend: memfd.Backend}, Peer: C}
+	cAnon := Subject{Pair: attach.Pair{Backend: anon.Backend}, Peer: C}
 	q35 := Subject{Peer: Q35}
 	result := func(s Subject) Result { return measuredAs(s, around(100, 10)...) }
 	refused := func(s Subject) Result {

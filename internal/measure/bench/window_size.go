@@ -33,7 +33,7 @@ func windowSize() Scenario {
 				return nil
 			}
 			return append(s, slices.DeleteFunc(slices.Clone(working), func(s Subject) bool {
-				return s != Subject{Backend: memory.Memfd, Attach: attach.Direct}
+				return s != Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}
 			})...)
 		},
 		Sample: sampleSizes,

@@ -19,7 +19,7 @@ import (
 	"offmap/memory/uffd"
 )
 
-var windowed = Subject{Backend: memory.Secret, Attach: attach.ViaWindow}
+var windowed = Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}}
 
 // needWindow skips, loudly, where there is nothing to make a window from.
 func needWindow(t *testing.T) {
@@ -175,7 +175,7 @@ func TestWindowPolicies(t *testing.T) {
 // TestWindowSubjects holds that nothing is measured where there is no window.
 func TestWindowSubjects(t *testing.T) {
 	e := &Env{Host: Host{Host: probe.Host{Accel: "kvm"}}, Baseline: "baseline"}
-	baseline := Subject{Backend: memory.Secret, Peer: C}
+	baseline := Subject{Pair: attach.Pair{Backend: memory.Secret}, Peer: C}
 	for _, sc := range windowScenarios() {
 		if got := sc.Subjects(e, []Subject{memfd, anon, secret}); len(got) != 0 {
 			t.Errorf("%s without a window: %v", sc.Name, got)

@@ -3,6 +3,7 @@ package exposuremap
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"offmap/memory"
@@ -17,16 +18,11 @@ func (t *Trace) checkHead() error {
 	if _, err := time.Parse(time.RFC3339, t.Started); err != nil {
 		return fmt.Errorf("started: %w", err)
 	}
-	if _, err := memory.ParseBackend(string(t.Backend)); err != nil {
-		return err
-	}
-	if m, err := attach.ParseMethod(string(t.Attach)); err != nil || m == attach.Auto {
-		return fmt.Errorf("attach %q isn't one", t.Attach)
+	if !slices.Contains(attach.Pairs(), t.Pair) {
+		return fmt.Errorf("backend %q has no attach %q", string(t.Backend), string(t.Attach))
 	}
 	window := t.Attach == attach.ViaWindow
 	switch {
-	case window && t.Backend != memory.Secret, t.Attach == attach.ViaBridge && t.Backend != memory.Secret:
-		return fmt.Errorf("attach %s of %s memory: it is for secret memory", t.Attach, t.Backend)
 	case t.Memory == 0 || t.Memory > memory.MaxSize || t.Memory%memory.PageSize != 0:
 		return fmt.Errorf("guest RAM of %d bytes", t.Memory)
 	case window != (t.Window > 0) || t.Window > t.Memory || t.Window%memory.PageSize != 0:

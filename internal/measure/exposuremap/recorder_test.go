@@ -39,7 +39,7 @@ func (c *counter) Look(pages []memory.PageState) (vmm.Look, error) {
 
 func newRecorder() *Recorder {
 	return NewRecorder(Trace{
-		Started: "2026-11-22T21:00:00Z", CPUs: 1, Backend: memory.Memfd, Attach: attach.Direct, Memory: 1 << 20,
+		Started: "2026-11-22T21:00:00Z", CPUs: 1, Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}, Memory: 1 << 20,
 	}, 100*time.Millisecond)
 }
 

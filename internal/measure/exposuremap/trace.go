@@ -6,7 +6,6 @@ package exposuremap
 
 import (
 	"offmap/internal/measure/probe"
-	"offmap/memory"
 	"offmap/memory/attach"
 )
 
@@ -21,14 +20,13 @@ const (
 
 // Trace is one run of a guest.
 type Trace struct {
-	Schema  string         `json:"schema"`
-	Host    probe.Host     `json:"host"`
-	Started string         `json:"started"` // RFC 3339
-	Guest   string         `json:"guest"`   // for people: "payload zipf", "debian:6.1"
-	CPUs    int            `json:"vcpus"`
-	Backend memory.Backend `json:"backend"`
-	Attach  attach.Method  `json:"attach"` // never attach.Auto
-	Memory  uint64         `json:"memory_bytes"`
+	Schema      string     `json:"schema"`
+	Host        probe.Host `json:"host"`
+	Started     string     `json:"started"` // RFC 3339
+	Guest       string     `json:"guest"`   // for people: "payload zipf", "debian:6.1"
+	CPUs        int        `json:"vcpus"`
+	attach.Pair            // never with attach.Auto
+	Memory      uint64     `json:"memory_bytes"`
 	// Window is the bound of attach window, and 0 elsewhere.
 	Window uint64 `json:"window_bytes,omitempty"`
 	// CellBytes is the guest RAM that a cell of a map stands for, in whole

@@ -19,7 +19,7 @@ func windowTrace() *Trace {
 	t := &Trace{
 		Schema: Schema, Host: probe.Host{Kernel: "6.1.0", KVM: "svm", Accel: "kvm", CPUs: 2},
 		Started: "2026-11-22T21:00:00Z", Guest: "payload zipf", CPUs: 1,
-		Backend: memory.Secret, Attach: attach.ViaWindow, Memory: ram, Window: 4 << 20,
+		Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}, Memory: ram, Window: 4 << 20,
 		CellBytes: 8 * memory.PageSize, Interval: 100,
 	}
 	userland := 12.5

@@ -103,7 +103,7 @@ func judgeRates(kernel, user float64) string {
 // does can only make it less.
 func (h *host) rate(ctx context.Context, ring uint8) (best float64, err error) {
 	for range 3 {
-		took, err := spin(ctx, h.cfg.KVM, memory.Anon, attach.Direct, ring)
+		took, err := spin(ctx, h.cfg.KVM, attach.Pair{Backend: memory.Anon, Attach: attach.Direct}, ring)
 		if err != nil {
 			return 0, err
 		}

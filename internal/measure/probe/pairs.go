@@ -15,48 +15,29 @@ import (
 	"offmap/memory/uffd"
 )
 
-// Pair is a backend and a way of getting it into KVM.
-type Pair struct {
-	Backend memory.Backend `json:"backend"`
-	Attach  attach.Method  `json:"attach"`
-}
-
-// Pairs returns every pair that makes sense: bridge and window are for secret
-// memory, which direct is refused for.
-func Pairs() []Pair {
-	var pairs []Pair
-	for _, b := range memory.Backends() {
-		pairs = append(pairs, Pair{b, attach.Direct})
-		if b == memory.Secret {
-			pairs = append(pairs, Pair{b, attach.ViaBridge}, Pair{b, attach.ViaWindow})
-		}
-	}
-	return pairs
-}
-
 // Trial is what came of running a small guest with a pair. Errno is the name
 // of the kernel's error, such as EFAULT, if it was one. Needs is what is
 // missing, in a few words: a boot parameter, a module, a sysctl, a kernel; empty
 // where that isn't known.
 type Trial struct {
-	Pair
+	attach.Pair
 	Works  bool   `json:"works"`
 	Reason string `json:"reason"`
 	Errno  string `json:"errno"`
 	Needs  string `json:"needs"`
 }
 
-// Try runs a small guest with the pair, on the KVM at device, "" for
+// Try runs a small guest with a pair, on the KVM at device, "" for
 // kvm.DefaultPath. It runs code at CPL 3: KVM has to map its pages for it on
 // every flavour, which a KVM that interprets ring 0 does not have to do there.
-func (p Pair) Try(ctx context.Context, device string) Trial {
+func Try(ctx context.Context, p attach.Pair, device string) Trial {
 	t := Trial{Pair: p}
-	_, err := spin(ctx, device, p.Backend, p.Attach, 3)
+	_, err := spin(ctx, device, p, 3)
 	if err == nil {
 		t.Works = true
 		return t
 	}
-	t.Reason, t.Errno, t.Needs = err.Error(), errnoOf(err), p.needs(err)
+	t.Reason, t.Errno, t.Needs = err.Error(), errnoOf(err), needs(p, err)
 	if refused, ok := errors.AsType[*attach.RefusedError](err); ok {
 		t.Reason = refused.Rejected[0].Reason
 	}
@@ -74,8 +55,8 @@ func errnoOf(err error) string {
 	return ""
 }
 
-// needs says what would make the pair work.
-func (p Pair) needs(err error) string {
+// needs says what would make a pair work.
+func needs(p attach.Pair, err error) string {
 	if _, ok := errors.AsType[*kvm.OpenError](err); ok {
 		return "KVM"
 	}
@@ -106,7 +87,7 @@ func (p Pair) needs(err error) string {
 		ranges, err := memory.ReservedRanges()
 		return reservedNeeds(err == nil && ranges != nil)
 	case memory.Secret:
-		return p.secretNeeds(err)
+		return secretNeeds(p.Attach, err)
 	}
 	return ""
 }
@@ -127,8 +108,8 @@ func reservedNeeds(ranges bool) string {
 	return device + "; and then " + word
 }
 
-func (p Pair) secretNeeds(err error) string {
-	switch p.Attach {
+func secretNeeds(m attach.Method, err error) string {
+	switch m {
 	case attach.Direct:
 		return "a KVM that takes pages without GUP, which no stock kernel has"
 	case attach.ViaBridge:

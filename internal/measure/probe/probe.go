@@ -123,8 +123,8 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	add(h.kcore())
 	add(h.ptrace())
 
-	for _, p := range Pairs() {
-		t := p.Try(ctx, cfg.KVM)
+	for _, p := range attach.Pairs() {
+		t := Try(ctx, p, cfg.KVM)
 		r.Backends = append(r.Backends, t)
 		if p.Backend == memory.Secret {
 			r.Attach[p.Attach] = Works{t.Works, t.Reason}

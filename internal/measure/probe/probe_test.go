@@ -63,12 +63,12 @@ func checkReport(t *testing.T, r Report) {
 			t.Errorf("attach %s: works is %v, reason %q", m, w.Works, w.Reason)
 		}
 	}
-	if len(r.Backends) != len(Pairs()) {
-		t.Fatalf("%d trials of %d pairs", len(r.Backends), len(Pairs()))
+	if len(r.Backends) != len(attach.Pairs()) {
+		t.Fatalf("%d trials of %d pairs", len(r.Backends), len(attach.Pairs()))
 	}
 	for i, b := range r.Backends {
-		if b.Pair != Pairs()[i] {
-			t.Errorf("trial %d is of %v, want %v", i, b.Pair, Pairs()[i])
+		if b.Pair != attach.Pairs()[i] {
+			t.Errorf("trial %d is of %v, want %v", i, b.Pair, attach.Pairs()[i])
 		}
 		if b.Works && b.Reason+b.Errno+b.Needs != "" || !b.Works && (b.Reason == "" || b.Needs == "") {
 			t.Errorf("%+v says too much or too little", b)
@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 		if b.Backend == memory.Anon && !b.Works {
 			t.Errorf("not even ordinary memory works: %+v", b)
 		}
-		if b.Pair == (Pair{memory.Secret, attach.Direct}) && (b.Works || b.Errno != "EFAULT" && b.Errno != "ENOSYS") {
+		if b.Pair == (attach.Pair{Backend: memory.Secret, Attach: attach.Direct}) && (b.Works || b.Errno != "EFAULT" && b.Errno != "ENOSYS") {
 			t.Errorf("secret memory, direct: %+v", b)
 		}
 	}
@@ -168,9 +168,9 @@ func TestRunUnprivileged(t *testing.T) {
 
 func TestCan(t *testing.T) {
 	r := Report{Backends: []Trial{
-		{Pair: Pair{memory.Anon, attach.Direct}, Works: true},
-		{Pair: Pair{memory.Secret, attach.Direct}},
-		{Pair: Pair{memory.Secret, attach.ViaWindow}, Works: true},
+		{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}, Works: true},
+		{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.Direct}},
+		{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}, Works: true},
 	}}
 	for _, c := range []struct {
 		backend memory.Backend

@@ -46,10 +46,10 @@ var errSpin = errors.New("a test guest that should end at once was still running
 // spin runs the loop in a guest of the least size that there is, at privilege
 // level ring. It touches a few pages. It returns how long the loop took, or
 // why there is no such guest; the cause of ctx where that ended it.
-func spin(ctx context.Context, device string, b memory.Backend, m attach.Method, ring uint8) (time.Duration, error) {
+func spin(ctx context.Context, device string, p attach.Pair, ring uint8) (time.Duration, error) {
 	start := time.Now()
 	machine, err := vmm.New(vmm.Config{
-		Memory: memory.MinSize, CPUs: 1, Backend: b, Attach: m, KVM: device,
+		Memory: memory.MinSize, CPUs: 1, Backend: p.Backend, Attach: p.Attach, KVM: device,
 		Guest: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
 			return boot.Payload(ram, spinImage(), boot.PayloadConfig{CPUs: cpus, Ring: ring})
 		},

@@ -13,7 +13,6 @@ import (
 
 	"offmap/audit"
 	"offmap/internal/lab/debian"
-	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -29,7 +28,7 @@ const auditWords = "hugepages=64 memmap=64M$0x40000000"
 var auditLab = []string{"--swap", "256", "--append", auditWords, "--module", "vhost_vsock"}
 
 // chief is the guest whose evidence is on the page avenue by avenue.
-var chief = probe.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}
+var chief = attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}
 
 // audited is what `offmap audit --all --json` said on one kernel.
 type audited struct {
@@ -103,21 +102,19 @@ func readAudit(doc []byte, avenues []audit.Avenue) (audited, error) {
 	}
 	for _, c := range d.Matrix {
 		if !slices.EqualFunc(c.Avenues, avenues, func(a audit.Outcome, av audit.Avenue) bool { return a.Name == av.Name }) {
-			return audited{}, fmt.Errorf("%s: other avenues than this program's %d: make the audit with it, without --only and --skip", pairOf(c), len(avenues))
+			return audited{}, fmt.Errorf("%s: other avenues than this program's %d: make the audit with it, without --only and --skip", c.Pair, len(avenues))
 		}
 	}
 	a := audited{Document: d}
 	if a.column(chief) == nil {
-		return audited{}, fmt.Errorf("no guest in %s was attacked: load the module, and give audit --all", name(chief))
+		return audited{}, fmt.Errorf("no guest in %s was attacked: load the module, and give audit --all", chief)
 	}
 	return a, nil
 }
 
 // column is what came of the attacks on a pair; nil where it wasn't attacked.
-func (a audited) column(p probe.Pair) *audit.Audited { return a.Column(p.Backend, p.Attach) }
+func (a audited) column(p attach.Pair) *audit.Audited { return a.Column(p.Backend, p.Attach) }
 
-func name(p probe.Pair) string      { return fmt.Sprintf("%s+%s", p.Backend, p.Attach) }
-func pairOf(c audit.Audited) string { return name(probe.Pair{Backend: c.Backend, Attach: c.Attach}) }
 func mebibytes(bytes uint64) string { return fmt.Sprintf("%d MiB", bytes>>20) }
 func code(s string) string          { return "`" + s + "`" }
 func avenueLink(name string) string { return fmt.Sprintf("[%s](#%s)", name, name) }
@@ -163,7 +160,7 @@ func renderAudits(list []audited, avenues []audit.Avenue) []byte {
 	for _, a := range list {
 		renderMatrix(&b, a, avenues)
 	}
-	fmt.Fprintf(&b, "\n## Avenue by avenue\n\nWhat was done, what it came to on %s, and on its control, the first ordinary memory that it read.\n", code(name(chief)))
+	fmt.Fprintf(&b, "\n## Avenue by avenue\n\nWhat was done, what it came to on %s, and on its control, the first ordinary memory that it read.\n", code(chief.String()))
 	for i, av := range avenues {
 		b.WriteString(avenueHead(av))
 		renderEvidence(&b, list, i)
@@ -178,7 +175,7 @@ func renderCounts(b *bytes.Buffer, list []audited) {
 		fmt.Fprintf(b, " %s |", a.title)
 	}
 	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(list)) + "\n")
-	for _, p := range probe.Pairs() {
+	for _, p := range attach.Pairs() {
 		if !slices.ContainsFunc(list, func(a audited) bool { return a.column(p) != nil }) {
 			continue
 		}

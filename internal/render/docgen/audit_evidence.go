@@ -39,7 +39,7 @@ func renderReasons(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
 			if guests[k] == nil {
 				order = append(order, k)
 			}
-			guests[k] = append(guests[k], pairOf(c))
+			guests[k] = append(guests[k], c.Pair.String())
 		}
 	}
 	for i, k := range order {
@@ -60,7 +60,7 @@ type finding struct{ kernels, said []string }
 
 // renderEvidence writes what an avenue came to on the chief and its control.
 func renderEvidence(b *bytes.Buffer, list []audited, avenue int) {
-	fmt.Fprintf(b, "\n| kernel | %s | control |\n|---|---|---|\n", name(chief))
+	fmt.Fprintf(b, "\n| kernel | %s | control |\n|---|---|---|\n", chief)
 	var findings []*finding
 	for _, a := range list {
 		r := a.column(chief).Avenues[avenue]

@@ -14,6 +14,7 @@ import (
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
+	"offmap/memory/attach"
 )
 
 // kernelsPage is the page, seen from the top of the repository.
@@ -142,7 +143,7 @@ func renderTable(b *bytes.Buffer, columns []column) {
 		b.WriteString(" " + c.title + " |")
 	}
 	b.WriteString(" needs |\n|---|---|" + strings.Repeat("---|", len(columns)+1) + "\n")
-	for _, p := range probe.Pairs() {
+	for _, p := range attach.Pairs() {
 		fmt.Fprintf(b, "| %s | %s |", p.Backend, p.Attach)
 		var needs []string
 		for _, c := range columns {

@@ -9,6 +9,7 @@ import (
 
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/probe"
+	"offmap/memory/attach"
 )
 
 // tablesOf returns the cells of each of a page's tables, without the line
@@ -45,10 +46,10 @@ func checkTables(page string, kernels int) error {
 	}
 	for i, s := range setups {
 		rows := tables[i][1:]
-		if len(rows) != len(probe.Pairs()) {
-			return fmt.Errorf("%s: %d rows, and the code knows %d pairs", s.title, len(rows), len(probe.Pairs()))
+		if len(rows) != len(attach.Pairs()) {
+			return fmt.Errorf("%s: %d rows, and the code knows %d pairs", s.title, len(rows), len(attach.Pairs()))
 		}
-		for j, p := range probe.Pairs() {
+		for j, p := range attach.Pairs() {
 			r := rows[j]
 			if len(r) != 2+kernels+1 || r[0] != string(p.Backend) || r[1] != string(p.Attach) {
 				return fmt.Errorf("%s: row %q, want %s, %s and %d kernels", s.title, r, p.Backend, p.Attach, kernels)
@@ -91,7 +92,7 @@ func TestKernelsPage(t *testing.T) {
 func TestRenderKernels(t *testing.T) {
 	full := column{title: "works"}
 	bare := column{title: "doesn't"}
-	for i, p := range probe.Pairs() {
+	for i, p := range attach.Pairs() {
 		full.backends = append(full.backends, probe.Trial{Pair: p, Works: true})
 		bare.backends = append(bare.backends, probe.Trial{Pair: p, Reason: "no", Errno: []string{"EFAULT", ""}[i%2], Needs: "a thing"})
 	}

@@ -8,6 +8,7 @@ import (
 
 	"offmap/internal/measure/bench"
 	"offmap/memory"
+	"offmap/memory/attach"
 )
 
 // figure is a result of a benchmark, and where it is from.
@@ -29,7 +30,7 @@ func figures(s *Source) []figure {
 	for i := range s.Bench.Results {
 		r := &s.Bench.Results[i]
 		f := figure{Result: r, from: s}
-		f.subject = cut(r.Subject().String(), 40)
+		f.subject = cut(r.Subject.String(), 40)
 		f.scenario, f.metric, _ = strings.Cut(r.Name, "/")
 		if r.Curve != "" {
 			if i := strings.LastIndex(f.metric, "/"); i >= 0 {
@@ -120,7 +121,9 @@ func compare(all []figure) (list []comparison) {
 
 // baselineOf is the subject that is the baseline of a figure: plain C on the same
 // memory.
-func baselineOf(f figure) string { return bench.Subject{Peer: bench.C, Backend: f.Backend}.String() }
+func baselineOf(f figure) string {
+	return bench.Subject{Pair: attach.Pair{Backend: f.Backend}, Peer: bench.C}.String()
+}
 
 // contrast is a comparison that stands for a figure, or for all points of a
 // curve.

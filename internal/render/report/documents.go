@@ -21,7 +21,7 @@ func auditSummary(a *audit.Document) string {
 		}
 		n[av.Verdict]++
 	}
-	text := fmt.Sprintf("%s on a guest in %s+%s memory: %d blocked", count(len(col.Avenues), "attack"), cut(string(col.Backend), 40), cut(string(col.Attach), 40), n[audit.Blocked])
+	text := fmt.Sprintf("%s on a guest in %s memory: %d blocked", count(len(col.Avenues), "attack"), cut(col.Pair.String(), 80), n[audit.Blocked])
 	if len(exposed) > 0 {
 		text += fmt.Sprintf(", %d exposed it (%s)", len(exposed), some(exposed, most, ", "))
 	} else {
@@ -64,7 +64,7 @@ func limitsSummary(l *limits.Document) string {
 }
 
 func (r *Run) summary() string {
-	text := fmt.Sprintf("A guest with %s of RAM in %s+%s memory", size(r.Memory), cut(string(r.Backend), 40), cut(string(r.Attach), 40))
+	text := fmt.Sprintf("A guest with %s of RAM in %s memory", size(r.Memory), cut(r.Pair.String(), 80))
 	if r.ExposedPeak == 0 {
 		text += " was never exposed to the host"
 	} else {

@@ -16,7 +16,7 @@ import (
 // traceSummary says what of a guest was exposed while it ran.
 func traceSummary(t *exposuremap.Trace) string {
 	last := t.Samples[len(t.Samples)-1]
-	text := fmt.Sprintf("A guest (%s) with %s of RAM in %s+%s memory ran for %s: ", cut(t.Guest, 80), size(t.Memory), t.Backend, t.Attach, seconds1(last.MS))
+	text := fmt.Sprintf("A guest (%s) with %s of RAM in %s memory ran for %s: ", cut(t.Guest, 80), size(t.Memory), t.Pair, seconds1(last.MS))
 	most := slices.MaxFunc(t.Samples, func(a, b exposuremap.Sample) int { return cmp.Compare(a.Hidden+a.Exposed(), b.Hidden+b.Exposed()) })
 	used := most.Hidden + most.Exposed()
 	switch {
@@ -36,7 +36,7 @@ func seconds1(ms float64) string { return quantity(ms/1e3, "sec") }
 // there was of each kind, over the same time.
 func traceCharts(s *Source) []chart {
 	t := s.Trace
-	title := fmt.Sprintf("%s in %s+%s", cut(t.Guest, 60), t.Backend, t.Attach)
+	title := fmt.Sprintf("%s in %s", cut(t.Guest, 60), t.Pair)
 	note := s.Name
 	if at, err := time.Parse(time.RFC3339, t.Started); err == nil {
 		note += ", " + at.UTC().Format("2006-01-02")

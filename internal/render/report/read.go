@@ -15,7 +15,6 @@ import (
 	"offmap/internal/measure/exposuremap"
 	"offmap/internal/measure/limits"
 	"offmap/internal/measure/probe"
-	"offmap/memory"
 	"offmap/memory/attach"
 )
 
@@ -37,14 +36,13 @@ type Source struct {
 
 // Run is the document of offmap run.
 type Run struct {
-	Backend     memory.Backend `json:"backend"`
-	Attach      attach.Method  `json:"attach"`
-	Memory      uint64         `json:"memory_bytes"`
-	Populated   uint64         `json:"populated_bytes"`
-	Exposed     uint64         `json:"exposed_bytes"`
-	ExposedPeak uint64         `json:"exposed_bytes_peak"`
-	Window      uint64         `json:"window_bytes"`
-	ToUserland  *float64       `json:"to_userland_ms"`
+	attach.Pair
+	Memory      uint64   `json:"memory_bytes"`
+	Populated   uint64   `json:"populated_bytes"`
+	Exposed     uint64   `json:"exposed_bytes"`
+	ExposedPeak uint64   `json:"exposed_bytes_peak"`
+	Window      uint64   `json:"window_bytes"`
+	ToUserland  *float64 `json:"to_userland_ms"`
 	Faults      *struct {
 		Count uint64  `json:"count"`
 		P50   float64 `json:"p50_us"`
@@ -161,7 +159,7 @@ func readAudit(s *Source, data []byte) (err error) {
 	}
 	for _, c := range s.Audit.Matrix {
 		if n := len(c.Avenues); n > maxAvenues {
-			return fmt.Errorf("%s+%s: %d avenues, and a report shows up to %d", c.Backend, c.Attach, n, maxAvenues)
+			return fmt.Errorf("%s: %d avenues, and a report shows up to %d", c.Pair, n, maxAvenues)
 		}
 	}
 	return nil

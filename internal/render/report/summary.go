@@ -257,7 +257,7 @@ func (s *Source) whyNot() string {
 	}
 	for _, u := range s.Bench.Unavailable {
 		if u.Backend == memory.Secret && u.Attach != attach.Direct {
-			return fmt.Sprintf(": %s+%s: %s", u.Backend, u.Attach, cut(u.Reason, 200))
+			return fmt.Sprintf(": %s: %s", u.Pair, cut(u.Reason, 200))
 		}
 	}
 	return ""

@@ -6,15 +6,13 @@ import (
 
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/probe"
-	"offmap/memory"
-	"offmap/memory/attach"
 )
 
 // result makes a result of a subject whose values are all alike but for a
 // spread of a tenth about the median.
 func result(name, unit string, s bench.Subject, median float64) bench.Result {
 	return bench.Result{
-		Name: name, Backend: s.Backend, Attach: s.Attach, Peer: s.Peer, Unit: unit, Accel: "kvm", Status: bench.Measured,
+		Name: name, Subject: s, Unit: unit, Accel: "kvm", Status: bench.Measured,
 		Values: []float64{median * 0.95, median, median * 1.05}, Median: median, Low: median * 0.95, High: median * 1.05, Confidence: 0.95,
 	}
 }
@@ -130,7 +128,7 @@ func TestCosts(t *testing.T) {
 			name:    "nothing measured, and why",
 			accel:   "tcg",
 			partial: true,
-			missing: []bench.Unavailable{{Backend: memory.Secret, Attach: attach.ViaBridge, Reason: "no /dev/offmap"}},
+			missing: []bench.Unavailable{{Subject: secretBridge, Reason: "no /dev/offmap"}},
 			results: []bench.Result{result("touch/one-thread", "ns/page", memfdDirect, 2400)},
 			want: []string{"In short. What secret memory costs wasn’t measured here: secret+bridge: no /dev/offmap. The run was stopped before its end. " +
 				"This host is emulated (TCG): its times can be compared with one another, and say nothing of caches, TLBs or bandwidth."},
@@ -138,7 +136,7 @@ func TestCosts(t *testing.T) {
 		{
 			name: "refused",
 			results: []bench.Result{
-				{Name: "stream/read", Backend: memory.Secret, Attach: attach.ViaBridge, Unit: "B/s", Accel: "kvm", Status: bench.Refused, Reason: "the guest was emulated"},
+				{Name: "stream/read", Subject: secretBridge, Unit: "B/s", Accel: "kvm", Status: bench.Refused, Reason: "the guest was emulated"},
 			},
 			want: []string{"In short. What secret memory costs wasn’t measured here: the guest was emulated."},
 		},

@@ -21,12 +21,12 @@ import (
 // draw their values instead of measuring them.
 
 var (
-	memfdDirect    = bench.Subject{Backend: memory.Memfd, Attach: attach.Direct}
-	anonDirect     = bench.Subject{Backend: memory.Anon, Attach: attach.Direct}
-	secretBridge   = bench.Subject{Backend: memory.Secret, Attach: attach.ViaBridge}
-	secretWindow   = bench.Subject{Backend: memory.Secret, Attach: attach.ViaWindow}
-	baselineMemfd  = bench.Subject{Backend: memory.Memfd, Peer: bench.C}
-	baselineSecret = bench.Subject{Backend: memory.Secret, Peer: bench.C}
+	memfdDirect    = bench.Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}
+	anonDirect     = bench.Subject{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}}
+	secretBridge   = bench.Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}}
+	secretWindow   = bench.Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}}
+	baselineMemfd  = bench.Subject{Pair: attach.Pair{Backend: memory.Memfd}, Peer: bench.C}
+	baselineSecret = bench.Subject{Pair: attach.Pair{Backend: memory.Secret}, Peer: bench.C}
 	gokvm          = bench.Subject{Peer: bench.Gokvm}
 	microVM        = bench.Subject{Peer: bench.MicroVM}
 )
@@ -130,7 +130,7 @@ func benchDocument(t testing.TB, m machine) *bench.Document {
 	}.Run(t.Context())
 	doc.Started, doc.Seconds = "2026-11-20T10:00:00Z", 481
 	doc.Args = []string{"bench", "--count", "10", "--json"}
-	doc.Unavailable = []bench.Unavailable{{Backend: memory.Hugetlb, Attach: attach.Direct, Reason: "no huge pages are free"}}
+	doc.Unavailable = []bench.Unavailable{{Subject: bench.Subject{Pair: attach.Pair{Backend: memory.Hugetlb, Attach: attach.Direct}}, Reason: "no huge pages are free"}}
 	return doc
 }
 
@@ -141,7 +141,7 @@ func traceDocument(m machine, b memory.Backend, a attach.Method) *exposuremap.Tr
 	userland := 620.0
 	t := &exposuremap.Trace{
 		Schema: exposuremap.Schema, Host: probe.Host{Kernel: m.kernel, KVM: m.kvm, Accel: m.accel, CPUs: 2},
-		Started: "2026-11-20T10:00:00Z", Guest: "debian:6.1", CPUs: 1, Backend: b, Attach: a,
+		Started: "2026-11-20T10:00:00Z", Guest: "debian:6.1", CPUs: 1, Pair: attach.Pair{Backend: b, Attach: a},
 		Memory: cells * per * memory.PageSize, CellBytes: per * memory.PageSize, Interval: 10, ToUserland: &userland,
 	}
 	window := 0

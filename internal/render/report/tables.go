@@ -198,7 +198,7 @@ func (r *Report) runs() (rows []runRow) {
 			continue
 		}
 		row := runRow{
-			Host: s.Name, Guest: cut(fmt.Sprintf("%s+%s", d.Backend, d.Attach), 60),
+			Host: s.Name, Guest: cut(d.Pair.String(), 60),
 			RAM: size(d.Memory), Populated: size(d.Populated), Exposed: size(d.ExposedPeak),
 			End: cut(d.Exit.Reason, 40),
 		}
@@ -225,7 +225,7 @@ func (r *Report) doctors() (rows []doctorRow) {
 			continue
 		}
 		for _, t := range s.Doctor.Backends {
-			row := doctorRow{Host: s.Name, Pair: cut(fmt.Sprintf("%s+%s", t.Backend, t.Attach), 60), Class: "good", Symbol: "✓", Word: "works"}
+			row := doctorRow{Host: s.Name, Pair: cut(t.Pair.String(), 60), Class: "good", Symbol: "✓", Word: "works"}
 			if !t.Works {
 				row.Class, row.Symbol, row.Word, row.Reason = "none", "✗", "doesn’t work here", cut(t.Reason, 500)
 			}

@@ -69,7 +69,7 @@ func (t *terminal) config() Config {
 	return Config{
 		Out: t, Size: t.size, Profile: None, Hint: "q stops the guest",
 		Trace: exposuremap.Trace{
-			Guest: "payload touch", Backend: memory.Secret, Attach: attach.ViaWindow, Memory: 1 << 20, Window: 512 << 10,
+			Guest: "payload touch", Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}, Memory: 1 << 20, Window: 512 << 10,
 		},
 	}
 }
