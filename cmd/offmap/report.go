@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -15,36 +14,34 @@ import (
 )
 
 func newReportCmd() *cobra.Command {
-	var output, pngs, title string
+	var output, title string
 	cmd := &cobra.Command{
 		Use:   "report [flags] RESULTS...",
-		Short: "Make a page to look at of results, with charts",
+		Short: "Make an HTML page of results, with charts",
 		Long: `report reads JSON documents that offmap's commands wrote, and makes one HTML page
-of them: what secret memory costs, in words and in charts, what attacks came to,
-which limits hold, and what of a guest was exposed while it ran.
+of them: what secret memory costs, in words and in charts, which attacks exposed
+guest RAM, which limits hold, and how much of a guest was exposed while it ran.
 
 RESULTS are files of offmap bench, audit, limits, run and doctor with --json, and
-traces of offmap run. Several of a kind stand side by side: other kernels, other
-machines, before and after. Figures of emulated hosts never share an axis with
-those of others.
+traces of offmap run. Give several of a kind to compare kernels or machines. Figures
+of emulated hosts never share an axis with those of others.
 
-The page works offline and has no script: it loads nothing.`,
+The page works offline: it has no script and loads nothing. A browser prints it.`,
 		Example: `  offmap bench --json > bench.json && offmap audit --all --json > audit.json
   offmap report bench.json audit.json
-  offmap report 6.1.json 6.12.json 7.3.json -o kernels.html --png charts`,
+  offmap report 6.1.json 6.12.json 7.3.json -o kernels.html`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: run(func(cmd *cobra.Command, args []string) error {
-			return makeReport(cmd.Context(), args, output, pngs, title)
+			return makeReport(cmd.Context(), args, output, title)
 		}),
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&output, "output", "o", "report.html", "write the page to `FILE`; - is stdout")
-	fl.StringVar(&pngs, "png", "", "write the charts as PNG files too, into `DIR`")
 	fl.StringVar(&title, "title", "", "title of the page")
 	return cmd
 }
 
-func makeReport(ctx context.Context, files []string, output, pngs, title string) error {
+func makeReport(ctx context.Context, files []string, output, title string) error {
 	var sources []*report.Source
 	for _, name := range files {
 		s, err := waitFor(ctx, func() (*report.Source, error) { return readResults(name) })
@@ -53,15 +50,9 @@ func makeReport(ctx context.Context, files []string, output, pngs, title string)
 		}
 		sources = append(sources, s)
 	}
-	r := report.New(title, sources)
 	var page bytes.Buffer
-	if err := r.WriteHTML(&page); err != nil {
+	if err := report.New(title, sources).WriteHTML(&page); err != nil {
 		return err
-	}
-	if pngs != "" {
-		if err := writeCharts(ctx, r, pngs); err != nil {
-			return err
-		}
 	}
 	if output == "-" {
 		if _, err := io.Copy(os.Stdout, &page); err != nil {
@@ -84,21 +75,4 @@ func readResults(name string) (*report.Source, error) {
 	}
 	defer f.Close()
 	return report.Read(name, f)
-}
-
-// writeCharts writes the charts into a directory, which is made if need be.
-func writeCharts(ctx context.Context, r *report.Report, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("write the charts: %w", err)
-	}
-	n := 0
-	err := r.WritePNG(func(name string, png []byte) error {
-		n++
-		return writeTarget(ctx, filepath.Join(dir, name), func(w io.Writer) error { _, err := w.Write(png); return err })
-	})
-	if err != nil {
-		return fmt.Errorf("write the charts: %w", err)
-	}
-	slog.Info(fmt.Sprintf("wrote %d charts into %s", n, dir))
-	return nil
 }

@@ -24,7 +24,7 @@ type section struct {
 type group struct {
 	Accel    string
 	Emulated bool
-	charts   []chart
+	Charts   []chart
 }
 
 // tableRow is a figure in the table of all.
@@ -52,10 +52,10 @@ func (r *Report) sections() (list []section, dropped int) {
 		s := section{Title: words(figures[0].scenario), About: abouts[figures[0].scenario]}
 		drawable := slices.DeleteFunc(slices.Clone(figures), func(f figure) bool { return !f.drawable() })
 		for _, same := range groupBy(drawable, func(f figure) string { return f.Accel }) {
-			g := group{Accel: accelName(same[0].Accel), Emulated: emulated(same[0].Accel), charts: scenarioCharts(same)}
-			n := min(len(g.charts), left)
-			dropped += len(g.charts) - n
-			g.charts = g.charts[:n]
+			g := group{Accel: accelName(same[0].Accel), Emulated: emulated(same[0].Accel), Charts: scenarioCharts(same)}
+			n := min(len(g.Charts), left)
+			dropped += len(g.Charts) - n
+			g.Charts = g.Charts[:n]
 			left -= n
 			s.Groups = append(s.Groups, g)
 		}
@@ -158,8 +158,7 @@ func metricCharts(figures []figure) (list []chart) {
 			notes = append(notes, count(n, "single value")+" beyond the axis, at its end")
 		}
 		list = append(list, chart{
-			name:  strings.Join([]string{"bench", of[0].scenario, of[0].metric, of[0].from.Name}, "-"),
-			title: of[0].title(), note: strings.Join(notes, "; "),
+			Title: of[0].title(), Note: strings.Join(notes, "; "),
 			alt: strings.Join(alt, " "), height: rc.height(), draw: rc.draw,
 		})
 	}
@@ -230,8 +229,7 @@ func curveCharts(figures []figure) (list []chart) {
 		}
 		lc.lines = lc.lines[:min(len(lc.lines), maxRows)]
 		list = append(list, chart{
-			name:  strings.Join([]string{"bench", of[0].scenario, of[0].metric, of[0].from.Name}, "-"),
-			title: of[0].title() + " by " + words(of[0].Curve), note: of[0].from.Name,
+			Title: of[0].title() + " by " + words(of[0].Curve), Note: of[0].from.Name,
 			alt: strings.Join(alt, " "), height: lc.height(), draw: lc.draw,
 		})
 	}

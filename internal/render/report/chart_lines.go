@@ -1,11 +1,5 @@
 package report
 
-import (
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
-)
-
 // linePoint is a median with its interval.
 type linePoint struct{ x, median, low, high float64 }
 
@@ -23,69 +17,40 @@ type linesChart struct {
 	labelX, labelY string
 }
 
-const (
-	linesHeight  = 190 // of the data with its axes
-	legendHeight = 14  // of a line of the legend
-)
+// linesHeight is the height of the data with its axes.
+const linesHeight = 204
 
-// legendAt places the entries of the legend in lines, as many in each as fit.
-func (lc linesChart) legendAt() (at []vg.Point, height vg.Length) {
-	const mark, gap = 12, 14
-	var x, y vg.Length
-	s := style(inkText, 10, draw.XLeft, draw.YBottom)
+// legend draws the legend, and returns its height.
+func (lc linesChart) legend(p *picture) float64 {
+	var entries []string
 	for _, l := range lc.lines {
-		w := s.Width(label(l.label, 40)) + mark
-		if x > 0 && x+w > chartWidth-8 {
-			x, y = 0, y+legendHeight
-		}
-		at = append(at, vg.Point{X: x, Y: y})
-		x += w + gap
+		entries = append(entries, label(l.label, 40))
 	}
-	return at, y + legendHeight
+	return p.legend(0, entries, func(i int, x, y float64) { p.mark(lc.lines[i].mark, x, y, 3.4) })
 }
 
-func (lc linesChart) height() vg.Length {
-	_, h := lc.legendAt()
-	return linesHeight + h + 12 // the label of y
-}
+func (lc linesChart) height() float64 { return linesHeight + lc.legend(&picture{}) }
 
-func (lc linesChart) draw(c draw.Canvas) {
-	at, h := lc.legendAt()
-	for i, l := range lc.lines {
-		y := c.Max.Y - at[i].Y - legendHeight + 4
-		l.mark.draw(c, vg.Point{X: c.Min.X + at[i].X + 5, Y: y + 3.5}, 3.4)
-		c.FillText(style(inkText, 10, draw.XLeft, draw.YBottom), vg.Point{X: c.Min.X + at[i].X + 12, Y: y}, label(l.label, 40))
+func (lc linesChart) draw(p *picture) {
+	top := lc.legend(p)
+	p.text(inkMuted, tickSize, 0, top+10, atStart, lc.labelY)
+	f := plotUnder(top+20, top+linesHeight, lc.x, lc.y)
+	for _, v := range lc.y.marks() {
+		p.line(inkGrid, 0.8, f.left, f.atY(v), f.right, f.atY(v), "")
 	}
-	c = draw.Crop(c, 0, -8, 0, -h)
-	c.FillText(style(inkMuted, 9.5, draw.XLeft, draw.YTop), vg.Point{X: c.Min.X, Y: c.Max.Y}, lc.labelY)
-	p := newPlot()
-	lc.x.apply(&p.X)
-	lc.y.apply(&p.Y)
-	p.X.Padding, p.Y.Padding = 3, 3
-	p.Add(grid{lc.y}, lc)
-	p.Draw(draw.Crop(axisLabel(c, lc.labelX), 0, 0, 0, -14))
-}
-
-// Plot implements plot.Plotter.
-func (lc linesChart) Plot(c draw.Canvas, p *plot.Plot) {
-	x, y := p.Transforms(&c)
+	f.horizontal(p, lc.labelX)
+	f.vertical(p)
 	for _, l := range lc.lines {
-		var path vg.Path
+		var curve string
 		for i, q := range l.points {
-			at := vg.Point{X: x(q.x), Y: y(q.median)}
-			if i == 0 {
-				path.Move(at)
-			} else {
-				path.Line(at)
-			}
-			c.StrokeLine2(draw.LineStyle{Color: l.mark.ink.faint(0x80), Width: 3}, at.X, y(q.low), at.X, y(q.high))
+			curve += at("ML"[min(i, 1)], f.atX(q.x), f.atY(q.median))
+			p.line(l.mark.ink, 3, f.atX(q.x), f.atY(q.low), f.atX(q.x), f.atY(q.high), opacity(0.5))
 		}
-		c.SetLineStyle(draw.LineStyle{Color: l.mark.ink, Width: 1.3})
-		c.Stroke(path)
+		p.stroke(l.mark.ink, 1.3, curve, "")
 	}
 	for _, l := range lc.lines {
 		for _, q := range l.points {
-			l.mark.draw(c, vg.Point{X: x(q.x), Y: y(q.median)}, 2.8)
+			p.mark(l.mark, f.atX(q.x), f.atY(q.median), 2.8)
 		}
 	}
 }

@@ -1,9 +1,8 @@
 package report
 
 import (
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
+	"fmt"
+	"html"
 )
 
 // row is a value with its interval.
@@ -29,71 +28,58 @@ type rowsChart struct {
 
 // Heights in points.
 const (
-	rowHeight  = 30
-	stripAt    = 20 // below the top of a row
-	axisHeight = 30
+	rowHeight = 30
+	stripAt   = 20 // below the top of a row
 )
 
 // maxDots is how many values are drawn one by one. Of more, the interval says
 // enough.
 const maxDots = 60
 
-func (rc rowsChart) height() vg.Length { return vg.Length(axisHeight + rowHeight*len(rc.rows)) }
+func (rc rowsChart) height() float64 { return float64(axisHeight + rowHeight*len(rc.rows)) }
 
-func (rc rowsChart) draw(c draw.Canvas) {
-	p := newPlot()
-	rc.axis.apply(&p.X)
-	p.HideY()
-	p.Y.Min, p.Y.Max = 0, 1
-	p.Add(rc)
-	p.Draw(draw.Crop(axisLabel(c, rc.label), 5, -5, 0, 0))
-}
-
-// Plot implements plot.Plotter.
-func (rc rowsChart) Plot(c draw.Canvas, p *plot.Plot) {
-	x, _ := p.Transforms(&c)
+func (rc rowsChart) draw(p *picture) {
+	f := frame{x: rc.axis, left: 14, right: chartWidth - 14, bottom: rc.height() - axisHeight}
+	f.horizontal(p, rc.label)
 	for i, r := range rc.rows {
-		top := c.Max.Y - vg.Length(i*rowHeight)
 		// Lines are drawn about the strips only: through the words they would
 		// make those hard to read.
-		y := top - stripAt
+		top := float64(i * rowHeight)
+		y := top + stripAt
 		for _, v := range rc.axis.marks() {
-			c.StrokeLine2(draw.LineStyle{Color: inkGrid, Width: 0.8}, x(v), y-8, x(v), y+6)
+			p.line(inkGrid, 0.8, f.atX(v), y-6, f.atX(v), y+8, "")
 		}
 		if rc.line != nil {
-			c.StrokeLine2(draw.LineStyle{Color: inkMuted, Width: 1.2}, x(*rc.line), y-9, x(*rc.line), y+7)
+			p.line(inkMuted, 1.2, f.atX(*rc.line), y-7, f.atX(*rc.line), y+9, "")
 		}
-		r.draw(c, x, top)
+		r.draw(p, f, top)
 	}
 }
 
-func (r row) draw(c draw.Canvas, x func(float64) vg.Length, top vg.Length) {
-	baseline := top - 12
-	c.FillText(style(inkText, 10, draw.XLeft, draw.YBottom), vg.Point{X: c.Min.X, Y: baseline}, label(r.label, 44))
-	right := c.Max.X
+func (r row) draw(p *picture, f frame, top float64) {
+	baseline := top + 10
+	p.text(inkText, textSize, 5, baseline, atStart, label(r.label, 44))
+	verdict := ""
 	if r.verdict != "" {
-		s := style(r.verdictInk, 10, draw.XRight, draw.YBottom)
-		c.FillText(s, vg.Point{X: right, Y: baseline}, r.verdict)
-		right -= s.Width(r.verdict) + 8
+		gap := min(8, 8*len(r.value))
+		verdict = fmt.Sprintf(`<tspan class="f-%s" dx="%d">%s</tspan>`, r.verdictInk.class, gap, html.EscapeString(r.verdict))
 	}
-	c.FillText(style(inkText, 10, draw.XRight, draw.YBottom), vg.Point{X: right, Y: baseline}, r.value)
+	fmt.Fprintf(p, `<text class="f-text" x="%d" y="%s" font-size="%s"%s>%s%s</text>`+"\n",
+		chartWidth-5, num(baseline), num(textSize), atEnd, html.EscapeString(r.value), verdict)
 
-	y := top - stripAt
-	within := func(v float64) vg.Length { return min(max(x(v), c.Min.X), c.Max.X) }
-	c.StrokeLine2(draw.LineStyle{Color: inkGrid, Width: 1}, c.Min.X, y, c.Max.X, y)
-	var dots vg.Path
+	y := top + stripAt
+	within := func(v float64) float64 { return min(max(f.atX(v), f.left), f.right) }
+	p.line(inkGrid, 1, f.left, y, f.right, y, "")
+	p.line(r.mark.ink, 5, within(r.low), y, max(within(r.high), within(r.low)+0.8), y, opacity(0.4))
 	if len(r.raw) <= maxDots {
+		var dots string
 		for i, v := range r.raw {
 			// Three lines, so that equal values show as several.
-			at := vg.Point{X: within(v), Y: y + vg.Length(i%3-1)*2.6 - 0.8}
-			dots.Move(at)
-			dots.Line(vg.Point{X: at.X, Y: at.Y + 1.6})
+			dots += at('M', within(v), y+float64(i%3-1)*2.6-0.8) + "v1.6"
+		}
+		if dots != "" {
+			p.stroke(r.mark.ink, 1.6, dots, opacity(0.7))
 		}
 	}
-	c.StrokeLine2(draw.LineStyle{Color: r.mark.ink.faint(0x66), Width: 5}, within(r.low), y, max(within(r.high), within(r.low)+0.8), y)
-	if len(dots) > 0 {
-		c.SetLineStyle(draw.LineStyle{Color: r.mark.ink.faint(0xb0), Width: 1.6})
-		c.Stroke(dots)
-	}
-	r.mark.draw(c, vg.Point{X: within(r.median), Y: y}, 3.6)
+	p.mark(r.mark, within(r.median), y, 3.6)
 }

@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
-
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
 
 	"offmap/internal/measure/exposuremap"
 )
@@ -43,15 +40,15 @@ func traceCharts(s *Source) []chart {
 	}
 	m, l := exposureMap{t}, exposureLine{t}
 	return []chart{
-		{name: "exposure-map-" + s.Name, title: title + ": where its pages are", note: note, alt: traceSummary(t), height: mapHeight, draw: m.draw},
-		{name: "exposure-time-" + s.Name, title: title + ": how much is exposed", note: note, alt: traceSummary(t), height: areaHeight, draw: l.draw},
+		{Title: title + ": where its pages are", Note: note, alt: traceSummary(t), height: mapHeight, draw: m.draw},
+		{Title: title + ": how much is exposed", Note: note, alt: traceSummary(t), height: lineHeight, draw: l.draw},
 	}
 }
 
-// Sizes in points.
+// Heights in points.
 const (
 	mapHeight  = 250
-	areaHeight = 210
+	lineHeight = 210
 )
 
 // Size of the drawn map at most. A trace's own is larger, and its cells are put
@@ -61,37 +58,41 @@ const (
 	mapRows    = 64
 )
 
-// timeAxis is that of both pictures.
-func timeAxis(t *exposuremap.Trace) axis {
-	a := axis{low: 0, high: t.Samples[len(t.Samples)-1].MS, format: func(v float64) string { return round(v / 1e3) }}
-	if a.high <= 0 {
-		a.high = 1
+// The kinds of pages, as the legends call them.
+var pageKinds = []struct {
+	name string
+	ink  ink
+}{{"the host can read it", inkExposed}, {"hidden", inkHidden}, {"untouched", inkUntouched}}
+
+// plotTime draws the legend of n kinds and the axes, whose horizontal one is
+// the time of the trace.
+func plotTime(p *picture, t *exposuremap.Trace, kinds int, height float64, y axis) frame {
+	var names []string
+	for _, k := range pageKinds[:kinds] {
+		names = append(names, k.name)
+	}
+	top := p.legend(0, names, func(i int, x, y float64) { p.fill(pageKinds[i].ink, area(x-5, y-4.5, x+4, y+4.5), "") })
+	x := axis{low: 0, high: t.Samples[len(t.Samples)-1].MS, format: func(v float64) string { return round(v / 1e3) }}
+	if x.high <= 0 {
+		x.high = 1
+	}
+	f := plotUnder(top+8, height, x, y)
+	f.horizontal(p, "seconds")
+	f.vertical(p)
+	return f
+}
+
+// bytesAxis is an axis of bytes from 0 on, with marks in steps.
+func bytesAxis(high, step float64) axis {
+	a := axis{low: 0, high: max(1, high), format: func(v float64) string { return size(uint64(v)) }}
+	for v := 0.0; v <= high; v += step {
+		a.fixed = append(a.fixed, v)
 	}
 	return a
 }
 
 // exposureMap draws guest RAM over time: time to the right, addresses upwards.
 type exposureMap struct{ *exposuremap.Trace }
-
-func (m exposureMap) draw(c draw.Canvas) {
-	legend(c, []legendEntry{{"the host can read it", inkExposed}, {"hidden", inkHidden}, {"untouched", inkUntouched}})
-	p := newPlot()
-	timeAxis(m.Trace).apply(&p.X)
-	address := axis{low: 0, high: float64(m.Memory), format: func(v float64) string { return size(uint64(v)) }}
-	address.apply(&p.Y)
-	p.Y.Tick.Marker = plot.ConstantTicks(sizeTicks(m.Memory))
-	p.Add(m)
-	p.Draw(draw.Crop(axisLabel(c, "seconds"), 0, -10, 0, -18))
-}
-
-// sizeTicks are marks for a number of bytes: at its quarters.
-func sizeTicks(bytes uint64) (ticks []plot.Tick) {
-	for i := range uint64(5) {
-		v := bytes / 4 * i
-		ticks = append(ticks, plot.Tick{Value: float64(v), Label: size(v)})
-	}
-	return ticks
-}
 
 // shades is in how many strengths a colour of the map comes.
 const shades = 8
@@ -105,12 +106,11 @@ func shade(share float64) int {
 	return min(shades, 2+int(share*(shades-2)+0.5))
 }
 
-// Plot implements plot.Plotter. The colours lie on one another: how much has
-// memory at all, and over it how much of that is exposed.
-func (m exposureMap) Plot(c draw.Canvas, p *plot.Plot) {
-	x, y := p.Transforms(&c)
-	c.SetColor(inkUntouched)
-	c.Fill(c.Rectangle.Path())
+// draw lays the colours on one another: how much has memory at all, and over it
+// how much of that is exposed.
+func (m exposureMap) draw(p *picture) {
+	f := plotTime(p, m.Trace, 3, mapHeight, bytesAxis(float64(m.Memory), max(1, float64(m.Memory/4))))
+	p.fill(inkUntouched, area(f.left, f.top, f.right, f.bottom), "")
 	columns := m.columns()
 	for _, layer := range []struct {
 		ink   ink
@@ -119,26 +119,25 @@ func (m exposureMap) Plot(c draw.Canvas, p *plot.Plot) {
 		{inkHidden, func(r mapRow) float64 { return r.hidden + r.exposed }},
 		{inkExposed, func(r mapRow) float64 { return r.exposed / max(r.hidden+r.exposed, 1e-9) }},
 	} {
-		var paths [shades + 1]vg.Path
+		var paths [shades + 1]strings.Builder
 		for _, col := range columns {
-			at := func(row int) vg.Length { return y(float64(m.Memory) * float64(row) / float64(len(col.rows))) }
+			at := func(row int) float64 { return f.atY(float64(m.Memory) * float64(row) / float64(len(col.rows))) }
 			for i := 0; i < len(col.rows); {
 				j, s := i+1, shade(layer.share(col.rows[i]))
 				for j < len(col.rows) && shade(layer.share(col.rows[j])) == s {
 					j++
 				}
-				paths[s] = append(paths[s], vg.Rectangle{Min: vg.Point{X: x(col.from), Y: at(i)}, Max: vg.Point{X: x(col.to), Y: at(j)}}.Path()...)
+				paths[s].WriteString(area(f.atX(col.from), at(i), f.atX(col.to), at(j)))
 				i = j
 			}
 		}
 		for s := 1; s <= shades; s++ {
-			if len(paths[s]) > 0 {
-				c.SetColor(layer.ink.faint(uint8(255 * s / shades)))
-				c.Fill(paths[s])
+			if paths[s].Len() > 0 {
+				p.fill(layer.ink, paths[s].String(), opacity(float64(s)/shades))
 			}
 		}
 	}
-	userland(c, x, m.Trace)
+	userland(p, f, m.Trace)
 }
 
 // mapColumn is a span of time, with what was where in it.
@@ -177,99 +176,51 @@ func (m exposureMap) columns() (list []mapColumn) {
 }
 
 // userland marks the time at which the guest's userland ran.
-func userland(c draw.Canvas, x func(float64) vg.Length, t *exposuremap.Trace) {
+func userland(p *picture, f frame, t *exposuremap.Trace) {
 	if t.ToUserland == nil || *t.ToUserland > t.Samples[len(t.Samples)-1].MS {
 		return
 	}
-	at := x(*t.ToUserland)
-	c.StrokeLine2(draw.LineStyle{Color: inkText, Width: 0.8, Dashes: []vg.Length{2, 2}}, at, c.Min.Y, at, c.Max.Y)
-	align, off := draw.XRight, vg.Length(-3)
-	if at < c.Center().X {
-		align, off = draw.XLeft, 3
+	const text = "userland"
+	x := f.atX(*t.ToUserland)
+	p.line(inkText, 0.8, x, f.top, x, f.bottom, ` stroke-dasharray="2 2"`)
+	left := x + 3
+	if x > (f.left+f.right)/2 {
+		left = x - 3 - textWidth(text, tickSize)
 	}
-	s := style(inkText, 9.5, align, draw.YTop)
-	box := s.Rectangle("userland").Add(vg.Point{X: at + off, Y: c.Max.Y - 3})
-	c.SetColor(inkPaper.faint(0xc8))
-	c.Fill(box.Path())
-	c.FillText(s, vg.Point{X: at + off, Y: c.Max.Y - 3}, "userland")
+	p.fill(inkPaper, area(left-1, f.top+2, left+textWidth(text, tickSize)+1, f.top+15), opacity(0.8))
+	p.text(inkText, tickSize, left, f.top+12, atStart, text)
 }
 
 // exposureLine draws how much was hidden and exposed over time, stacked.
 type exposureLine struct{ *exposuremap.Trace }
 
-func (l exposureLine) draw(c draw.Canvas) {
-	legend(c, []legendEntry{{"the host can read it", inkExposed}, {"hidden", inkHidden}})
-	p := newPlot()
-	timeAxis(l.Trace).apply(&p.X)
+func (l exposureLine) draw(p *picture) {
 	top := uint64(0)
 	for _, s := range l.Samples {
 		top = max(top, s.Hidden+s.Exposed(), s.ExposedPeak)
 	}
-	p.Y.Min, p.Y.Max = 0, max(1, float64(top)*1.08)
-	p.Y.Tick.Marker = plot.ConstantTicks(roundSizes(float64(top)))
-	p.Add(l)
-	p.Draw(draw.Crop(axisLabel(c, "seconds"), 0, -10, 0, -18))
-}
-
-// roundSizes are marks at round numbers of bytes up to a top: powers of two
-// apart.
-func roundSizes(top float64) (ticks []plot.Tick) {
 	step := 1.0
-	for top/step > 5 {
+	for float64(top)/step > 5 {
 		step *= 2
 	}
-	for v := 0.0; v <= top; v += step {
-		ticks = append(ticks, plot.Tick{Value: v, Label: size(uint64(v))})
-	}
-	return ticks
-}
-
-// Plot implements plot.Plotter.
-func (l exposureLine) Plot(c draw.Canvas, p *plot.Plot) {
-	x, y := p.Transforms(&c)
+	f := plotTime(p, l.Trace, 2, lineHeight, bytesAxis(float64(top)*1.08, step))
 	bottom := make([]uint64, len(l.Samples))
 	layer := func(i ink, of func(exposuremap.Sample) uint64) {
-		var path vg.Path
+		var upper, lower strings.Builder
 		for k, s := range l.Samples {
-			at := vg.Point{X: x(s.MS), Y: y(float64(bottom[k] + of(s)))}
-			if k == 0 {
-				path.Move(vg.Point{X: at.X, Y: y(float64(bottom[0]))})
-			}
-			path.Line(at)
+			upper.WriteString(at("ML"[min(k, 1)], f.atX(s.MS), f.atY(float64(bottom[k]+of(s)))))
 		}
 		for k, s := range slices.Backward(l.Samples) {
-			path.Line(vg.Point{X: x(s.MS), Y: y(float64(bottom[k]))})
+			lower.WriteString(at('L', f.atX(s.MS), f.atY(float64(bottom[k]))))
 			bottom[k] += of(s)
 		}
-		path.Close()
-		c.SetColor(i)
-		c.Fill(path)
+		p.fill(i, upper.String()+lower.String()+"Z", "")
 	}
 	layer(inkExposed, exposuremap.Sample.Exposed)
 	layer(inkHidden, func(s exposuremap.Sample) uint64 { return s.Hidden })
-	if l.Window > 0 && float64(l.Window) <= p.Y.Max {
-		at := y(float64(l.Window))
-		c.StrokeLine2(draw.LineStyle{Color: inkText, Width: 0.8, Dashes: []vg.Length{4, 2}}, c.Min.X, at, c.Max.X, at)
-		c.FillText(style(inkText, 9.5, draw.XRight, draw.YBottom), vg.Point{X: c.Max.X - 2, Y: at + 2}, "the window's size")
+	if y := f.atY(float64(l.Window)); l.Window > 0 && y >= f.top {
+		p.line(inkText, 0.8, f.left, y, f.right, y, ` stroke-dasharray="4 2"`)
+		p.text(inkText, tickSize, f.right-2, y-3, atEnd, "the window's size")
 	}
-	userland(c, x, l.Trace)
-}
-
-// legendEntry is a colour and what it means.
-type legendEntry struct {
-	text string
-	ink  ink
-}
-
-// legend draws the entries in a line at the top.
-func legend(c draw.Canvas, list []legendEntry) {
-	at := vg.Point{X: c.Min.X, Y: c.Max.Y - 11}
-	for _, e := range list {
-		c.SetColor(e.ink)
-		box := vg.Rectangle{Min: at, Max: vg.Point{X: at.X + 9, Y: at.Y + 9}}
-		c.Fill(box.Path())
-		s := style(inkText, 10, draw.XLeft, draw.YBottom)
-		c.FillText(s, vg.Point{X: at.X + 13, Y: at.Y}, e.text)
-		at.X += 13 + s.Width(e.text) + 14
-	}
+	userland(p, f, l.Trace)
 }

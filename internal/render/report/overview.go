@@ -57,11 +57,11 @@ func (r *Report) overviews() (list []overview) {
 		}
 		rc.axis = axis{low: low / 1.1, high: high * 1.1, log: true, format: func(v float64) string { return round(v) + "×" }}
 		c := chart{
-			name: "overview-" + of[0].from.Name, title: "Secret memory, in times of what ordinary memory costs", note: of[0].from.Name,
+			Title: "Secret memory, in times of what ordinary memory costs", Note: of[0].from.Name,
 			alt: strings.Join(alt, " "), height: rc.height(), draw: rc.draw,
 		}
 		if n := len(rows) - most; n > 0 {
-			c.note += fmt.Sprintf("; %d more below", n)
+			c.Note += fmt.Sprintf("; %d more below", n)
 		}
 		list = append(list, overview{c, of[0].from})
 	}

@@ -34,8 +34,8 @@ type page struct {
 	Hosts     []hostRow
 	Sources   []sourceRow
 	Summary   []*said
-	Sections  []sectionView
-	Exposure  []exposureView
+	Sections  []section
+	Exposure  []traceView
 	Runs      []runRow
 	Matrix    *matrix
 	Limits    *limitsTable
@@ -45,25 +45,10 @@ type page struct {
 	Truncated string // says so if there are more charts than are drawn
 }
 
-// view is a chart in the page.
-type view struct {
-	Title, Note string
-	SVG         template.HTML
-}
-
-type sectionView struct {
-	section
-	Groups []groupView
-}
-
-type groupView struct {
-	group
-	Charts []view
-}
-
-type exposureView struct {
+// traceView is the charts of a guest's run.
+type traceView struct {
 	Guest  string
-	Charts []view
+	Charts []chart
 }
 
 // sourceRow is a document and the host that it is from.
@@ -84,33 +69,6 @@ type hostRow struct {
 	Partial      bool
 }
 
-func show(charts []chart) (list []view) {
-	for _, c := range charts {
-		list = append(list, view{c.title, c.note, template.HTML(c.svg())})
-	}
-	return list
-}
-
-// charts are all that the page has.
-func (r *Report) charts() []chart {
-	var list []chart
-	for _, o := range r.overviews() {
-		list = append(list, o.chart)
-	}
-	sections, _ := r.sections()
-	for _, s := range sections {
-		for _, g := range s.Groups {
-			list = append(list, g.charts...)
-		}
-	}
-	for _, s := range r.sources {
-		if s.Trace != nil {
-			list = append(list, traceCharts(s)...)
-		}
-	}
-	return list
-}
-
 func (r *Report) page() *page {
 	style := palette() + pageCSS
 	sum := sha256.Sum256([]byte(style))
@@ -125,16 +83,9 @@ func (r *Report) page() *page {
 		Limits:  r.limits(),
 		Doctors: r.doctors(),
 	}
-	sections, dropped := r.sections()
-	if dropped > 0 {
+	var dropped int
+	if p.Sections, dropped = r.sections(); dropped > 0 {
 		p.Truncated = fmt.Sprintf("%s more: the tables have their figures. Make a report of fewer files to see them.", count(dropped, "chart"))
-	}
-	for _, s := range sections {
-		v := sectionView{section: s}
-		for _, g := range s.Groups {
-			v.Groups = append(v.Groups, groupView{g, show(g.charts)})
-		}
-		p.Sections = append(p.Sections, v)
 	}
 	for _, of := range groupBy(r.sources, func(s *Source) string { return s.place }) {
 		row := hostRow{Place: of[0].place}
@@ -165,7 +116,7 @@ func (r *Report) page() *page {
 			p.Commands = append(p.Commands, c)
 		}
 		if s.Trace != nil {
-			p.Exposure = append(p.Exposure, exposureView{fmt.Sprintf("%s, on %s", cut(s.Trace.Guest, 80), s.Name), show(traceCharts(s))})
+			p.Exposure = append(p.Exposure, traceView{fmt.Sprintf("%s, on %s", cut(s.Trace.Guest, 80), s.Name), traceCharts(s)})
 		}
 	}
 	return p

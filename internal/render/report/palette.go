@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"image/color"
 	"strings"
 
 	"offmap/internal/measure/bench"
@@ -10,30 +9,11 @@ import (
 	"offmap/memory/attach"
 )
 
-// ink is a colour of the charts by its purpose. In SVG it is a class, whose
-// colour the page's style sheet decides; elsewhere it is the light theme's.
+// ink is a colour of the charts by its purpose: a class, whose colour in each
+// theme the page's style sheet has.
 type ink struct {
 	class       string
 	light, dark uint32 // 0xRRGGBB
-	alpha       uint8  // 0 is opaque as well
-}
-
-// RGBA implements color.Color, in the light theme.
-func (i ink) RGBA() (r, g, b, a uint32) {
-	return color.NRGBA{uint8(i.light >> 16), uint8(i.light >> 8), uint8(i.light), i.opacity()}.RGBA()
-}
-
-func (i ink) opacity() uint8 {
-	if i.alpha == 0 {
-		return 0xff
-	}
-	return i.alpha
-}
-
-// faint is the ink, thinned.
-func (i ink) faint(alpha uint8) ink {
-	i.alpha = alpha
-	return i
 }
 
 // The inks. Hues are told apart by people with colour blindness too, and every

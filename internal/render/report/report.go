@@ -16,10 +16,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"regexp"
-	"slices"
-	"strings"
-	"sync"
 )
 
 // Report is documents, put together.
@@ -46,38 +42,4 @@ func (r *Report) WriteHTML(w io.Writer) error {
 		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil
-}
-
-// WritePNG calls write with the PNG image of each chart and a file name for
-// it, in the light theme.
-func (r *Report) WritePNG(write func(name string, png []byte) error) error {
-	var used []string
-	for _, c := range r.charts() {
-		image, err := c.png()
-		if err != nil {
-			return fmt.Errorf("chart %s: %w", c.name, err)
-		}
-		name := fileName(c.name)
-		for i := 2; slices.Contains(used, name); i++ {
-			name = fmt.Sprintf("%s-%d", fileName(c.name), i)
-		}
-		used = append(used, name)
-		if err := write(name+".png", image); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unnameable is what a chart's file isn't called after.
-var unnameable = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`[^a-zA-Z0-9.]+`)
-})
-
-// fileName makes a file's name of a chart's: letters, digits, dots and dashes,
-// and not too many of them.
-func fileName(s string) string {
-	const most = 100
-	s = unnameable().ReplaceAllString(s, "-")
-	return strings.Trim(s[:min(len(s), most)], "-.")
 }

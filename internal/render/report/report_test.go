@@ -3,7 +3,6 @@ package report
 import (
 	"bytes"
 	"fmt"
-	"image/png"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -74,9 +73,9 @@ func TestAccelsApart(t *testing.T) {
 			if g.Emulated != strings.Contains(g.Accel, "emulated") {
 				t.Errorf("%s: %s isn't marked as emulated", s.Title, g.Accel)
 			}
-			for _, c := range g.charts {
-				if strings.Contains(c.note, "emulated (TCG)") != g.Emulated {
-					t.Errorf("%s: a chart of %q among those of %s", s.Title, c.note, g.Accel)
+			for _, c := range g.Charts {
+				if strings.Contains(c.Note, "emulated (TCG)") != g.Emulated {
+					t.Errorf("%s: a chart of %q among those of %s", s.Title, c.Note, g.Accel)
 				}
 			}
 		}
@@ -87,8 +86,8 @@ func TestAccelsApart(t *testing.T) {
 	// The axis of a group doesn't know of the others: natively and emulated,
 	// the same scenario has different ones.
 	for _, o := range r.overviews() {
-		if o.note == "" || !strings.Contains(o.note, o.from.place) {
-			t.Errorf("overview %q doesn't say whose it is", o.note)
+		if o.Note == "" || !strings.Contains(o.Note, o.from.place) {
+			t.Errorf("overview %q doesn't say whose it is", o.Note)
 		}
 	}
 }
@@ -154,50 +153,6 @@ func TestHostile(t *testing.T) {
 	}
 	if n := strings.Count(page, "</style>"); n != 1 {
 		t.Errorf("%d ends of the style sheet", n)
-	}
-	err := r.WritePNG(func(name string, _ []byte) error {
-		if !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.-]*\.png$`).MatchString(name) || len(name) > 120 {
-			t.Errorf("a file is called %q", name)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestPNG holds that the charts are images with something in them.
-func TestPNG(t *testing.T) {
-	r := New("", []*Source{read(t, "a.json", benchDocument(t, native)), read(t, "b.json", traceDocument(native, "secret", "window"))})
-	names := map[string]bool{}
-	err := r.WritePNG(func(name string, data []byte) error {
-		if names[name] {
-			t.Errorf("two files are called %s", name)
-		}
-		names[name] = true
-		img, err := png.Decode(bytes.NewReader(data))
-		if err != nil {
-			return err
-		}
-		b := img.Bounds()
-		inked := 0
-		for y := 0; y < b.Dy(); y += 3 {
-			for x := 0; x < b.Dx(); x += 3 {
-				if r, g, b, _ := img.At(x, y).RGBA(); r+g+b < 0xffff*2 {
-					inked++
-				}
-			}
-		}
-		if b.Dx() < 1000 || inked < 500 {
-			t.Errorf("%s: %v, %d pixels inked", name, b, inked)
-		}
-		return os.WriteFile(filepath.Join(t.ArtifactDir(), name), data, 0o644)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(names) < 10 {
-		t.Errorf("only %d charts", len(names))
 	}
 }
 

@@ -16,7 +16,7 @@ type said struct {
 	Host     string
 	Emulated bool
 	Parts    []paragraph
-	Charts   []view
+	Charts   []chart
 }
 
 // paragraph is what a document came to.
@@ -54,7 +54,7 @@ func (r *Report) summary() (list []*said) {
 	}
 	for _, o := range r.overviews() {
 		h := host(o.from)
-		h.Charts = append(h.Charts, show([]chart{o.chart})...)
+		h.Charts = append(h.Charts, o.chart)
 	}
 	for _, s := range r.sources {
 		switch {
