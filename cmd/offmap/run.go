@@ -150,14 +150,6 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
 		defer cancel()
 	}
-	if f.window.trace != "" {
-		trace, err := createStream(ctx, f.window.trace)
-		if err != nil {
-			return fmt.Errorf("trace: %w", err)
-		}
-		defer trace.Close()
-		opts.WindowTrace = trace
-	}
 	report, err := openReport(f.json, f.report)
 	if err != nil {
 		return err

@@ -62,15 +62,6 @@ func writeTarget(ctx context.Context, path string, write func(io.Writer) error) 
 	return nil
 }
 
-// createStream creates a file to be written to bit by bit, or opens what isn't
-// one.
-func createStream(ctx context.Context, path string) (*os.File, error) {
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return openStream(ctx, path)
-	}
-	return os.Create(path)
-}
-
 // readerInterval is how often openStream looks for the reader of a pipe.
 const readerInterval = 20 * time.Millisecond
 

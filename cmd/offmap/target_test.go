@@ -50,7 +50,6 @@ func TestPipes(t *testing.T) {
 	for _, args := range [][]string{
 		append(hello, "--report", "FIFO"),
 		append(hello, "--exposure", "FIFO"),
-		append(hello, "--backend", "secret", "--attach", "window", "--window-trace", "FIFO"),
 		{"report", "FIFO"},
 	} {
 		t.Run("SIGTERM "+args[len(args)-2], func(t *testing.T) {

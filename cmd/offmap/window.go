@@ -15,9 +15,8 @@ import (
 
 // windowFlags set the attach window up.
 type windowFlags struct {
-	size  size
-	age   time.Duration
-	trace string
+	size size
+	age  time.Duration
 }
 
 func (f *windowFlags) addSize(fl *pflag.FlagSet) {
@@ -27,7 +26,6 @@ func (f *windowFlags) addSize(fl *pflag.FlagSet) {
 func (f *windowFlags) add(fl *pflag.FlagSet) {
 	f.addSize(fl)
 	fl.DurationVar(&f.age, "window-age", 0, "attach window: pages that aren't used for this long go back (0: when room is needed)")
-	fl.StringVar(&f.trace, "window-trace", "", "attach window: record which pages the guest uses, in order, to `FILE` (makes the guest slow)")
 }
 
 // options checks the flags against the guest that they are for.
@@ -35,10 +33,10 @@ func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (at
 	pairs, _ := attach.Pair{Backend: b, Attach: m}.Pairs()
 	o := attach.Options{Window: attach.DefaultWindow(ram), WindowAge: f.age}
 	switch {
-	case f.size == 0 && f.age == 0 && f.trace == "":
+	case f.size == 0 && f.age == 0:
 		return o, nil
 	case !slices.Contains(pairs, attach.Pair{Backend: b, Attach: attach.ViaWindow}):
-		return o, usage("--window, --window-age and --window-trace are for --backend secret with --attach window")
+		return o, usage("--window and --window-age are for --backend secret with --attach window")
 	case f.age < 0:
 		return o, usage("--window-age %v: a time can't be negative", f.age)
 	case f.age > 0 && f.age < minAge:

@@ -18,7 +18,6 @@ package attach
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -84,9 +83,6 @@ type Options struct {
 	Window uint64
 	// WindowAge, if not 0, is for how long a page stays there unused.
 	WindowAge time.Duration
-	// WindowTrace, if not nil, is written the pages that the guest used; see
-	// window.Config.
-	WindowTrace io.Writer
 	// CPUs is the number of vCPUs.
 	CPUs int
 }

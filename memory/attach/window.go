@@ -20,7 +20,7 @@ func DefaultWindow(size uint64) uint64 {
 // openWindow makes a.window.
 func (a *Attachment) openWindow(opts Options) error {
 	cfg := window.Config{
-		Size: opts.Window, Age: opts.WindowAge, Trace: opts.WindowTrace,
+		Size: opts.Window, Age: opts.WindowAge,
 		// The window's file has one lock, and a guest that runs wants CPUs
 		// too: on two of them, a second thread made it slower.
 		Threads: max(1, min(opts.CPUs, runtime.NumCPU()/2)),

@@ -14,7 +14,7 @@ import (
 
 // windowScenarios are what the window of secret+window costs (docs/window.md).
 func windowScenarios() []Scenario {
-	return []Scenario{windowFault(), windowSize(), windowCounts(), windowPolicy()}
+	return []Scenario{windowFault(), windowSize(), windowCounts()}
 }
 
 // behindWindow keeps the pair that has a window.

@@ -145,33 +145,6 @@ func TestWindowCancelled(t *testing.T) {
 	leaks()
 }
 
-// TestWindowPolicies holds that the replay tells the policies apart, and who is
-// best.
-func TestWindowPolicies(t *testing.T) {
-	sc, e := windowPolicy(), &Env{}
-	subjects := sc.Subjects(e, []Subject{memfd, windowed})
-	if len(subjects) != 5 || subjects[0] != windowed {
-		t.Fatalf("subjects %v", subjects)
-	}
-	faults := map[string]map[string]float64{}
-	for _, s := range subjects {
-		faults[s.String()] = sampleOf(t, e, sc, s)
-	}
-	for _, m := range sc.Metrics {
-		for name, f := range faults {
-			if best := faults["opt"][m.Name]; !(best > 0 && f[m.Name] >= best) {
-				t.Errorf("%s: %v faults with %s, %v with opt", m.Name, f[m.Name], name, best)
-			}
-		}
-		if m.X == 32<<20 && faults[windowed.String()][m.Name] >= faults["fifo"][m.Name] {
-			t.Errorf("%s: %v faults, %v with fifo", m.Name, faults[windowed.String()][m.Name], faults["fifo"][m.Name])
-		}
-	}
-	if _, err := sc.Sample(t.Context(), e, Subject{Peer: "nobody"}); err == nil {
-		t.Error("a policy that doesn't exist was sampled")
-	}
-}
-
 // TestWindowSubjects holds that nothing is measured where there is no window.
 func TestWindowSubjects(t *testing.T) {
 	e := &Env{Host: Host{Host: probe.Host{Accel: "kvm"}}, Baseline: "baseline"}

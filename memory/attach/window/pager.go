@@ -68,9 +68,6 @@ func (t *thread) answerAll() error {
 func (w *Window) answer(page uint32) error {
 	w.mu.Lock()
 	w.counts.Faults++
-	if w.trace != nil {
-		w.trace.add(page)
-	}
 	for {
 		switch {
 		case w.err != nil:
@@ -116,9 +113,6 @@ const rescueBlock = 16
 func (w *Window) rescue(page uint32) (lo, hi uint32) {
 	lo, hi = page, page+1
 	w.frames.Hold(page)
-	if w.trace != nil {
-		return lo, hi // one use is one fault
-	}
 	first := page &^ (rescueBlock - 1)
 	last := min(first+rescueBlock, uint32(w.view.size/memory.PageSize))
 	for ; lo > first && w.frames.State(lo-1) == policy.Cool; lo-- {
@@ -203,34 +197,5 @@ func (w *Window) settleMapped(lo, hi uint32) error {
 	}
 	w.settled.Broadcast()
 	w.mu.Unlock()
-	if w.trace != nil {
-		return w.displace(lo)
-	}
-	return nil
-}
-
-// displace makes the page cool that a trace has for the one just mapped, so
-// that it sees its next use.
-func (w *Window) displace(by uint32) error {
-	w.evicting.Lock()
-	defer w.evicting.Unlock()
-	page := w.trace.displace(by)
-	w.mu.Lock()
-	if w.frames.State(page) != policy.Mapped {
-		w.mu.Unlock()
-		return nil
-	}
-	w.frames.Hold(page)
-	w.mu.Unlock()
-	if err := w.view.unmap(page, page+1); err != nil {
-		return err
-	}
-	w.mu.Lock()
-	wanted := w.frames.Settle(page, policy.Cool)
-	w.settled.Broadcast()
-	w.mu.Unlock()
-	if wanted {
-		return w.faults.Wake(uint64(offset(page)), memory.PageSize)
-	}
 	return nil
 }

@@ -21,7 +21,6 @@ package window
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
@@ -49,10 +48,6 @@ type Config struct {
 	Age time.Duration
 	// Threads answer faults. At least 1.
 	Threads int
-	// Trace, if not nil, is written the pages that the guest used, in order,
-	// when the window closes. To see them, few pages are mapped at a time:
-	// the guest is slow.
-	Trace io.Writer
 }
 
 // Window is guest RAM behind a window. It implements memory.Guest.
@@ -80,7 +75,6 @@ type Window struct {
 	frames  *policy.Frames
 	walks   policy.Streams
 	stored  bitmap // pages that the store has been written
-	trace   *trace // nil without one
 	err     error  // why the window failed
 	counts  Counts
 }
@@ -108,9 +102,6 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 		stored: newBitmap(size / memory.PageSize),
 	}
 	w.walks.Most = uint32(max(1, min(policy.MaxFill, limit/16)))
-	if cfg.Trace != nil {
-		w.trace, w.walks.Most = newTrace(int(size/memory.PageSize)), 1
-	}
 	w.settled.L = &w.mu
 	w.batch.pages, w.batch.wake = make([]uint32, 0, policy.MaxBatch), make([]uint32, 0, policy.MaxBatch)
 	if err := w.open(); err != nil {
@@ -172,9 +163,6 @@ func (w *Window) Close() error {
 		}
 		if w.view != nil {
 			errs = append(errs, w.view.scrub())
-		}
-		if w.trace != nil {
-			errs = append(errs, w.trace.Write(w.cfg.Trace))
 		}
 		if w.guard != nil {
 			errs = append(errs, w.guard.Close())
