@@ -6,23 +6,22 @@ import (
 	"offmap/memory"
 )
 
-// The guest of these benchmarks has eight times the window's memory, and the
-// store has all of it.
+// The guest of these benchmarks is eight times as large as its window, and the
+// store has all of its pages.
 const (
 	benchPages  = 128 << 20 / memory.PageSize
 	benchWindow = benchPages / 8
 )
 
-// Faults come one after the other, at pages far apart or in order, as many as
-// there are pages in a window several times over.
+// benchSteps are the distances, in pages, from one access to the next.
 var benchSteps = []struct {
 	name string
 	step uint64
 }{{"scattered", 7919}, {"sweep", 1}}
 
-// BenchmarkFault is a touch of the next page, nearly each of which faults. It is
-// the pager by itself: offmap bench has the same from a KVM guest, beside the
-// same in C (window-fault).
+// BenchmarkFault measures an access to the next page, nearly each of which faults.
+// It measures the pager alone: the scenario window-fault of offmap bench has a KVM
+// guest, and a pager in C to compare with.
 func BenchmarkFault(b *testing.B) {
 	for _, s := range benchSteps {
 		b.Run(s.name, func(b *testing.B) {

@@ -8,23 +8,23 @@ import (
 	"offmap/memory/attach/window/policy"
 )
 
-// batch is the evictor's work space, so that it doesn't allocate.
+// batch is the pages of one eviction, preallocated. evicting protects it.
 type batch struct {
 	pages  []uint32
-	stored [policy.MaxBatch]bool
-	wake   []uint32
+	stored [policy.MaxBatch]bool // by index in pages: the store has the page
+	wake   []uint32              // evicted pages for which a fault waits
 }
 
-// reserve is how many frames are kept free, so that a fault finds one and a
-// walk a few fills' worth.
+// reserve returns how many frames the evictor keeps free, so that a fault doesn't
+// wait for an eviction and a sequential stream has room to read ahead.
 func (w *Window) reserve() int {
-	return max(1, min(2*int(w.walks.Most), w.frames.Limit()/8))
+	return max(1, min(2*int(w.streams.Most), w.frames.Limit()/8))
 }
 
-// evictOld evicts, every now and then, what hasn't been used for Age.
-func (w *Window) evictOld() {
-	// A page that isn't used is cool after one to two ticks, and gone after
-	// one to two more.
+// evictAged evicts pages that haven't been used for Age, until the window closes.
+func (w *Window) evictAged() {
+	// A page that isn't used is unmapped after one to two ticks, and evicted
+	// after one to two more.
 	t := time.NewTicker(max(w.cfg.Age/4, time.Millisecond))
 	defer t.Stop()
 	for {
@@ -46,22 +46,21 @@ func (w *Window) evictOld() {
 	}
 }
 
-// evict takes a batch of pages that are the next to go away from KVM and gives
-// their frames back. It returns how many pages it did something with: 0 where
-// the reserve is full or, with old, where all pages are young.
+// evict unmaps and evicts a batch of pages to restore the reserve. With aged, it
+// does so for aged pages, whatever the reserve. It returns the number of pages
+// that it unmapped or evicted: 0 if there are none to evict.
 //
-// No page is unmapped before its turn, to see whether the guest still wants
-// it: such a fault costs the guest two thirds of one that brings the page back
-// (BenchmarkPolicies of package policy).
-func (w *Window) evict(old bool) (n int, err error) {
+// Pages are unmapped only to be evicted, and not ahead of that to sample their
+// use as CLOCK does: the minor fault costs the guest two thirds of the major one
+// that it may save (BenchmarkPolicies of package policy).
+func (w *Window) evict(aged bool) (n int, err error) {
 	w.evicting.Lock()
 	defer w.evicting.Unlock()
-	return w.evictBatch(old)
+	return w.evictBatch(aged)
 }
 
-// evictAhead is evict for a thread that has better to do than wait for another
-// that is at it.
-func (w *Window) evictAhead() (n int, err error) {
+// tryEvict is evict, but returns 0 if another goroutine is evicting.
+func (w *Window) tryEvict() (n int, err error) {
 	if !w.evicting.TryLock() {
 		return 0, nil
 	}
@@ -69,12 +68,12 @@ func (w *Window) evictAhead() (n int, err error) {
 	return w.evictBatch(false)
 }
 
-// evictBatch is evict with evicting held.
-func (w *Window) evictBatch(old bool) (n int, err error) {
+// evictBatch is evict. The caller holds evicting.
+func (w *Window) evictBatch(aged bool) (n int, err error) {
 	w.mu.Lock()
 	want := min(w.reserve()-w.frames.Room(), policy.MaxBatch)
-	unmap := want - w.frames.Count(policy.Cool)
-	if old {
+	unmap := want - w.frames.Count(policy.Unmapped)
+	if aged {
 		want, unmap = policy.MaxBatch, policy.MaxBatch
 	}
 	err = w.err
@@ -82,18 +81,18 @@ func (w *Window) evictBatch(old bool) (n int, err error) {
 	if want <= 0 || err != nil {
 		return 0, err
 	}
-	if n, err = w.unmap(unmap, old); err != nil {
+	if n, err = w.unmap(unmap, aged); err != nil {
 		return n, err
 	}
-	k, err := w.giveBack(want, old)
+	k, err := w.evictUnmapped(want, aged)
 	return n + k, err
 }
 
-// unmap takes up to n pages away from KVM. evicting is held.
-func (w *Window) unmap(n int, old bool) (int, error) {
+// unmap unmaps up to n pages. The caller holds evicting.
+func (w *Window) unmap(n int, aged bool) (int, error) {
 	b := &w.batch
 	w.mu.Lock()
-	b.collect(n, w.frames.Chill, old)
+	b.collect(n, w.frames.Unmap, aged)
 	w.mu.Unlock()
 	for lo, hi := range b.runs() {
 		if err := w.view.unmap(lo, hi); err != nil {
@@ -103,11 +102,11 @@ func (w *Window) unmap(n int, old bool) (int, error) {
 	return len(b.pages), nil
 }
 
-// giveBack evicts up to want cool pages, a batch at most. evicting is held.
-func (w *Window) giveBack(want int, old bool) (n int, err error) {
+// evictUnmapped evicts up to limit unmapped pages. The caller holds evicting.
+func (w *Window) evictUnmapped(limit int, aged bool) (n int, err error) {
 	b := &w.batch
 	w.mu.Lock()
-	b.collect(want, w.frames.Victim, old)
+	b.collect(limit, w.frames.Victim, aged)
 	for i, page := range b.pages {
 		b.stored[i] = w.stored.has(page)
 	}
@@ -120,11 +119,12 @@ func (w *Window) giveBack(want int, old bool) (n int, err error) {
 			return 0, err
 		}
 	}
-	return len(b.pages), w.evicted()
+	return len(b.pages), w.freed()
 }
 
-// evicted takes the frames of a batch off the books.
-func (w *Window) evicted() error {
+// freed makes the pages of the batch absent, and wakes the vCPUs that faulted on
+// one of them meanwhile: they fault again.
+func (w *Window) freed() error {
 	b := &w.batch
 	b.wake = b.wake[:0]
 	w.mu.Lock()
@@ -133,11 +133,11 @@ func (w *Window) evicted() error {
 		if b.stored[i] {
 			w.stored.add(page)
 		}
-		if w.frames.Drop(page) {
+		if w.frames.Free(page) {
 			b.wake = append(b.wake, page)
 		}
 	}
-	w.settled.Broadcast()
+	w.notBusy.Broadcast()
 	w.mu.Unlock()
 	for _, page := range b.wake {
 		if err := w.faults.Wake(uint64(offset(page)), memory.PageSize); err != nil {
@@ -147,11 +147,11 @@ func (w *Window) evicted() error {
 	return nil
 }
 
-// collect makes the batch of up to n pages that next names, and sorts them.
-func (b *batch) collect(n int, next func(old bool) (uint32, bool), old bool) {
+// collect fills the batch with up to n pages that choose returns, sorted.
+func (b *batch) collect(n int, choose func(aged bool) (uint32, bool), aged bool) {
 	b.pages = b.pages[:0]
 	for len(b.pages) < n {
-		page, ok := next(old)
+		page, ok := choose(aged)
 		if !ok {
 			break
 		}
@@ -160,18 +160,17 @@ func (b *batch) collect(n int, next func(old bool) (uint32, bool), old bool) {
 	slices.Sort(b.pages)
 }
 
-// save copies the batch's pages, which KVM can't use, from their frames to the
-// store, and notes which the store has now.
+// save copies the batch's pages, which are unmapped, to the store, and records in
+// stored which of them it has.
 func (b *batch) save(v *view) (err error) {
 	for i := 0; i < len(b.pages); {
 		if !b.stored[i] {
-			if b.stored[i], err = v.saveFresh(b.pages[i]); err != nil {
+			if b.stored[i], err = v.saveFirst(b.pages[i]); err != nil {
 				return err
 			}
 			i++
 			continue
 		}
-		// As many at once as follow each other.
 		n := 1
 		for i+n < len(b.pages) && b.stored[i+n] && b.pages[i+n] == b.pages[i]+uint32(n) {
 			n++
@@ -184,7 +183,7 @@ func (b *batch) save(v *view) (err error) {
 	return nil
 }
 
-// runs yields the runs [lo, hi) of sorted pages that follow each other.
+// runs yields the batch's contiguous runs of pages, as [lo, hi).
 func (b *batch) runs() func(yield func(lo, hi uint32) bool) {
 	return func(yield func(lo, hi uint32) bool) {
 		for i := 0; i < len(b.pages); {

@@ -7,15 +7,17 @@ import (
 	"offmap/memory/attach/window/policy"
 )
 
-// Layout is the list of RAM regions.
+// Layout returns the regions of guest RAM.
 func (w *Window) Layout() memory.Layout { return w.ram.Layout() }
 
-// ReadAt copies guest memory at address off into p. It makes nothing resident.
+// ReadAt copies guest memory at guest-physical address off to p. It brings no page
+// into the window.
 func (w *Window) ReadAt(p []byte, off int64) (int, error) {
 	return w.access("read", p, off, w.read)
 }
 
-// WriteAt copies p to guest memory at address off. It makes nothing resident.
+// WriteAt copies p to guest memory at guest-physical address off. It brings no
+// page into the window.
 func (w *Window) WriteAt(p []byte, off int64) (int, error) {
 	return w.access("write", p, off, w.write)
 }
@@ -38,7 +40,7 @@ func (w *Window) access(op string, p []byte, off int64, page func(p []byte, gpa 
 	return n, nil
 }
 
-// read copies from within one page, at gpa and backend offset at.
+// read reads within one page, at gpa and at offset at of the backend.
 func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 	page := uint32(at / memory.PageSize)
 	w.mu.Lock()
@@ -53,11 +55,11 @@ func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 		_, err = w.ram.ReadAt(p, int64(gpa))
 		return err
 	}
-	clear(p) // the store hasn't been touched there, and isn't for a read
+	clear(p) // a read doesn't make the store allocate a page
 	return nil
 }
 
-// write copies to within one page, at gpa and backend offset at.
+// write writes within one page, at gpa and at offset at of the backend.
 func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 	page := uint32(at / memory.PageSize)
 	w.mu.Lock()
@@ -74,7 +76,7 @@ func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 	return err
 }
 
-// await returns the state of a page once it isn't busy. mu is held.
+// await waits until a page isn't busy and returns its state. The caller holds mu.
 func (w *Window) await(page uint32) (policy.State, error) {
 	for {
 		if w.err != nil {
@@ -83,6 +85,6 @@ func (w *Window) await(page uint32) (policy.State, error) {
 		if s := w.frames.State(page); s != policy.Busy {
 			return s, nil
 		}
-		w.settled.Wait()
+		w.notBusy.Wait()
 	}
 }

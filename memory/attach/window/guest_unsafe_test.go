@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The guest of these tests is system calls: they take their faults in the
-// kernel, as KVM does, and never in Go code.
+// The guest of these tests is system calls, which fault in the kernel, as KVM
+// does. Go code must not fault on the window.
 
 // guestWrite stores p at off of KVM's mapping.
 func (w *Window) guestWrite(pipe [2]int, off uint64, p []byte) error {

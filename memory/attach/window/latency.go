@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// latencies counts durations in buckets that are an eighth of a power of two
-// wide, so that a quantile is right to 12 %, and mostly far better. It has a
-// fixed size and never allocates.
+// latencies is a histogram of durations in nanoseconds. A bucket is an eighth of a
+// power of two wide, so a quantile is off by at most 12 %. It doesn't allocate.
 type latencies struct {
 	buckets [40 * 8]uint64
 	count   uint64
@@ -18,7 +17,8 @@ func (l *latencies) add(d time.Duration) {
 	l.count++
 }
 
-// bucket of n: the exponent, and the three bits after the leading one.
+// bucket returns the index of n's bucket: the exponent, then the three bits after
+// the leading one.
 func bucket(n uint64) int {
 	if n < 8 {
 		return int(n)
@@ -27,7 +27,7 @@ func bucket(n uint64) int {
 	return min(8*(e+1)+int(n>>e&7), len(latencies{}.buckets)-1)
 }
 
-// edge is the shortest duration in bucket i, and width how many there are.
+// edge returns the shortest duration of bucket i, and the bucket's width.
 func edge(i int) (lo, width uint64) {
 	if i < 8 {
 		return uint64(i), 1
@@ -36,8 +36,8 @@ func edge(i int) (lo, width uint64) {
 	return uint64(8+i%8) << e, 1 << e
 }
 
-// quantile is the duration that the share q of all durations don't exceed, if
-// those in its bucket are spread evenly; 0 where there are none.
+// quantile returns the duration that the share q of the durations doesn't exceed,
+// by linear interpolation within a bucket, or 0 if there are no durations.
 func (l *latencies) quantile(q float64) time.Duration {
 	rank := uint64(q * float64(l.count))
 	for i, n := range l.buckets {

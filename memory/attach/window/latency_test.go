@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// TestLatencies holds that a bucket has what is between its edges, that these
-// are an eighth apart, and the order of buckets.
+// TestLatencies checks the edges, the width and the order of buckets.
 func TestLatencies(t *testing.T) {
 	last := -1
 	for n := uint64(0); n < 1<<40; n += 1 + n/50 {
@@ -53,7 +52,7 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
-// TestQuantilesBetween holds that quantiles within a bucket differ.
+// TestQuantilesBetween checks the interpolation within a bucket.
 func TestQuantilesBetween(t *testing.T) {
 	var l latencies
 	const n = 1 << 17 // where a bucket ends

@@ -9,18 +9,17 @@ import (
 	"offmap/memory/uffd"
 )
 
-// thread answers faults.
+// thread is a goroutine that answers faults.
 type thread struct {
 	w      *Window
 	events uffd.Faults
 
-	mu        sync.Mutex // of latencies, which may be asked for at any time
+	mu        sync.Mutex // protects latencies
 	latencies latencies
 }
 
-// serve answers faults until the window closes or fails. When it has answered
-// those there are, and the guest runs again, it sees to it that the next ones
-// find room.
+// serve answers faults until the window closes or fails. After each round, while
+// the guest runs again, it restores the reserve of free frames.
 func (t *thread) serve() {
 	w := t.w
 	for {
@@ -30,7 +29,7 @@ func (t *thread) serve() {
 		}
 		for n := 1; n > 0 && err == nil; {
 			if err = t.answerAll(); err == nil {
-				n, err = w.evictAhead()
+				n, err = w.tryEvict()
 			}
 		}
 		if err != nil {
@@ -40,7 +39,7 @@ func (t *thread) serve() {
 	}
 }
 
-// answerAll answers the faults there are.
+// answerAll answers the faults that are pending.
 func (t *thread) answerAll() error {
 	w := t.w
 	if err := w.faults.Read(&t.events); err != nil {
@@ -60,11 +59,11 @@ func (t *thread) answerAll() error {
 	return nil
 }
 
-// answer makes a page that the guest has faulted on usable.
+// answer resolves a fault on page.
 //
-// Whoever waits for the page when it is mapped is woken by that. So a fault on
-// a page that is busy needs an answer of its own only if the page doesn't end
-// up mapped, which want takes care of.
+// Mapping a page wakes all vCPUs that wait for it. So if the page is busy, the
+// fault needs a wake-up of its own only if the page is then evicted and not
+// mapped: AddWaiter records that.
 func (w *Window) answer(page uint32) error {
 	w.mu.Lock()
 	w.counts.Faults++
@@ -74,17 +73,18 @@ func (w *Window) answer(page uint32) error {
 			w.mu.Unlock()
 			return w.err
 		case w.frames.State(page) == policy.Busy:
-			w.frames.Want(page)
+			w.frames.AddWaiter(page)
 			w.mu.Unlock()
 			return nil
 		case w.frames.State(page) != policy.Absent:
-			w.counts.Rescues++
-			lo, hi := w.rescue(page)
+			w.counts.MinorFaults++
+			lo, hi := w.faultAround(page)
 			w.mu.Unlock()
 			if err := w.faults.Continue(uint64(offset(lo)), uint64(offset(hi-lo))); err != nil {
 				return err
 			}
-			return w.settleMapped(lo, hi)
+			w.mapped(lo, hi)
+			return nil
 		case w.frames.Room() > 0:
 			r := w.plan(page)
 			w.mu.Unlock()
@@ -96,36 +96,36 @@ func (w *Window) answer(page uint32) error {
 			return err
 		}
 		w.mu.Lock()
-		// All frames are busy: one of them will settle.
+		// If all frames are busy, wait for one that isn't.
 		for n == 0 && w.err == nil && w.frames.Room() == 0 && w.frames.Count(policy.Busy) == w.frames.Limit() {
-			w.settled.Wait()
+			w.notBusy.Wait()
 		}
 	}
 }
 
-// rescueBlock is how many pages, aligned, are mapped again together when the
-// guest asks for one that is cool. Without that, what ageing unmaps of a guest
-// at work would come back at a fault a page, and leave it time for little else.
-const rescueBlock = 16
+// aroundPages is the size of the aligned block in which a minor fault maps all
+// unmapped pages, as Linux's fault-around does. With Age, the pages of a guest at
+// work are unmapped regularly, and would otherwise cost it a fault each.
+const aroundPages = 16
 
-// rescue makes a page busy that has a frame, and the cool ones around it in its
-// block. mu is held.
-func (w *Window) rescue(page uint32) (lo, hi uint32) {
+// faultAround makes a page that has a frame busy, and the unmapped pages next to
+// it in its block. It returns them as [lo, hi). The caller holds mu.
+func (w *Window) faultAround(page uint32) (lo, hi uint32) {
 	lo, hi = page, page+1
-	w.frames.Hold(page)
-	first := page &^ (rescueBlock - 1)
-	last := min(first+rescueBlock, uint32(w.view.size/memory.PageSize))
-	for ; lo > first && w.frames.State(lo-1) == policy.Cool; lo-- {
-		w.frames.Hold(lo - 1)
+	w.frames.Isolate(page)
+	first := page &^ (aroundPages - 1)
+	last := min(first+aroundPages, uint32(w.view.size/memory.PageSize))
+	for ; lo > first && w.frames.State(lo-1) == policy.Unmapped; lo-- {
+		w.frames.Isolate(lo - 1)
 	}
-	for ; hi < last && w.frames.State(hi) == policy.Cool; hi++ {
-		w.frames.Hold(hi)
+	for ; hi < last && w.frames.State(hi) == policy.Unmapped; hi++ {
+		w.frames.Isolate(hi)
 	}
 	return lo, hi
 }
 
-// run is pages [lo, hi), at most policy.MaxFill of them; stored has a bit for
-// each that the store has.
+// run is the pages [lo, hi), at most policy.MaxFill. Bit i of stored is set if the
+// store has page lo+i.
 type run struct {
 	lo, hi uint32
 	stored uint64
@@ -133,20 +133,20 @@ type run struct {
 
 func (r run) has(page uint32) bool { return r.stored>>(page-r.lo)&1 != 0 }
 
-// plan takes frames for a page that has faulted and for its neighbours, as
-// far as the guest walks there, they are absent, and there is room. mu is held.
+// plan allocates frames for a page that faulted and for the absent pages next to
+// it that are worth reading ahead, as far as there is room. The caller holds mu.
 func (w *Window) plan(page uint32) run {
-	lo, hi := w.walks.Next(page)
+	lo, hi := w.streams.Next(page)
 	hi = min(hi, uint32(w.view.size/memory.PageSize))
 	r := run{lo: page, hi: page}
-	free := func(p uint32) bool { return w.frames.Room() > 0 && w.frames.State(p) == policy.Absent }
-	for r.hi < hi && free(r.hi) {
-		w.frames.Take(r.hi)
+	fits := func(p uint32) bool { return w.frames.Room() > 0 && w.frames.State(p) == policy.Absent }
+	for r.hi < hi && fits(r.hi) {
+		w.frames.Allocate(r.hi)
 		r.hi++
 	}
-	for r.lo > lo && free(r.lo-1) {
+	for r.lo > lo && fits(r.lo-1) {
 		r.lo--
-		w.frames.Take(r.lo)
+		w.frames.Allocate(r.lo)
 	}
 	for p := r.lo; p < r.hi; p++ {
 		if w.stored.has(p) {
@@ -157,10 +157,9 @@ func (w *Window) plan(page uint32) run {
 	return r
 }
 
-// fill gives busy pages their contents, and maps them.
+// fill fills the frames of busy pages and maps them.
 func (w *Window) fill(r run) error {
 	for lo := r.lo; lo < r.hi; {
-		// As many at once as are alike.
 		hi, stored := lo+1, r.has(lo)
 		for hi < r.hi && r.has(hi) == stored {
 			hi++
@@ -170,18 +169,19 @@ func (w *Window) fill(r run) error {
 		}
 		lo = hi
 	}
-	return w.settleMapped(r.lo, r.hi)
+	w.mapped(r.lo, r.hi)
+	return nil
 }
 
-// load makes frames for pages [lo, hi) with what the store has for them, or
-// with zeros, maps them for KVM and wakes who waits for them.
+// load fills the frames of pages [lo, hi) from the store, or with zeros if it
+// doesn't have them, maps them and wakes the vCPUs that wait for them.
 func (w *Window) load(lo, hi uint32, stored bool) error {
 	off, n := uint64(offset(lo)), uint64(offset(hi-lo))
 	if !stored {
 		if err := w.faults.Zero(off, n); err != nil {
 			return err
 		}
-		return w.view.pin(lo, hi)
+		return w.view.lockFrames(lo, hi)
 	}
 	if err := w.view.load(lo, hi); err != nil {
 		return err
@@ -189,13 +189,12 @@ func (w *Window) load(lo, hi uint32, stored bool) error {
 	return w.faults.Continue(off, n)
 }
 
-// settleMapped takes it to the books that busy pages have been mapped.
-func (w *Window) settleMapped(lo, hi uint32) error {
+// mapped records that the busy pages [lo, hi) are mapped.
+func (w *Window) mapped(lo, hi uint32) {
 	w.mu.Lock()
 	for p := lo; p < hi; p++ {
-		w.frames.Settle(p, policy.Mapped)
+		w.frames.Map(p)
 	}
-	w.settled.Broadcast()
+	w.notBusy.Broadcast()
 	w.mu.Unlock()
-	return nil
 }

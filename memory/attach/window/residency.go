@@ -6,14 +6,14 @@ import (
 	"offmap/memory"
 )
 
-// Residency stores the state of each page of RAM, in the layout's order, in
-// pages, which has one element for each, all at one moment: memory.InWindow if
-// it has a frame, those on their way in and out included; memory.Hidden if only
-// the store has it; memory.Untouched if neither does, as a page of zeros that
-// has been evicted. It returns the most that was ever in the window, in bytes.
+// Residency sets each element of pages, which must have one for each page of RAM,
+// in the layout's order, to the state of that page: memory.InWindow if the page
+// has a frame, memory.Hidden if only the store has it, and memory.Untouched if
+// neither does, which includes an evicted page of zeros. The states are those of
+// one moment. It also returns the peak of Held, in bytes.
 //
-// Under the pager's lock it does little: a pass over the frames and a copy of
-// the store's bitmap, of 4 KiB for each 128 MiB of RAM.
+// The pager's lock is held for one pass over the frames and a copy of the store's
+// bitmap, 4 KiB for each 128 MiB of RAM.
 func (w *Window) Residency(pages []memory.PageState) (peak uint64, err error) {
 	if have := w.view.size / memory.PageSize; uint64(len(pages)) != have {
 		return 0, fmt.Errorf("residency of %d pages: guest RAM has %d", len(pages), have)

@@ -13,7 +13,7 @@ import (
 	"offmap/memory/attach/window/policy"
 )
 
-// states counts pages by their state.
+// states counts pages by state.
 func states(pages []memory.PageState) (n [memory.NumPageStates]uint64) {
 	for _, s := range pages {
 		n[s]++
@@ -21,8 +21,8 @@ func states(pages []memory.PageState) (n [memory.NumPageStates]uint64) {
 	return n
 }
 
-// TestResidency touches known pages in every way that moves one: what the window
-// says of them is what the kernel says of the store and of the window's file.
+// TestResidency moves pages in every way, and compares Residency with what the
+// kernel says of the store and of the window's file.
 func TestResidency(t *testing.T) {
 	const pages = 1 << 20 / memory.PageSize
 	w := newWindow(t, flat(t, pages*memory.PageSize), Config{Size: MinSize})
@@ -91,7 +91,7 @@ func TestResidency(t *testing.T) {
 	is(249, memory.InWindow)
 }
 
-// rest waits until the pager does nothing any more.
+// rest waits until the pager is idle.
 func (w *Window) rest(t *testing.T) {
 	t.Helper()
 	for last := (Counts{}); ; {
@@ -107,8 +107,8 @@ func (w *Window) rest(t *testing.T) {
 	}
 }
 
-// TestResidencyAtWork looks at a window while guests keep its pager busy: at no
-// moment are there more pages in it than it may have.
+// TestResidencyAtWork checks that Residency never reports more pages in the window
+// than its bound while guests fault.
 func TestResidencyAtWork(t *testing.T) {
 	const pages = 8 << 20 / memory.PageSize
 	w := newWindow(t, flat(t, pages*memory.PageSize), Config{Size: MinSize, Threads: 2})
@@ -147,16 +147,16 @@ func TestResidencyAtWork(t *testing.T) {
 	t.Logf("%d looks, at most %d KiB in the window, %+v", looks, most>>10, w.Counts())
 }
 
-// TestResidencyOnTheWay has pages on their way in and out, whose frames hold
-// what the guest wrote: they are exposed, also where the store has them.
-func TestResidencyOnTheWay(t *testing.T) {
+// TestResidencyBusy checks that busy pages are reported as exposed, even if the
+// store has them: their frames can have what the guest wrote.
+func TestResidencyBusy(t *testing.T) {
 	w := &Window{view: &view{size: 64 * memory.PageSize}, frames: policy.NewFrames(64, 8), stored: newBitmap(64)}
-	w.frames.Take(5)
+	w.frames.Allocate(5)
 	w.stored.add(6)
-	w.frames.Take(6)
+	w.frames.Allocate(6)
 	w.stored.add(7)
-	w.frames.Take(8)
-	w.frames.Drop(8)
+	w.frames.Allocate(8)
+	w.frames.Free(8)
 	got := make([]memory.PageState, 64)
 	peak, err := w.Residency(got)
 	if err != nil || peak != 3*memory.PageSize {
@@ -178,8 +178,8 @@ func TestResidencyOfOtherRAM(t *testing.T) {
 	}
 }
 
-// BenchmarkResidency looks at 512 MiB of RAM behind windows of an eighth of it
-// and of all, full ones, everything else in the store.
+// BenchmarkResidency measures Residency of 512 MiB of RAM with a full window of an
+// eighth of it, or of all. The store has the other pages.
 func BenchmarkResidency(b *testing.B) {
 	const pages = 512 << 20 / memory.PageSize
 	for name, limit := range map[string]int{"eighth": pages / 8, "all": pages} {
@@ -187,7 +187,7 @@ func BenchmarkResidency(b *testing.B) {
 			w := &Window{view: &view{size: pages * memory.PageSize}, frames: policy.NewFrames(pages, limit), stored: newBitmap(pages)}
 			for p := range uint32(pages) {
 				if int(p) < limit {
-					w.frames.Take(p)
+					w.frames.Allocate(p)
 				} else {
 					w.stored.add(p)
 				}

@@ -8,7 +8,7 @@ import (
 	"offmap/memory/memtest"
 )
 
-// TestSecluded looks at what the kernel has noted of the window's mappings.
+// TestSecluded checks the kernel's flags of the window's mappings.
 func TestSecluded(t *testing.T) {
 	layout, err := memory.LayoutOf(memory.Region{Size: 1 << 20})
 	if err != nil {
@@ -17,7 +17,7 @@ func TestSecluded(t *testing.T) {
 	w := newWindow(t, layout, Config{Size: MinSize})
 	memtest.CheckSecluded(t, "KVM's mapping", w.view.base())
 	memtest.CheckSecluded(t, "the store", reflect.ValueOf(w.view.store).Pointer())
-	if w.view.locked == nil { // as on a host that doesn't swap
+	if w.view.locked == nil { // the host has no swap
 		if err := w.view.lock(); err != nil {
 			t.Fatal(err)
 		}

@@ -12,22 +12,23 @@ import (
 	"offmap/memory"
 )
 
-// zeros is what frames are wiped with.
+// zeros is written over frames to wipe them.
 var zeros [64 * memory.PageSize]byte
 
-// offset of a page in the file and the store.
+// offset returns the offset of a page in the file and the store, in bytes.
 func offset(page uint32) int64 { return int64(page) * memory.PageSize }
 
-// load makes frames for pages [lo, hi) with what the store has for them.
+// load copies pages [lo, hi) from the store to the file, which allocates their
+// frames.
 func (v *view) load(lo, hi uint32) error {
 	if err := v.write(v.store[offset(lo):offset(hi)], offset(lo)); err != nil {
 		return err
 	}
-	return v.pin(lo, hi)
+	return v.lockFrames(lo, hi)
 }
 
-// pin keeps the frames of pages [lo, hi) out of swap, where there is any.
-func (v *view) pin(lo, hi uint32) error {
+// lockFrames locks the frames of pages [lo, hi) in memory, if the host has swap.
+func (v *view) lockFrames(lo, hi uint32) error {
 	if v.locked == nil {
 		return nil
 	}
@@ -42,19 +43,19 @@ func (v *view) save(lo, hi uint32) error {
 	return v.read(v.store[offset(lo):offset(hi)], offset(lo))
 }
 
-// saveFresh is save for a page that the store has never had. A page of zeros
-// stays out of it: an untouched page reads as zeros, and a first touch is the
-// dearest thing that secret memory does. It reports whether the store has the
-// page now.
-func (v *view) saveFresh(page uint32) (bool, error) {
-	if err := v.read(v.look, offset(page)); err != nil || bytes.Equal(v.look, zeros[:memory.PageSize]) {
+// saveFirst saves a page that the store doesn't have, unless it is all zeros, as
+// which the store reads a page that it doesn't have. That saves the allocation of
+// a secret page, which is the slowest operation of secret memory. It reports
+// whether the store has the page now.
+func (v *view) saveFirst(page uint32) (bool, error) {
+	if err := v.read(v.buf, offset(page)); err != nil || bytes.Equal(v.buf, zeros[:memory.PageSize]) {
 		return false, err
 	}
-	// The kernel makes the store's page here, or says that it can't.
+	// The copy allocates the secret page, or returns an error if there is none.
 	return true, v.save(page, page+1)
 }
 
-// free wipes the frames of pages [lo, hi) and gives them back to the kernel.
+// free wipes and frees the frames of pages [lo, hi).
 func (v *view) free(lo, hi uint32) error {
 	for p := lo; p < hi; {
 		n := min(hi-p, uint32(len(zeros)/memory.PageSize))
@@ -69,7 +70,8 @@ func (v *view) free(lo, hi uint32) error {
 	return nil
 }
 
-// scrub wipes and frees every frame that the file has, whoever made it.
+// scrub wipes and frees all frames of the file, those that Frames doesn't know of
+// included.
 func (v *view) scrub() error {
 	for off := int64(0); ; {
 		lo, err := unix.Seek(v.fd, off, unix.SEEK_DATA)
@@ -98,7 +100,7 @@ func (v *view) read(p []byte, off int64) error {
 		err = io.ErrUnexpectedEOF
 	}
 	if errors.Is(err, unix.EFAULT) {
-		err = fmt.Errorf("the kernel gives no secret memory (out of memory, or RLIMIT_MEMLOCK used up by this user's other guests): %w", err)
+		err = fmt.Errorf("the kernel allocates no secret memory (out of memory, or this user's other guests use up RLIMIT_MEMLOCK): %w", err)
 	}
 	if err != nil {
 		return fmt.Errorf("pread of %d bytes of the window: %w", len(p), err)
@@ -106,7 +108,7 @@ func (v *view) read(p []byte, off int64) error {
 	return nil
 }
 
-// write writes p to the file, which makes the frames that there aren't.
+// write writes p to the file, which allocates missing frames.
 func (v *view) write(p []byte, off int64) error {
 	for len(p) > 0 {
 		n, err := pwrite(v.fd, p, off)
@@ -119,26 +121,25 @@ func (v *view) write(p []byte, off int64) error {
 	return nil
 }
 
-// checkFrames refuses a kernel that backs a page of the file with more than a
-// page: the bound would not hold.
+// checkFrames returns an error if the kernel allocates more than a page for a page
+// of the file: the bound on frames would not hold.
 func (v *view) checkFrames() error {
 	if err := v.write(zeros[:memory.PageSize], 0); err != nil {
 		return err
 	}
-	held, err := v.held()
+	size, err := v.allocated()
 	if err != nil {
 		return err
 	}
-	if held > memory.PageSize {
-		return fmt.Errorf("this host backs shared memory with huge pages, %d KiB for a page of %d, and a window of them can't be bounded: "+
-			"echo never | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled", held>>10, memory.PageSize>>10)
+	if size > memory.PageSize {
+		return fmt.Errorf("this host allocates %d KiB of shared memory for a page of %d KiB (transparent huge pages), so the size of a window can't be bounded: "+
+			"echo never | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled", size>>10, memory.PageSize>>10)
 	}
 	return v.scrub()
 }
 
-// held is how many bytes of ordinary memory the file has, as the kernel counts
-// them.
-func (v *view) held() (uint64, error) {
+// allocated returns how many bytes of memory the kernel has allocated to the file.
+func (v *view) allocated() (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(v.fd, &st); err != nil {
 		return 0, os.NewSyscallError("fstat of the window", err)
@@ -146,7 +147,8 @@ func (v *view) held() (uint64, error) {
 	return uint64(st.Blocks) * 512, nil
 }
 
-// HostSwaps reports whether the host has a swap area in use, or can't tell.
+// HostSwaps reports whether the host uses a swap area. It returns true if that
+// can't be read.
 func HostSwaps() bool {
 	areas, err := os.ReadFile("/proc/swaps")
 	return err != nil || bytes.Count(areas, []byte("\n")) > 1

@@ -12,28 +12,29 @@ import (
 	"offmap/memory"
 )
 
-// view is the window's file and what is mapped of it.
+// view is the window's file and its mappings.
 //
-// The file is a memfd as large as guest RAM, of which only the resident pages
-// exist. kvm is the mapping behind KVM's slots; Go never touches it (see
-// package uffd). The pager moves pages between file and store with pread and
-// pwrite, straight from and to the secret pages: that is cheaper than a second
-// mapping, whose page faults and TLB flushes would come on top, and it returns
-// an error where a store to memory would be a SIGBUS.
+// The file is a memfd as large as guest RAM. Only pages in the window have memory
+// in it. kvm is the mapping for KVM's slots, which Go code never accesses (see
+// package uffd). The pager copies between file and store with pread and pwrite,
+// directly from and to the secret pages. A second mapping of the file would cost
+// page faults and TLB flushes as well, and an access that can't be satisfied would
+// be a SIGBUS and not an error.
 type view struct {
 	fd    int
 	size  uint64
 	kvm   unsafe.Pointer
 	store []byte
-	// look is a page of secret memory, scratch, to look at a frame's bytes.
-	look    []byte
-	scratch *memory.RAM
-	// locked, where the host has swap, is a second mapping that holds every
-	// frame in memory (mlock2, MLOCK_ONFAULT): no frame is ever swapped.
+	// buf is a page of secret memory, bufRAM, in which saveFirst compares a
+	// frame's bytes.
+	buf    []byte
+	bufRAM *memory.RAM
+	// locked is a second mapping that locks every frame in memory (mlock2,
+	// MLOCK_ONFAULT). It is nil if the host has no swap.
 	locked []byte
 }
 
-// openView makes the file and the mappings. A failure leaves nothing behind.
+// openView creates the file and the mappings.
 func openView(ram *memory.RAM) (*view, error) {
 	size := ram.Layout().Size()
 	v := &view{fd: -1, size: size, store: unsafe.Slice((*byte)(ram.Pointer()), size)}
@@ -65,14 +66,14 @@ func (v *view) create() (err error) {
 	if err != nil {
 		return err
 	}
-	if v.scratch, err = memory.New(memory.Secret, layout); err != nil {
+	if v.bufRAM, err = memory.New(memory.Secret, layout); err != nil {
 		return err
 	}
-	v.look = unsafe.Slice((*byte)(v.scratch.Pointer()), memory.PageSize)
+	v.buf = unsafe.Slice((*byte)(v.bufRAM.Pointer()), memory.PageSize)
 	return nil
 }
 
-// lock makes the second mapping.
+// lock creates the second mapping, locked.
 func (v *view) lock() (err error) {
 	if v.locked, err = unix.Mmap(v.fd, 0, int(v.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return fmt.Errorf("second mmap of the window, %d bytes: %w", v.size, err)
@@ -96,14 +97,14 @@ func madvise(p unsafe.Pointer, n uint64, advice int) error {
 	return nil
 }
 
-// Pointer is where KVM's slots find backend offset 0 (the HVA). It is nothing
-// to dereference.
+// Pointer returns the host virtual address of KVM's mapping, for its slots. It
+// must not be dereferenced: see package uffd.
 func (w *Window) Pointer() unsafe.Pointer { return w.view.kvm }
 
-// base is the address of KVM's mapping, for userfaultfd.
+// base returns the address of KVM's mapping, for userfaultfd.
 func (v *view) base() uintptr { return uintptr(v.kvm) }
 
-// unmap takes pages [lo, hi) away from KVM. They stay in the file.
+// unmap unmaps pages [lo, hi) from KVM's mapping. They stay in the file.
 func (v *view) unmap(lo, hi uint32) error {
 	n := uint64(offset(hi - lo))
 	if err := madvise(unsafe.Add(v.kvm, offset(lo)), n, unix.MADV_DONTNEED); err != nil {
@@ -112,18 +113,18 @@ func (v *view) unmap(lo, hi uint32) error {
 	return nil
 }
 
-// revoke takes all of the window away from KVM for good: an access to it is an
-// EFAULT. The addresses stay taken, since KVM's slots still point there.
+// revoke replaces KVM's mapping by an inaccessible one, so that an access returns
+// EFAULT. The address range stays reserved, since KVM's slots refer to it.
 func (v *view) revoke() error {
 	_, err := unix.MmapPtr(-1, 0, v.kvm, uintptr(v.size), unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
 	return os.NewSyscallError("mmap over the window", err)
 }
 
-// The pager's system calls don't tell Go's scheduler of themselves. None of
-// them waits for what another goroutine does, and they take microseconds; but
-// a thread that leaves a system call wakes the runtime's monitor, which on a
-// machine of few CPUs then runs in the guest's place.
+// The pager's system calls are raw: Go's scheduler doesn't know of them. They take
+// microseconds and don't wait for another goroutine. With a normal system call,
+// the thread would wake the runtime's monitor thread, which takes the CPU from the
+// guest on a machine of few CPUs.
 
 // pread is pread(2).
 func pread(fd int, p []byte, off int64) (int, error) {
@@ -152,7 +153,7 @@ func punch(fd int, off, n int64) error {
 	return nil
 }
 
-// close unmaps and closes; what is still in the file is freed as it is.
+// close unmaps and closes the file. Frames that it still has are freed unwiped.
 func (v *view) close() error {
 	var errs []error
 	if v.kvm != nil {
@@ -163,8 +164,8 @@ func (v *view) close() error {
 		errs = append(errs, os.NewSyscallError("munmap of the locked window", unix.Munmap(v.locked)))
 		v.locked = nil
 	}
-	if v.scratch != nil {
-		errs = append(errs, v.scratch.Close())
+	if v.bufRAM != nil {
+		errs = append(errs, v.bufRAM.Close())
 	}
 	if v.fd >= 0 {
 		errs = append(errs, os.NewSyscallError("close of the window", unix.Close(v.fd)))

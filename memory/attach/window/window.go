@@ -1,21 +1,3 @@
-// Package window keeps guest RAM in secret memory and lets KVM have copies of
-// only a bounded number of its pages at a time, in ordinary frames: the
-// window. It needs no kernel module.
-//
-// KVM's slots are a mapping of a memfd that starts without a page. The guest's
-// access to a page that isn't there stops its vCPU and becomes an event
-// (userfaultfd); the pager copies the page from the secret store into a frame
-// of the memfd and maps it for KVM. Before the frames run out it takes the
-// pages that are of least use away from KVM, copies them back, wipes their
-// frames and frees them. See docs/window.md.
-//
-// What is promised: at no instant are there more frames than the bound, those
-// being filled and evicted included; a frame is wiped before it is freed, on
-// every way out, for which a scrubber process stands by; no frame is swapped.
-//
-// Locks: evicting before mu. Everything in Window below mu is mu's; system
-// calls are made without it, on pages that are busy. Only a holder of evicting
-// unmaps pages from KVM, so that a page which it finds cool is unmapped.
 package window
 
 import (
@@ -33,63 +15,68 @@ import (
 	"offmap/memory/uffd"
 )
 
-// MinSize is the smallest window in bytes that makes progress.
+// MinSize is the smallest size of a window, in bytes.
 //
-// An instruction completes only with all pages mapped that it needs at once:
-// code, operands and stack, descriptor tables, each of which can straddle two
-// pages, and the guest's page tables for each of them.
+// An instruction completes only while all pages are mapped that it needs: code,
+// operands, stack and descriptor tables, each of which can straddle two pages,
+// and the guest's page tables for all of them. In a smaller window a guest could
+// fault forever.
 const MinSize = 256 << 10
 
-// Config describes a window.
+// Config is the configuration of a window.
 type Config struct {
-	Size uint64 // the bound in bytes, whole pages, at least MinSize
-	// Age, if not 0, is for how long a page stays in the window that the guest
-	// doesn't use, nor those around it (rescueBlock), even if there is room.
+	// Size is the most memory in bytes that frames may use: whole pages, and
+	// at least MinSize.
+	Size uint64
+	// Age, if not 0, is the time within which a page is evicted even though
+	// there is room, if the guest uses neither it nor another page of its
+	// aligned block of 64 KiB.
 	Age time.Duration
-	// Threads answer faults. At least 1.
+	// Threads is the number of goroutines that answer faults. 0 means 1.
 	Threads int
 }
 
-// Window is guest RAM behind a window. It implements memory.Guest.
+// Window is guest RAM behind a window. It implements memory.Guest. Its methods
+// can be called from several goroutines.
 type Window struct {
 	ram    *memory.RAM
 	cfg    Config
 	view   *view
 	faults *uffd.Range
-	guard  *scrubber.Scrubber
-	stop   int           // an eventfd: readable once the window closes
-	done   chan struct{} // closed then
+	wiper  *scrubber.Scrubber
+	stop   int           // an eventfd, readable when the window closes
+	done   chan struct{} // closed when the window closes
 
-	threads []*thread
-	work    sync.WaitGroup
-	broken  sync.Once
-	failed  chan struct{}
-	close   sync.Once
-	closed  error
+	threads   []*thread
+	work      sync.WaitGroup
+	failOnce  sync.Once
+	failed    chan struct{}
+	closeOnce sync.Once
+	closed    error
 
 	evicting sync.Mutex
 	batch    batch
 
 	mu      sync.Mutex
-	settled sync.Cond // a page has stopped being busy
+	notBusy sync.Cond // signals that a page has stopped being busy, or a failure
 	frames  *policy.Frames
-	walks   policy.Streams
-	stored  bitmap // pages that the store has been written
+	streams policy.Streams
+	stored  bitmap // the pages that were written to the store
 	err     error  // why the window failed
 	counts  Counts
 }
 
-// Counts is what a window has done, in pages but for Faults and Rescues.
+// Counts counts what a window has done since it was opened.
 type Counts struct {
-	Faults  uint64 // faults answered
-	Rescues uint64 // of those, by mapping a frame that was still there
-	Filled  uint64
-	Evicted uint64
+	Faults      uint64 // faults that were answered
+	MinorFaults uint64 // of those, on pages that had a frame
+	Filled      uint64 // pages, readahead included
+	Evicted     uint64 // pages
 }
 
-// Open makes a window on ram, which is secret memory and stays the caller's.
-// Errors wrap uffd.ErrDenied or uffd.ErrUnsupported where that is the matter. A
-// failure leaves nothing behind.
+// Open makes a window for ram, which must be secret memory. The caller closes
+// ram after the window. An error wraps uffd.ErrDenied or uffd.ErrUnsupported if
+// userfaultfd is the reason.
 func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 	size := ram.Layout().Size()
 	if cfg.Size < MinSize || cfg.Size%memory.PageSize != 0 {
@@ -101,8 +88,8 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 		frames: policy.NewFrames(int(size/memory.PageSize), int(limit)),
 		stored: newBitmap(size / memory.PageSize),
 	}
-	w.walks.Most = uint32(max(1, min(policy.MaxFill, limit/16)))
-	w.settled.L = &w.mu
+	w.streams.Most = uint32(max(1, min(policy.MaxFill, limit/16)))
+	w.notBusy.L = &w.mu
 	w.batch.pages, w.batch.wake = make([]uint32, 0, policy.MaxBatch), make([]uint32, 0, policy.MaxBatch)
 	if err := w.open(); err != nil {
 		return nil, errors.Join(err, w.Close())
@@ -120,7 +107,7 @@ func (w *Window) open() (err error) {
 	if w.faults, err = uffd.Open(w.view.base(), w.view.size); err != nil {
 		return err
 	}
-	if w.guard, err = scrubber.Start(w.view.fd); err != nil {
+	if w.wiper, err = scrubber.Start(w.view.fd); err != nil {
 		return err
 	}
 	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
@@ -132,26 +119,28 @@ func (w *Window) open() (err error) {
 		w.work.Go(t.serve)
 	}
 	if w.cfg.Age > 0 {
-		w.work.Go(w.evictOld)
+		w.work.Go(w.evictAged)
 	}
 	w.work.Go(w.watchScrubber)
 	return nil
 }
 
-// watchScrubber ends the window's service when somebody kills the scrubber:
-// nobody would wipe the frames if this process were killed too.
+var errScrubber = errors.New("the scrubber, which would wipe the window if this process were killed, has ended")
+
+// watchScrubber fails the window when the scrubber has been killed: nothing
+// would wipe the frames if this process were killed too.
 func (w *Window) watchScrubber() {
 	select {
 	case <-w.done:
-	case <-w.guard.Done():
-		w.fail(fmt.Errorf("its scrubber (process %d), which wipes it if this process is killed, is gone", w.guard.PID()))
+	case <-w.wiper.Done():
+		w.fail(fmt.Errorf("%w (process %d)", errScrubber, w.wiper.PID()))
 	}
 }
 
-// Close ends the window: all frames are wiped and freed. KVM has let go of the
-// memory before. What guest RAM held is gone; the store keeps what it has.
+// Close stops the pager, and wipes and frees all frames. Pages that are in the
+// window are not copied to the store first. The VM must have been closed before.
 func (w *Window) Close() error {
-	w.close.Do(func() {
+	w.closeOnce.Do(func() {
 		var errs []error
 		if w.stop >= 0 {
 			one := [8]byte{1}
@@ -164,8 +153,8 @@ func (w *Window) Close() error {
 		if w.view != nil {
 			errs = append(errs, w.view.scrub())
 		}
-		if w.guard != nil {
-			errs = append(errs, w.guard.Close())
+		if w.wiper != nil {
+			errs = append(errs, w.wiper.Close())
 		}
 		if w.faults != nil {
 			errs = append(errs, w.faults.Close())
@@ -181,42 +170,42 @@ func (w *Window) Close() error {
 	return w.closed
 }
 
-// fail ends the window's service. Faults that nobody answers any more are
-// answered by taking the memory away: vCPUs that wait come back with EFAULT.
+// fail stops the window's service. It maps inaccessible memory over KVM's mapping
+// and wakes the vCPUs that wait for a page: their KVM_RUN returns EFAULT.
 func (w *Window) fail(err error) {
-	w.broken.Do(func() {
+	w.failOnce.Do(func() {
 		w.mu.Lock()
 		w.err = fmt.Errorf("window: %w", err)
-		w.settled.Broadcast()
+		w.notBusy.Broadcast()
 		w.mu.Unlock()
 		close(w.failed)
 		if err := errors.Join(w.view.revoke(), w.faults.Wake(0, w.view.size)); err != nil {
-			panic(err) // vCPUs would wait for ever
+			panic(err) // vCPUs would wait forever
 		}
 	})
 }
 
-// Failed is closed when the window can't go on; Err then says why. The guest's
-// accesses end in EFAULT from then on.
+// Failed returns a channel that is closed when the window has failed. Err then
+// returns the reason, and KVM_RUN of every vCPU that uses guest RAM EFAULT.
 func (w *Window) Failed() <-chan struct{} { return w.failed }
 
-// Err is why the window failed, or nil.
+// Err returns why the window failed, or nil.
 func (w *Window) Err() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.err
 }
 
-// Held returns how much guest RAM is in ordinary frames now, and the most that
-// ever was, in bytes: pages on their way in and out are counted.
+// Held returns the size of the frames in bytes, now and at most so far. Frames
+// that are being filled or evicted are included.
 func (w *Window) Held() (now, peak uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return uint64(w.frames.Used()) * memory.PageSize, uint64(w.frames.Peak()) * memory.PageSize
 }
 
-// Populated returns how much guest RAM has memory behind it, in the store or
-// in the window, in bytes.
+// Populated returns how many bytes of guest RAM have memory, in the store or in
+// the window.
 func (w *Window) Populated() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -229,15 +218,15 @@ func (w *Window) Populated() uint64 {
 	return n * memory.PageSize
 }
 
-// Counts returns what was done so far.
+// Counts returns the counts so far.
 func (w *Window) Counts() Counts {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.counts
 }
 
-// Latency returns the quantiles q of the time from a fault's event to the
-// wake-up of who took it.
+// Latency returns the quantiles q of the time from reading a fault's event to
+// waking its vCPU.
 func (w *Window) Latency(q ...float64) []time.Duration {
 	var all latencies
 	for _, t := range w.threads {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -67,8 +66,8 @@ func flat(t testing.TB, size uint64) memory.Layout {
 	return l
 }
 
-// watch samples how many frames the kernel counts until stop is called, which
-// returns the most.
+// watch samples the memory of the window's file until stop is called, which returns
+// the peak in bytes.
 func (w *Window) watch(t *testing.T) (stop func() uint64) {
 	done, most := make(chan struct{}), make(chan uint64)
 	go func() {
@@ -80,18 +79,18 @@ func (w *Window) watch(t *testing.T) (stop func() uint64) {
 				return
 			default:
 			}
-			held, err := w.view.held()
+			size, err := w.view.allocated()
 			if err != nil {
 				t.Error(err)
 			}
-			m = max(m, held)
+			m = max(m, size)
 		}
 	}()
 	return func() uint64 { close(done); return <-most }
 }
 
-// TestStress has guests, devices and the evictor at the same pages at once:
-// every page has one word for each of them, which counts its writes.
+// TestStress has guests and devices use the same pages at once while they are
+// evicted. Each has a word of its own in every page, which counts its writes.
 func TestStress(t *testing.T) {
 	const size, pages = 8 << 20, 8 << 20 / memory.PageSize
 	w := newWindow(t, flat(t, size), Config{Size: MinSize, Threads: 2})
@@ -106,12 +105,12 @@ func TestStress(t *testing.T) {
 			counts := make([]uint64, pages)
 			var b [8]byte
 			r := rand.New(rand.NewPCG(uint64(who), 1))
-			walk := uint64(0)
+			next := uint64(0)
 			for time.Now().Before(deadline) {
 				page := r.Uint64N(pages)
-				if who&1 == 1 && r.Uint32N(4) > 0 { // walks, too
-					walk = (walk + 1) % pages
-					page = walk
+				if who&1 == 1 && r.Uint32N(4) > 0 { // a sequential stream
+					next = (next + 1) % pages
+					page = next
 				}
 				off := page*memory.PageSize + uint64(who)*64
 				var err error
@@ -155,8 +154,8 @@ func TestStress(t *testing.T) {
 	}
 }
 
-// TestGuest has a window pass the conformance suite, at rest and with a guest
-// that has just used the pages.
+// TestGuest runs the conformance suite on a window, and checks that a guest and a
+// device see each other's writes.
 func TestGuest(t *testing.T) {
 	l := memtest.Layout(t)
 	at := newWindow(t, l, Config{Size: MinSize})
@@ -184,11 +183,11 @@ func TestGuest(t *testing.T) {
 	}
 }
 
-// TestNothingLeft opens and closes windows, used and unused, and some that
-// can't be.
+// TestNothingLeft checks that nothing is left of windows that were closed, and of
+// some that couldn't be opened.
 func TestNothingLeft(t *testing.T) {
 	l := flat(t, 1<<20)
-	newWindow(t, l, Config{Size: MinSize}).Close() // what the first one starts
+	newWindow(t, l, Config{Size: MinSize}).Close() // it starts what stays
 	ram, err := memory.New(memory.Secret, l)
 	if err != nil {
 		t.Fatal(err)
@@ -225,9 +224,8 @@ func TestNothingLeft(t *testing.T) {
 	leaks()
 }
 
-// TestEvictedIsWiped looks at a frame in the moment before it goes back to the
-// kernel: it holds a pipe's reference to it, through which what becomes of its
-// bytes is seen.
+// TestEvictedIsWiped checks that an evicted frame is wiped before it is freed. A
+// pipe holds a reference to the frame, through which the test reads it afterwards.
 func TestEvictedIsWiped(t *testing.T) {
 	w := newWindow(t, flat(t, 1<<20), Config{Size: MinSize})
 	pipe, held := newPipe(t), newPipe(t)
@@ -267,8 +265,8 @@ func (w *Window) stateOf(page uint32) policy.State {
 	return w.frames.State(page)
 }
 
-// TestZerosStayOut: pages that the guest only looked at, or wrote zeros to,
-// never become memory of the store's.
+// TestZerosStayOut checks that the store allocates no memory for pages that the
+// guest only read, or wrote zeros to.
 func TestZerosStayOut(t *testing.T) {
 	w := newWindow(t, flat(t, 1<<20), Config{Size: MinSize})
 	pipe := newPipe(t)
@@ -285,14 +283,14 @@ func TestZerosStayOut(t *testing.T) {
 	}
 }
 
-// TestAge: pages that aren't used go back though there is room; one that is
-// used keeps coming back.
+// TestAge checks that pages which aren't used are evicted though there is room, and
+// that one which is used isn't.
 func TestAge(t *testing.T) {
 	const age = 200 * time.Millisecond
 	w := newWindow(t, flat(t, 1<<20), Config{Size: 1 << 20, Age: age})
 	pipe := newPipe(t)
 	start, gap := time.Now(), time.Duration(0)
-	for i := range uint64(100) { // no walk, which would fill ahead
+	for i := range uint64(100) { // not in sequence, which would be read ahead
 		if err := w.guestWrite(pipe, i*37%256*memory.PageSize, []byte{1}); err != nil {
 			t.Fatal(err)
 		}
@@ -307,8 +305,8 @@ func TestAge(t *testing.T) {
 		}
 		gap, last = max(gap, time.Since(last)), time.Now()
 	}
-	// On a busy machine the others may take longer to go, and the test may leave
-	// its page alone for so long that it goes as well.
+	// On a busy machine the others may take longer, and the test may leave its
+	// page unused for so long that it is evicted as well.
 	held, _ := w.Held()
 	for hang := time.Now().Add(time.Minute); held > memory.PageSize && time.Now().Before(hang); held, _ = w.Held() {
 		time.Sleep(age / 50)
@@ -320,45 +318,45 @@ func TestAge(t *testing.T) {
 	if held > memory.PageSize || held == 0 && gap < age/2 {
 		t.Errorf("%d pages held, want the one that is used", held/memory.PageSize)
 	}
-	if c := w.Counts(); gap < age/2 && (c.Rescues == 0 || c.Filled != 100) {
-		t.Errorf("%+v: want the page in use rescued and never evicted", c)
+	if c := w.Counts(); gap < age/2 && (c.MinorFaults == 0 || c.Filled != 100) {
+		t.Errorf("%+v: want minor faults on the page in use, and that it is never evicted", c)
 	}
 }
 
-// TestFails breaks what a window stands on: the guest gets EFAULT, waiting for
-// nothing; devices get the reason; nothing stays in the frames.
+// TestFails checks that after a failure the guest gets EFAULT and doesn't hang,
+// devices get the reason, and no frame is left.
 func TestFails(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		harm func(t *testing.T, w *Window)
-		want string
+		want error
 	}{
 		{"scrubber killed", func(t *testing.T, w *Window) {
-			if err := unix.Kill(w.guard.PID(), unix.SIGKILL); err != nil {
+			if err := unix.Kill(w.wiper.PID(), unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
-		}, "its scrubber (process "},
+		}, errScrubber},
 		{"store refuses a page", func(t *testing.T, w *Window) {
 			none, err := unix.Mmap(-1, 0, int(w.view.size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { unix.Munmap(none) })
-			w.evicting.Lock() // nothing is evicted, and nothing read that is stored
+			w.evicting.Lock() // nobody evicts, or reads from the store
 			w.view.store = none
 			w.evicting.Unlock()
-		}, "no secret memory"},
+		}, unix.EFAULT},
 		{"no memory for frames", func(t *testing.T, w *Window) {
 			full, err := unix.Open("/dev/full", unix.O_RDWR|unix.O_CLOEXEC, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			// In its place, so that only the kernel sees the change.
+			// The same descriptor, so that Go's race detector sees no write.
 			if err := unix.Dup3(full, w.view.fd, unix.O_CLOEXEC); err != nil {
 				t.Fatal(err)
 			}
 			unix.Close(full)
-		}, "no space left"},
+		}, unix.ENOSPC},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWindow(t, flat(t, 4<<20), Config{Size: MinSize, Threads: 2})
@@ -384,7 +382,7 @@ func TestFails(t *testing.T) {
 			if _, err := w.ReadAt(make([]byte, 1), 0); err == nil || err.Error() == "" || w.Err() == nil {
 				t.Errorf("a device got %v from a window that failed with %v", err, w.Err())
 			}
-			if !strings.Contains(w.Err().Error(), c.want) {
+			if !errors.Is(w.Err(), c.want) {
 				t.Errorf("failed with %q, want %q", w.Err(), c.want)
 			}
 			if err := unix.Dup3(file, w.view.fd, unix.O_CLOEXEC); err != nil {
@@ -398,7 +396,7 @@ func TestFails(t *testing.T) {
 	}
 }
 
-// TestNoAllocation: neither a fault nor an eviction allocates.
+// TestNoAllocation checks that faults and evictions allocate no memory.
 func TestNoAllocation(t *testing.T) {
 	w := newWindow(t, flat(t, 4<<20), Config{Size: MinSize})
 	pipe := newPipe(t)

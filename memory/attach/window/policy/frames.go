@@ -2,94 +2,104 @@ package policy
 
 import "iter"
 
-// MaxBatch is how many pages are evicted at once, at most. A fault that finds
-// no room waits for one batch.
+// MaxBatch is the most pages that are evicted at once. A fault that finds no
+// free frame waits for one batch.
 const MaxBatch = 32
 
-// Frames is the book-keeping of a window, and its policy: which pages have a
-// frame, in which state, and which page gives its frame up next. It makes no
-// system calls, takes no locks and doesn't allocate. Pages are numbered from 0.
+// Frames is the state of every page of a guest, and the replacement policy of
+// its window. It makes no system calls, takes no locks and doesn't allocate.
+// Pages are numbered from 0.
 //
 // A page is in one state at a time:
 //
-//	Absent   it has no frame: the secret store has its bytes
-//	Busy     somebody is moving it; nobody else may
-//	Mapped   it has a frame, and KVM may use it
-//	Cool     it has a frame that is unmapped: the next to go
+//	Absent    it has no frame
+//	Busy      it has a frame, and one goroutine is filling, mapping or evicting it
+//	Mapped    it has a frame, and KVM can use it
+//	Unmapped  it has a frame that KVM can't reach: it will be evicted soon
 //
-// A frame is in use in every state but Absent, so Used is all that can be
-// exposed, and never more than Limit.
+// A page has a frame in every state but Absent. Frames never has more than
+// Limit of them.
 //
-// No CPU tells us which pages a guest uses (no accessed bit of nested paging
-// reaches user space on stock kernels). What we see is faults. Two kinds of
-// them prove that a page is in regular use: a rescue, which is a fault on a
-// page that has just been unmapped, and a fault on a page that was evicted not
-// longer ago than it takes to replace the whole window. Proved pages have a
-// list of their own, and pages that are used once, in a walk over all of RAM
-// say, don't push them out: young pages go first while they are more than a
-// share of what is mapped. Within a list the oldest goes first.
+// # Policy
 //
-// This is the idea of 2Q (Johnson and Shasha, VLDB 1994), with the distance of
-// a refault as Linux's mm/workingset.c has it in place of a list of ghosts.
-// BenchmarkPolicies has the comparison that it won, and its figures.
+// Stock kernels don't pass the accessed bits of nested page tables on to user
+// space. The only accesses that a pager sees are faults. A page is active, that
+// is part of the working set, if one of two faults showed that the guest came
+// back to it: a minor fault, on an Unmapped page, or a refault soon after the
+// page's eviction, before as many others were evicted as the window has frames.
+// Every other page is inactive. So a scan of all of RAM, which uses each page
+// once, doesn't evict the working set.
+//
+// Inactive and active pages have a FIFO list each. The next page to unmap comes
+// from the inactive list while that has more than a quarter of the mapped
+// pages, and from the active list otherwise. Unmapped pages are evicted in
+// first-in, first-out order.
+//
+// This is 2Q (Johnson and Shasha, VLDB 1994), with refault distances in place
+// of its ghost list, as in Linux's mm/workingset.c. BenchmarkPolicies compares
+// it with others.
 type Frames struct {
-	slotOf    []uint32 // by page: its slot, or if absent ghost and a time of evictions, or 0
-	slots     []slot   // slot 0 is no slot, then come the heads of the lists
-	free      uint32   // the first free slot, linked by next
+	// slotOf has, by page, its slot. For an absent page it is a shadow entry,
+	// or 0 if the page was never in the window.
+	slotOf    []uint32
+	slots     []slot // slot 0 is not used; then come the lists' heads
+	free      uint32 // the first free slot; next links to the others
 	used      int
 	peak      int
 	count     [numStates]int
-	young     int    // pages in youngList
-	evictions uint32 // of pages, since the start
+	inactive  int    // length of the inactive list
+	evictions uint32 // pages evicted since the start
 	clock     uint32 // see Tick
 }
 
-// State of a page; see Frames.
+// State is the state of a page.
 type State uint8
 
-// The states.
+// The states of a page; see Frames.
 const (
 	Absent State = iota
 	Busy
 	Mapped
-	Cool
+	Unmapped
 	numStates
 )
 
-// slot is a frame and its place in the list of its kind, oldest last.
+// slot is a frame and its place in a list. The oldest of a list is its last.
 type slot struct {
 	page       uint32
 	prev, next uint32
-	since      uint32 // the clock when it came into its list
+	since      uint32 // the clock when the page came into its list
 	state      State
-	proved     bool // the guest has come back to the page
-	wanted     bool // while busy: somebody waits for it
+	active     bool
+	waited     bool // a fault waits for the page, which is busy
 }
 
+// The heads of the lists, as slots.
 const (
-	youngList  = 1
-	provedList = 2
-	coolList   = 3
-	firstSlot  = 4
+	inactiveList = 1
+	activeList   = 2
+	unmappedList = 3
+	firstSlot    = 4
 )
 
 const (
-	// ghost marks an absent page that has been in the window before. The
-	// other bits are evictions when it went.
-	ghost = 1 << 31
+	// shadow is set in the entry of an absent page that was in the window
+	// before. The other bits are the value of evictions when it was evicted.
+	shadow = 1 << 31
 
-	// youngShare is the part of the mapped pages, as a divisor, that may be
-	// young when proved ones want it all. So pages that the guest needs at
-	// once all find room if they are at most three quarters of the window:
-	// it gets on.
-	youngShare = 4
+	// inactiveShare is the divisor for the share of the mapped pages that the
+	// inactive list keeps when active pages could fill the window. An
+	// instruction completes only with all of its pages mapped. New pages of
+	// it are inactive, so the share lets it complete if it needs at most
+	// three quarters of the window.
+	inactiveShare = 4
 )
 
-// NewFrames is the book-keeping for a guest of so many pages and at most limit
-// frames, both below 1<<31.
+// NewFrames returns the state of a guest of so many pages, all of them absent,
+// with at most limit frames. Both are below 1<<31.
 func NewFrames(pages, limit int) *Frames {
 	f := &Frames{slotOf: make([]uint32, pages), slots: make([]slot, firstSlot+limit)}
-	for _, l := range []uint32{youngList, provedList, coolList} {
+	for _, l := range []uint32{inactiveList, activeList, unmappedList} {
 		f.slots[l].prev, f.slots[l].next = l, l
 	}
 	for i := len(f.slots) - 1; i >= firstSlot; i-- {
@@ -98,22 +108,22 @@ func NewFrames(pages, limit int) *Frames {
 	return f
 }
 
-// Limit is the most frames there may be.
+// Limit returns the most frames that there may be.
 func (f *Frames) Limit() int { return len(f.slots) - firstSlot }
 
-// Used is how many frames there are.
+// Used returns the number of frames.
 func (f *Frames) Used() int { return f.used }
 
-// Peak is the most that Used ever was.
+// Peak returns the most frames that there were at any time.
 func (f *Frames) Peak() int { return f.peak }
 
-// Count is how many pages are in a state other than Absent.
+// Count returns the number of pages in a state other than Absent.
 func (f *Frames) Count(s State) int { return f.count[s] }
 
-// Room is how many frames may still be taken.
+// Room returns the number of frames that can still be allocated.
 func (f *Frames) Room() int { return f.Limit() - f.used }
 
-// Resident yields the pages that have a frame, in no order.
+// Resident yields the pages that have a frame, in no particular order.
 func (f *Frames) Resident() iter.Seq[uint32] {
 	return func(yield func(page uint32) bool) {
 		for i := range f.slots[firstSlot:] {
@@ -124,25 +134,25 @@ func (f *Frames) Resident() iter.Seq[uint32] {
 	}
 }
 
-// State of a page.
+// State returns the state of a page.
 func (f *Frames) State(page uint32) State {
 	i := f.slotOf[page]
-	if i&ghost != 0 {
+	if i&shadow != 0 {
 		return Absent
 	}
 	return f.slots[i].state
 }
 
-// Take gives an absent page a frame and makes it busy. There must be room.
-func (f *Frames) Take(page uint32) {
+// Allocate gives an absent page a frame and makes it busy. Room must not be 0.
+func (f *Frames) Allocate(page uint32) {
 	i := f.free
 	s := &f.slots[i]
 	f.free = s.next
 	*s = slot{page: page, state: Busy}
-	if at := f.slotOf[page]; at&ghost != 0 {
-		// The time wraps. A page that went 1<<31 evictions ago is proved
-		// then, and no harm done.
-		s.proved = (f.evictions-at)&^ghost < uint32(f.Limit())
+	if e := f.slotOf[page]; e&shadow != 0 {
+		// The refault distance. It wraps: a page that was evicted about
+		// 1<<31 evictions ago counts as active, which does no harm.
+		s.active = (f.evictions-e)&^shadow < uint32(f.Limit())
 	}
 	f.slotOf[page] = i
 	f.used++
@@ -150,83 +160,81 @@ func (f *Frames) Take(page uint32) {
 	f.count[Busy]++
 }
 
-// Hold makes a mapped or cool page busy. Whoever settles it again uses it: a
-// cool page is proved by that.
-func (f *Frames) Hold(page uint32) {
+// Isolate takes a mapped or unmapped page off its list and makes it busy. An
+// unmapped page becomes active: if Map follows, the guest had a minor fault on it.
+func (f *Frames) Isolate(page uint32) {
 	i := f.slotOf[page]
 	s := &f.slots[i]
 	f.unlink(i)
-	s.proved = s.proved || s.state == Cool
-	s.wanted = false
+	s.active = s.active || s.state == Unmapped
+	s.waited = false
 	f.set(i, Busy)
 }
 
-// Settle makes a Busy page Mapped or Cool, as the youngest of its kind. It
-// reports whether somebody waits for the page.
-func (f *Frames) Settle(page uint32, to State) (wanted bool) {
+// Map makes a busy page mapped, as the newest of its list.
+func (f *Frames) Map(page uint32) {
 	i := f.slotOf[page]
-	f.set(i, to)
+	f.set(i, Mapped)
 	f.link(i)
-	return f.slots[i].wanted
 }
 
-// Drop takes the frame of a busy page away. It reports whether somebody waits
-// for the page.
-func (f *Frames) Drop(page uint32) (wanted bool) {
+// Free takes the frame from a busy page, which becomes absent. It reports
+// whether a fault waits for the page.
+func (f *Frames) Free(page uint32) (waited bool) {
 	i := f.slotOf[page]
 	s := &f.slots[i]
-	wanted = s.wanted
+	waited = s.waited
 	f.count[Busy]--
 	f.evictions++
-	f.slotOf[page] = f.evictions | ghost
+	f.slotOf[page] = f.evictions | shadow
 	*s = slot{next: f.free}
 	f.free = i
 	f.used--
-	return wanted
+	return waited
 }
 
-// Want notes that somebody waits for a busy page.
-func (f *Frames) Want(page uint32) { f.slots[f.slotOf[page]].wanted = true }
+// AddWaiter records that a fault waits for a busy page.
+func (f *Frames) AddWaiter(page uint32) { f.slots[f.slotOf[page]].waited = true }
 
-// Chill makes the Mapped page Cool that is the next to go. With old it does so
-// only for a page that has been mapped for two ticks.
-func (f *Frames) Chill(old bool) (page uint32, ok bool) {
-	first, then := uint32(provedList), uint32(youngList)
-	if f.young > f.count[Mapped]/youngShare {
+// Unmap chooses the next mapped page to unmap and makes it unmapped. With aged,
+// it chooses only a page that has been mapped for two ticks.
+func (f *Frames) Unmap(aged bool) (page uint32, ok bool) {
+	first, then := uint32(activeList), uint32(inactiveList)
+	if f.inactive > f.count[Mapped]/inactiveShare {
 		first, then = then, first
 	}
-	i := f.oldest(first, old)
+	i := f.oldest(first, aged)
 	if i == 0 {
-		i = f.oldest(then, old)
+		i = f.oldest(then, aged)
 	}
 	if i == 0 {
 		return 0, false
 	}
 	f.unlink(i)
-	f.set(i, Cool)
+	f.set(i, Unmapped)
 	f.link(i)
 	return f.slots[i].page, true
 }
 
-// Victim makes the page that has been cool for longest busy, to be evicted.
-// With old it does so only for a page that has been cool for two ticks.
-func (f *Frames) Victim(old bool) (page uint32, ok bool) {
-	i := f.oldest(coolList, old)
+// Victim chooses the next unmapped page to evict and makes it busy. With aged,
+// it chooses only a page that has been unmapped for two ticks.
+func (f *Frames) Victim(aged bool) (page uint32, ok bool) {
+	i := f.oldest(unmappedList, aged)
 	if i == 0 {
 		return 0, false
 	}
 	page = f.slots[i].page
-	f.Hold(page)
+	f.Isolate(page)
 	return page, true
 }
 
-// Tick moves the clock that old speaks of.
+// Tick advances the clock by which Unmap and Victim choose aged pages.
 func (f *Frames) Tick() { f.clock++ }
 
-// oldest is the slot at the end of a list, or 0.
-func (f *Frames) oldest(list uint32, old bool) uint32 {
+// oldest returns the last slot of a list, or 0 if there is none to choose.
+func (f *Frames) oldest(list uint32, aged bool) uint32 {
 	i := f.slots[list].prev
-	if i == list || old && f.clock-f.slots[i].since < 2 {
+	if i == list || aged && f.clock-f.slots[i].since < 2 {
 		return 0
 	}
 	return i
@@ -239,23 +247,23 @@ func (f *Frames) set(i uint32, to State) {
 	s.state = to
 }
 
-// listOf is the list that a slot is in, or belongs in.
+// listOf returns the list of a slot whose page is mapped or unmapped.
 func listOf(s *slot) uint32 {
 	switch {
-	case s.state == Cool:
-		return coolList
-	case s.proved:
-		return provedList
+	case s.state == Unmapped:
+		return unmappedList
+	case s.active:
+		return activeList
 	}
-	return youngList
+	return inactiveList
 }
 
 // link puts slot i at the front of its list.
 func (f *Frames) link(i uint32) {
 	s := &f.slots[i]
 	list := listOf(s)
-	if list == youngList {
-		f.young++
+	if list == inactiveList {
+		f.inactive++
 	}
 	head := &f.slots[list]
 	s.since = f.clock
@@ -266,8 +274,8 @@ func (f *Frames) link(i uint32) {
 
 func (f *Frames) unlink(i uint32) {
 	s := &f.slots[i]
-	if listOf(s) == youngList {
-		f.young--
+	if listOf(s) == inactiveList {
+		f.inactive--
 	}
 	f.slots[s.prev].next, f.slots[s.next].prev = s.next, s.prev
 	s.prev, s.next = 0, 0

@@ -6,26 +6,25 @@ import (
 	"testing"
 )
 
-// TestFramesAge holds the promise of --window-age: a page that nobody wants
-// has gone after four ticks, one that came later stays its time, and so does
-// one that is wanted again.
+// TestFramesAge checks the promise of --window-age: a page that isn't used is
+// evicted within four ticks, and one that is used again isn't.
 func TestFramesAge(t *testing.T) {
 	b := newBench(t, 8, 8)
 	fill := func(page uint32) {
-		b.take(page)
-		b.settle(page, Mapped)
+		b.allocate(page)
+		b.mapPage(page)
 	}
 	round := func() (gone []uint32) {
 		b.tick()
 		for ok := true; ok; {
-			_, ok = b.chill(true)
+			_, ok = b.unmap(true)
 		}
 		for {
 			p, ok := b.victim(true)
 			if !ok {
 				break
 			}
-			b.drop(p)
+			b.free(p)
 			gone = append(gone, p)
 		}
 		b.check()
@@ -35,34 +34,34 @@ func TestFramesAge(t *testing.T) {
 		fill(p)
 	}
 	for i, want := range []struct {
-		gone []uint32
-		cool int
+		gone     []uint32
+		unmapped int
 	}{{nil, 0}, {nil, 3}, {nil, 2}, {[]uint32{1, 3}, 2}, {nil, 2}, {[]uint32{4, 2}, 0}} {
 		gone := round()
 		slices.Sort(gone)
 		slices.Sort(want.gone)
-		if !slices.Equal(gone, want.gone) || b.f.count[Cool] != want.cool {
-			t.Fatalf("tick %d: %v gone, %d cool; want %v, %d", i+1, gone, b.f.count[Cool], want.gone, want.cool)
+		if !slices.Equal(gone, want.gone) || b.f.count[Unmapped] != want.unmapped {
+			t.Fatalf("tick %d: %v gone, %d unmapped; want %v, %d", i+1, gone, b.f.count[Unmapped], want.gone, want.unmapped)
 		}
-		if i == 1 { // page 2 is wanted again, and 4 is new
-			b.hold(2)
-			b.settle(2, Mapped)
+		if i == 1 { // a minor fault on page 2, and page 4 is new
+			b.isolate(2)
+			b.mapPage(2)
 			fill(4)
 		}
 	}
 }
 
-// TestFramesOrder tells which pages go first, by those that are left in a
+// TestFramesOrder checks the order of eviction by the pages that are left in a
 // window of 8.
 func TestFramesOrder(t *testing.T) {
-	type deed = func(*bench)
+	type operation = func(*bench)
 	evict := func(b *bench) {
-		b.chill(false)
+		b.unmap(false)
 		if p, ok := b.victim(false); ok {
-			b.drop(p)
+			b.free(p)
 		}
 	}
-	use := func(pages ...uint32) deed {
+	use := func(pages ...uint32) operation {
 		return func(b *bench) {
 			for _, p := range pages {
 				switch b.f.State(p) {
@@ -70,48 +69,48 @@ func TestFramesOrder(t *testing.T) {
 					if b.f.Room() == 0 {
 						evict(b)
 					}
-					b.take(p)
-					b.settle(p, Mapped)
-				case Cool:
-					b.hold(p)
-					b.settle(p, Mapped)
+					b.allocate(p)
+					b.mapPage(p)
+				case Unmapped:
+					b.isolate(p)
+					b.mapPage(p)
 				}
 			}
 		}
 	}
-	access := func(page uint32) deed { // by a device
+	access := func(page uint32) operation { // by a device
 		return func(b *bench) {
-			b.hold(page)
-			b.settle(page, Mapped)
+			b.isolate(page)
+			b.mapPage(page)
 		}
 	}
-	chill := func(n int) deed {
+	unmap := func(n int) operation {
 		return func(b *bench) {
 			for range n {
-				b.chill(false)
+				b.unmap(false)
 			}
 		}
 	}
 	scan := use(20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31)
 	for _, c := range []struct {
-		name  string
-		deeds []deed
-		want  []uint32
+		name       string
+		operations []operation
+		want       []uint32
 	}{
-		{"first in, first out", []deed{use(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}, []uint32{2, 3, 4, 5, 6, 7, 8, 9}},
-		{"a scan takes all that is not proved", []deed{use(0, 1, 2, 3), scan}, []uint32{24, 25, 26, 27, 28, 29, 30, 31}},
-		{"rescued pages outlast a scan", []deed{use(0, 1, 2, 3), chill(3), use(0, 1), scan}, []uint32{0, 1, 26, 27, 28, 29, 30, 31}},
-		{"so do pages that come back soon", []deed{
+		{"first in, first out", []operation{use(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)}, []uint32{2, 3, 4, 5, 6, 7, 8, 9}},
+		{"a scan evicts inactive pages", []operation{use(0, 1, 2, 3), scan}, []uint32{24, 25, 26, 27, 28, 29, 30, 31}},
+		{"a scan leaves pages with a minor fault", []operation{use(0, 1, 2, 3), unmap(3), use(0, 1), scan}, []uint32{0, 1, 26, 27, 28, 29, 30, 31}},
+		{"a scan leaves pages with a close refault", []operation{
 			use(0, 1, 2, 3, 4, 5, 6, 7, 8, 9), use(0, 1), scan}, []uint32{0, 1, 26, 27, 28, 29, 30, 31}},
-		{"but not pages that come back late", []deed{
+		{"a scan evicts pages with a distant refault", []operation{
 			use(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17), use(0, 1), scan}, []uint32{24, 25, 26, 27, 28, 29, 30, 31}},
-		{"nor a mapped page that a device uses", []deed{
+		{"a scan evicts a mapped page that a device used", []operation{
 			use(0, 1, 2, 3), access(0), scan}, []uint32{24, 25, 26, 27, 28, 29, 30, 31}},
-		{"the young keep their share", []deed{
-			use(0, 1, 2, 3, 4, 5, 6, 7), chill(8), use(0, 1, 2, 3, 4, 5, 6, 7), use(20, 21, 22, 23)}, []uint32{3, 4, 5, 6, 7, 21, 22, 23}},
+		{"the inactive list keeps its share", []operation{
+			use(0, 1, 2, 3, 4, 5, 6, 7), unmap(8), use(0, 1, 2, 3, 4, 5, 6, 7), use(20, 21, 22, 23)}, []uint32{3, 4, 5, 6, 7, 21, 22, 23}},
 	} {
 		b := newBench(t, 40, 8)
-		for _, do := range c.deeds {
+		for _, do := range c.operations {
 			do(b)
 			b.check()
 		}
@@ -127,10 +126,10 @@ func TestFramesOrder(t *testing.T) {
 	}
 }
 
-// TestFramesSettle holds that a guest gets on: whatever was before, pages that
-// it needs at once, up to three quarters of the window, are all there after a
-// few rounds of faults on them.
-func TestFramesSettle(t *testing.T) {
+// TestFramesProgress checks that a guest makes progress. Pages that it needs at
+// once, up to three quarters of the window, are all mapped after a few rounds of
+// faults on them, whatever happened before.
+func TestFramesProgress(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED: simulates for long, and the same on every kernel")
 	}
@@ -143,25 +142,25 @@ func TestFramesSettle(t *testing.T) {
 			switch f.State(page) {
 			case Mapped:
 				return false
-			case Cool:
-				f.Hold(page)
+			case Unmapped:
+				f.Isolate(page)
 			case Absent:
 				if f.Room() == 0 {
-					if f.count[Cool] == 0 {
-						f.Chill(false)
+					if f.count[Unmapped] == 0 {
+						f.Unmap(false)
 					}
 					p, _ := f.Victim(false)
-					f.Drop(p)
+					f.Free(p)
 				}
-				f.Take(page)
+				f.Allocate(page)
 			}
-			f.Settle(page, Mapped)
+			f.Map(page)
 			return true
 		}
 		for range 20 * limit {
 			use(rng.Uint32N(uint32(pages)))
 			if rng.IntN(4) == 0 {
-				f.Chill(false)
+				f.Unmap(false)
 			}
 		}
 		need := rng.Perm(pages)[:1+rng.IntN(limit*3/4)]
@@ -180,7 +179,7 @@ func TestFramesSettle(t *testing.T) {
 	}
 }
 
-// TestFramesDoNotAllocate: the fault path has no time for it.
+// TestFramesDoNotAllocate checks that the fault path allocates no memory.
 func TestFramesDoNotAllocate(t *testing.T) {
 	f := NewFrames(64, 16)
 	page := uint32(0)
@@ -190,12 +189,12 @@ func TestFramesDoNotAllocate(t *testing.T) {
 			return
 		}
 		if f.Room() == 0 {
-			f.Chill(false)
+			f.Unmap(false)
 			p, _ := f.Victim(false)
-			f.Drop(p)
+			f.Free(p)
 		}
-		f.Take(page)
-		f.Settle(page, Mapped)
+		f.Allocate(page)
+		f.Map(page)
 	}); n != 0 {
 		t.Errorf("%v allocations a fault, want 0", n)
 	}

@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// model is what frames must be seen to be, told in the simplest way: what each
-// page is, and when it became that.
+// model is a simple form of Frames: the state of each page, and since when.
 type model struct {
 	limit, peak, clock int
 	pages              []modelPage
@@ -14,7 +13,7 @@ type model struct {
 
 type modelPage struct {
 	state  State
-	wanted bool
+	waited bool
 	since  int
 }
 
@@ -29,8 +28,8 @@ func (m *model) count(s State) (n int) {
 	return n
 }
 
-// old says whether a page has been in state s for two ticks.
-func (m *model) old(s State) bool {
+// aged reports whether a page has been in state s for two ticks.
+func (m *model) aged(s State) bool {
 	for _, p := range m.pages {
 		if p.state == s && p.since+2 <= m.clock {
 			return true
@@ -44,8 +43,8 @@ func (m *model) set(page uint32, s State) {
 	m.peak = max(m.peak, m.used())
 }
 
-// bench is frames under test, with the model beside it. Its operations do
-// nothing where the caller of frames may not do them.
+// bench is Frames under test and its model. An operation does nothing where the
+// caller of Frames may not do it.
 type bench struct {
 	t testing.TB
 	f *Frames
@@ -56,76 +55,73 @@ func newBench(t testing.TB, pages, limit int) *bench {
 	return &bench{t, NewFrames(pages, limit), model{limit: limit, pages: make([]modelPage, pages)}}
 }
 
-func (b *bench) take(page uint32) {
+func (b *bench) allocate(page uint32) {
 	if b.m.pages[page].state == Absent && b.m.used() < b.m.limit {
-		b.f.Take(page)
+		b.f.Allocate(page)
 		b.m.set(page, Busy)
 	}
 }
 
-func (b *bench) hold(page uint32) {
-	if s := b.m.pages[page].state; s == Mapped || s == Cool {
-		b.f.Hold(page)
+func (b *bench) isolate(page uint32) {
+	if s := b.m.pages[page].state; s == Mapped || s == Unmapped {
+		b.f.Isolate(page)
 		b.m.set(page, Busy)
 	}
 }
 
-func (b *bench) want(page uint32) {
+func (b *bench) addWaiter(page uint32) {
 	if b.m.pages[page].state == Busy {
-		b.f.Want(page)
-		b.m.pages[page].wanted = true
+		b.f.AddWaiter(page)
+		b.m.pages[page].waited = true
 	}
 }
 
-func (b *bench) settle(page uint32, to State) {
-	if p := b.m.pages[page]; p.state == Busy {
-		if got := b.f.Settle(page, to); got != p.wanted {
-			b.t.Fatalf("settle(%d): wanted %v, want %v", page, got, p.wanted)
-		}
-		b.m.set(page, to)
+func (b *bench) mapPage(page uint32) {
+	if b.m.pages[page].state == Busy {
+		b.f.Map(page)
+		b.m.set(page, Mapped)
 	}
 }
 
-func (b *bench) drop(page uint32) {
+func (b *bench) free(page uint32) {
 	if p := b.m.pages[page]; p.state == Busy {
-		if got := b.f.Drop(page); got != p.wanted {
-			b.t.Fatalf("drop(%d): wanted %v, want %v", page, got, p.wanted)
+		if got := b.f.Free(page); got != p.waited {
+			b.t.Fatalf("Free(%d): waited %v, want %v", page, got, p.waited)
 		}
 		b.m.set(page, Absent)
 	}
 }
 
-// moves checks one step of chill or victim: there is one exactly if a page is
-// in the state from (for two ticks, if old), and it is such a page.
-func (b *bench) moves(step func(bool) (uint32, bool), old bool, from, to State) (page uint32, ok bool) {
+// moves checks a page that Unmap or Victim chose. It must have been in the state from
+// (with aged, for two ticks), and there must be a choice if and only if a page was.
+func (b *bench) moves(step func(bool) (uint32, bool), aged bool, from, to State) (page uint32, ok bool) {
 	want := b.m.count(from) > 0
-	if old {
-		want = b.m.old(from)
+	if aged {
+		want = b.m.aged(from)
 	}
-	page, ok = step(old)
+	page, ok = step(aged)
 	if ok != want {
-		b.t.Fatalf("from State %d, old %v: ok is %v, want %v", from, old, ok, want)
+		b.t.Fatalf("from State %d, aged %v: ok is %v, want %v", from, aged, ok, want)
 	}
 	if !ok {
 		return 0, false
 	}
-	if p := b.m.pages[page]; p.state != from || old && p.since+2 > b.m.clock {
-		b.t.Fatalf("page %d was taken from State %d, old %v; it is %+v at %d", page, from, old, p, b.m.clock)
+	if p := b.m.pages[page]; p.state != from || aged && p.since+2 > b.m.clock {
+		b.t.Fatalf("page %d was taken from State %d, aged %v; it is %+v at %d", page, from, aged, p, b.m.clock)
 	}
 	b.m.set(page, to)
 	return page, true
 }
 
-func (b *bench) chill(old bool) (uint32, bool)  { return b.moves(b.f.Chill, old, Mapped, Cool) }
-func (b *bench) victim(old bool) (uint32, bool) { return b.moves(b.f.Victim, old, Cool, Busy) }
+func (b *bench) unmap(aged bool) (uint32, bool)  { return b.moves(b.f.Unmap, aged, Mapped, Unmapped) }
+func (b *bench) victim(aged bool) (uint32, bool) { return b.moves(b.f.Victim, aged, Unmapped, Busy) }
 
 func (b *bench) tick() {
 	b.f.Tick()
 	b.m.clock++
 }
 
-// check compares all that frames says with the model, and its lists with
-// themselves.
+// check compares what Frames returns with the model, and checks its lists.
 func (b *bench) check() {
 	b.t.Helper()
 	f, m := b.f, &b.m
@@ -159,8 +155,8 @@ func (b *bench) check() {
 	checkSlots(b.t, f)
 }
 
-// checkSlots holds that every slot is in exactly one place: a list, the free
-// list, or with the one who moves its page.
+// checkSlots checks that every slot is in exactly one list, or free, or its page
+// busy.
 func checkSlots(t testing.TB, f *Frames) {
 	t.Helper()
 	seen := make([]bool, len(f.slots))
@@ -179,13 +175,13 @@ func checkSlots(t testing.TB, f *Frames) {
 		pages[p] = true
 	}
 	length := [firstSlot]int{}
-	for list := uint32(youngList); list < firstSlot; list++ {
+	for list := uint32(inactiveList); list < firstSlot; list++ {
 		before, prev := f.clock, list
 		for i := f.slots[list].next; i != list; i = f.slots[i].next {
 			visit(i)
 			own(i)
 			s := &f.slots[i]
-			if (s.state == Cool) != (list == coolList) || s.state == Busy || s.proved != (list == provedList) && list != coolList {
+			if (s.state == Unmapped) != (list == unmappedList) || s.state == Busy || s.active != (list == activeList) && list != unmappedList {
 				t.Fatalf("list %d has slot %d: %+v", list, i, *s)
 			}
 			if s.prev != prev || s.since > before {
@@ -198,8 +194,8 @@ func checkSlots(t testing.TB, f *Frames) {
 			t.Fatalf("list %d ends in %d, want %d", list, f.slots[list].prev, prev)
 		}
 	}
-	if n := length; n[youngList] != f.young || n[youngList]+n[provedList] != f.count[Mapped] || n[coolList] != f.count[Cool] {
-		t.Fatalf("the lists have %v, counted %d young, %d mapped, %d cool", n, f.young, f.count[Mapped], f.count[Cool])
+	if n := length; n[inactiveList] != f.inactive || n[inactiveList]+n[activeList] != f.count[Mapped] || n[unmappedList] != f.count[Unmapped] {
+		t.Fatalf("the lists have %v, counted %d inactive, %d mapped, %d unmapped", n, f.inactive, f.count[Mapped], f.count[Unmapped])
 	}
 	free := 0
 	for i := f.free; i != 0; i = f.slots[i].next {
@@ -224,26 +220,26 @@ func checkSlots(t testing.TB, f *Frames) {
 		t.Fatalf("slot 0 is no slot, but has %+v", s)
 	}
 	for p, i := range f.slotOf {
-		if i != 0 && i&ghost == 0 && !pages[p] {
+		if i != 0 && i&shadow == 0 && !pages[p] {
 			t.Fatalf("page %d has slot %d, which doesn't have it", p, i)
 		}
 	}
 }
 
-// empty settles what is busy and evicts everything, as the end of a run does.
+// empty maps the busy pages and evicts all pages.
 func (b *bench) empty() {
 	for p := range b.m.pages {
-		b.settle(uint32(p), Mapped)
+		b.mapPage(uint32(p))
 	}
 	for ok := true; ok; {
-		_, ok = b.chill(false)
+		_, ok = b.unmap(false)
 	}
 	for {
 		p, ok := b.victim(false)
 		if !ok {
 			break
 		}
-		b.drop(p)
+		b.free(p)
 	}
 	b.check()
 	if b.f.used != 0 || b.f.Room() != b.f.Limit() {
@@ -251,37 +247,35 @@ func (b *bench) empty() {
 	}
 }
 
-// run does what the bytes of script say, two bytes an operation.
+// run does the operations of script, two bytes each.
 func (b *bench) run(script []byte) {
 	for ; len(script) >= 2; script = script[2:] {
 		page := uint32(script[1]) % uint32(len(b.m.pages))
-		switch script[0] % 12 {
+		switch script[0] % 11 {
 		case 0:
-			b.take(page)
-		case 1, 2: // a fill, and a rescue
-			b.take(page)
-			b.hold(page)
-			b.settle(page, Mapped)
+			b.allocate(page)
+		case 1, 2: // a major or minor fault
+			b.allocate(page)
+			b.isolate(page)
+			b.mapPage(page)
 		case 3:
-			b.hold(page)
+			b.isolate(page)
 		case 4:
-			b.settle(page, Mapped)
+			b.mapPage(page)
 		case 5:
-			b.settle(page, Cool)
+			b.free(page)
 		case 6:
-			b.drop(page)
+			b.addWaiter(page)
 		case 7:
-			b.want(page)
+			b.unmap(script[1]%4 == 0)
 		case 8:
-			b.chill(script[1]%4 == 0)
-		case 9:
 			b.victim(script[1]%4 == 0)
-		case 10: // an eviction
-			b.chill(false)
+		case 9: // an eviction
+			b.unmap(false)
 			if p, ok := b.victim(false); ok {
-				b.drop(p)
+				b.free(p)
 			}
-		case 11:
+		case 10:
 			b.tick()
 		}
 		b.check()
@@ -289,11 +283,11 @@ func (b *bench) run(script []byte) {
 	b.empty()
 }
 
-// FuzzFrames holds that frames does what the model does, whatever the order of
-// operations: never above the limit, no page in two places, none lost.
+// FuzzFrames checks that Frames behaves as the model in any order of operations:
+// it never exceeds the limit, no page is in two places, and none is lost.
 func FuzzFrames(f *testing.F) {
-	f.Add(uint8(4), uint8(2), []byte{1, 0, 1, 1, 8, 1, 9, 1, 6, 0, 1, 2})
-	f.Add(uint8(8), uint8(8), []byte{1, 0, 11, 0, 1, 1, 8, 0, 8, 4, 11, 0, 9, 0, 7, 0, 6, 0})
+	f.Add(uint8(4), uint8(2), []byte{1, 0, 1, 1, 7, 1, 8, 1, 5, 0, 1, 2})
+	f.Add(uint8(8), uint8(8), []byte{1, 0, 10, 0, 1, 1, 7, 0, 7, 4, 10, 0, 8, 0, 6, 0, 5, 0})
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 16 {
 		script := make([]byte, 400)

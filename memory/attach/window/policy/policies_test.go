@@ -2,53 +2,58 @@ package policy
 
 import "container/heap"
 
-// Candidate is a policy to compare with others.
-type Candidate struct {
-	Name string
-	// cool is the part of the window that is kept cool. With 0, as many pages
-	// are cool as are evicted at once, and for no longer.
-	cool float64
-	make func(pages, limit int) chooser
+// candidate is a policy to compare.
+type candidate struct {
+	name string
+	// unmapped is the part of the window that is kept unmapped. With 0, pages
+	// are unmapped only to be evicted.
+	unmapped float64
+	make     func(pages, limit int) replacement
 }
 
-// Chosen is the name of the policy that windows have.
-const Chosen = "chosen"
+// chosen is the name of the policy that windows use.
+const chosen = "chosen"
 
-// Candidates are the policy that windows have, and those around it: FIFO, and
-// second chance, which is what can be had of CLOCK where faults are all that is
-// seen, need to know no more than it; LRU sees every use of a page, and OPT
-// sees the future, so that nothing has fewer faults a page.
-func Candidates() []Candidate {
-	return []Candidate{
-		{"fifo", 0, newFIFO},
-		{"second-chance", 1. / 16, newFIFO},
-		{Chosen, 0, theChoice},
-		{"lru", 0, newLRU},
-		{"opt", 0, newOPT},
-	}
+// candidates are the policies to compare. Second chance is CLOCK with the
+// unmapping of a page for the clearing of its reference bit, and a minor fault
+// for the setting of it.
+var candidates = []candidate{
+	{"fifo", 0, newFIFO},
+	{"second-chance", 1. / 16, newFIFO},
+	{chosen, 0, newFrames},
+	{"lru", 0, newLRU},
+	{"opt", 0, newOPT},
+	{"second-chance/unmapped=1-4", 1. / 4, newFIFO},
+	{"chosen/unmapped=1-16", 1. / 16, newFrames},
+	{"chosen/unmapped=1-8", 1. / 8, newFrames},
+	{"chosen/unmapped=1-4", 1. / 4, newFrames},
+	{"minor-only/unmapped=1-16", 1. / 16, segmented{inactive: .25, minor: true}.make},
+	{"minor-only/unmapped=1-8", 1. / 8, segmented{inactive: .25, minor: true}.make},
+	{"inactive=1-10", 0, segmented{inactive: .1, refault: 1, minor: true}.make},
+	{"inactive=1-2", 0, segmented{inactive: .5, refault: 1, minor: true}.make},
+	{"refault=1-2", 0, segmented{inactive: .25, refault: .5, minor: true}.make},
+	{"refault=2", 0, segmented{inactive: .25, refault: 2, minor: true}.make},
+	{"ahead=1-16", 0, segmented{inactive: .25, refault: 1, minor: true, ahead: 1. / 16}.make},
 }
 
-func newFIFO(pages, limit int) chooser   { return &fifo{newPool(pages, limit)} }
-func newLRU(pages, limit int) chooser    { return &lru{fifo{newPool(pages, limit)}} }
-func newOPT(pages, limit int) chooser    { return &opt{pool: newPool(pages, limit)} }
-func theChoice(pages, limit int) chooser { return NewFrames(pages, limit) }
+func newFIFO(pages, limit int) replacement   { return &fifo{newPool(pages, limit)} }
+func newLRU(pages, limit int) replacement    { return &lru{fifo{newPool(pages, limit)}} }
+func newOPT(pages, limit int) replacement    { return &opt{pool: newPool(pages, limit)} }
+func newFrames(pages, limit int) replacement { return NewFrames(pages, limit) }
 
-// Replay lets the guest of a trace run in a window of so many pages, set up as
-// windows are.
-func (c Candidate) Replay(t *Trace, window int) Result { return c.run(t, window, nil) }
-
-// run is Replay with fill in place of Streams if it isn't nil.
-func (c Candidate) run(t *Trace, limit int, fill filler) Result {
+// run replays a trace in a window of limit pages that is configured as windows
+// are. If fill isn't nil, it replaces Streams.
+func (c candidate) run(t *trace, limit int, fill readahead) result {
 	most := max(1, min(MaxFill, limit/16))
 	if fill == nil {
 		fill = &Streams{Most: uint32(most)}
 	}
-	return simulate(t, c.make(int(t.Pages), limit),
-		setup{limit: limit, cool: int(c.cool * float64(limit)), low: 2 * most, batch: MaxBatch, fill: fill})
+	return simulate(t, c.make(int(t.pages), limit),
+		setup{limit: limit, unmapped: int(c.unmapped * float64(limit)), reserve: 2 * most, batch: MaxBatch, fill: fill})
 }
 
-// pool is what the candidates have in common: the state of pages, and lists of
-// them, oldest last.
+// pool is common to the candidates: the states of pages, and lists of them, the
+// oldest last.
 type pool struct {
 	limit, used int
 	states      []State
@@ -70,15 +75,13 @@ func newPool(pages, limit int) pool {
 func (p *pool) head(list int) uint32    { return uint32(len(p.states) + list) }
 func (p *pool) State(page uint32) State { return p.states[page] }
 func (p *pool) Room() int               { return p.limit - p.used }
-func (p *pool) Take(page uint32)        { p.states[page] = Busy; p.used++ }
-func (p *pool) Drop(page uint32) bool   { p.states[page] = Absent; p.used--; return false }
-func (p *pool) Hold(page uint32)        { p.remove(page); p.states[page] = Busy }
-func (p *pool) Settle(page uint32, to State) bool {
-	p.put(page, to, 0)
-	return false
-}
+func (p *pool) Count(State) int         { return p.n[poolUnmapped] } // of unmapped pages
+func (p *pool) Allocate(page uint32)    { p.states[page] = Busy; p.used++ }
+func (p *pool) Free(page uint32) bool   { p.states[page] = Absent; p.used--; return false }
+func (p *pool) Isolate(page uint32)     { p.remove(page); p.states[page] = Busy }
+func (p *pool) Map(page uint32)         { p.put(page, Mapped, 0) }
 
-// put makes a page the youngest of a list.
+// put makes a page the newest of a list.
 func (p *pool) put(page uint32, to State, list int) {
 	h := p.head(list)
 	p.states[page], p.list[page] = to, int8(list)
@@ -98,22 +101,20 @@ func (p *pool) oldest(list int) (uint32, bool) {
 	return p.prev[h], p.prev[h] != h
 }
 
-// poolCool is the list of cool pages; the others are of mapped ones.
-const poolCool = 3
+// poolUnmapped is the list of unmapped pages. The others have mapped ones.
+const poolUnmapped = 3
 
-func (p *pool) cools() int { return p.n[poolCool] }
-
-func (p *pool) chillFrom(list int) (uint32, bool) {
+func (p *pool) unmapFrom(list int) (uint32, bool) {
 	page, ok := p.oldest(list)
 	if ok {
 		p.remove(page)
-		p.put(page, Cool, poolCool)
+		p.put(page, Unmapped, poolUnmapped)
 	}
 	return page, ok
 }
 
 func (p *pool) Victim(bool) (uint32, bool) {
-	page, ok := p.oldest(poolCool)
+	page, ok := p.oldest(poolUnmapped)
 	if ok {
 		p.remove(page)
 		p.states[page] = Busy
@@ -121,47 +122,48 @@ func (p *pool) Victim(bool) (uint32, bool) {
 	return page, ok
 }
 
-// fifo chills in the order that pages were mapped.
+// fifo unmaps pages in the order in which they were mapped.
 type fifo struct{ pool }
 
-func (f *fifo) Chill(bool) (uint32, bool) { return f.chillFrom(0) }
+func (f *fifo) Unmap(bool) (uint32, bool) { return f.unmapFrom(0) }
 
-// lru evicts the page whose last use was the longest ago.
+// lru evicts the page that was used the longest ago. It is told of every use.
 type lru struct{ fifo }
 
-func (l *lru) see(page uint32, _ []int) {
+func (l *lru) reference(page uint32, _ []int) {
 	if l.states[page] == Mapped {
 		l.remove(page)
 		l.put(page, Mapped, 0)
 	}
 }
 
-// opt evicts the page whose next use is the furthest (Belady's MIN).
+// opt evicts the page whose next use is the furthest in the future (Belady's
+// MIN), so that no policy has fewer faults.
 type opt struct {
 	pool
 	next  []int
 	queue farthest
 }
 
-func (o *opt) see(page uint32, next []int) {
+func (o *opt) reference(page uint32, next []int) {
 	o.next = next
 	heap.Push(&o.queue, use{next[page], page})
 }
 
-func (o *opt) Chill(bool) (uint32, bool) { return 0, false }
+func (o *opt) Unmap(bool) (uint32, bool) { return 0, false }
 
-func (o *opt) Settle(page uint32, to State) bool {
+func (o *opt) Map(page uint32) {
 	if o.next != nil {
 		heap.Push(&o.queue, use{o.next[page], page})
 	}
-	return o.pool.Settle(page, to)
+	o.pool.Map(page)
 }
 
 func (o *opt) Victim(bool) (uint32, bool) {
 	for len(o.queue) > 0 {
 		u := heap.Pop(&o.queue).(use)
 		if o.states[u.page] == Mapped && o.next[u.page] == u.at {
-			o.Hold(u.page)
+			o.Isolate(u.page)
 			return u.page, true
 		}
 	}

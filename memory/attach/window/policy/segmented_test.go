@@ -1,85 +1,84 @@
 package policy
 
-// segmented is Frames with its choices left open, written another way: pages
-// are proved by a rescue (if rescued), or by coming back before ghost times the
-// window was evicted; pages that are not proved go first while there are more
-// of them than young times the mapped pages. If walked is above 0, what was filled
-// along with another page has a list of its own, which goes before the others
-// while it is longer than walked times the mapped pages.
+// segmented is the policy of Frames with parameters, implemented another way. A
+// page becomes active by a minor fault (if minor is set), or by a refault at a
+// distance below refault times the window. Inactive pages are evicted first
+// while they are more than the share inactive of the mapped pages. If ahead is
+// above 0, pages of a readahead have a list of their own, and are evicted before
+// all others while they are more than the share ahead of the mapped pages.
 type segmented struct {
 	pool
-	young, ghost, walked float64
-	rescued              bool
+	inactive, refault, ahead float64
+	minor                    bool
 
-	proved  []bool
-	evicted []int // by page: when, in evictions, from 1
-	now     int
-	taken   int  // pages of the last fill
-	settled bool // the last fill is complete
+	active  []bool
+	evicted []int // by page: the value of now when it was evicted, or 0
+	now     int   // pages evicted
+	filled  int   // pages of the last fill
+	mapped  bool  // the last fill is complete
 }
 
 const (
-	segYoung = iota
-	segProved
-	segWalked
+	segInactive = iota
+	segActive
+	segAhead
 )
 
-func newSegmented(pages, limit int, s segmented) chooser {
+func (s segmented) make(pages, limit int) replacement {
 	s.pool = newPool(pages, limit)
-	s.proved, s.evicted = make([]bool, pages), make([]int, pages)
+	s.active, s.evicted = make([]bool, pages), make([]int, pages)
 	return &s
 }
 
 func (s *segmented) over(list int, share float64) bool {
-	return s.n[list] > int(share*float64(s.n[segYoung]+s.n[segProved]+s.n[segWalked]))
+	return s.n[list] > int(share*float64(s.n[segInactive]+s.n[segActive]+s.n[segAhead]))
 }
 
-func (s *segmented) Take(page uint32) {
-	s.pool.Take(page)
-	if s.settled {
-		s.taken, s.settled = 0, false
+func (s *segmented) Allocate(page uint32) {
+	s.pool.Allocate(page)
+	if s.mapped {
+		s.filled, s.mapped = 0, false
 	}
-	s.taken++
+	s.filled++
 	e := s.evicted[page]
-	s.proved[page] = e != 0 && float64(s.now-e) < s.ghost*float64(s.limit)
+	s.active[page] = e != 0 && float64(s.now-e) < s.refault*float64(s.limit)
 }
 
-func (s *segmented) Hold(page uint32) {
-	if s.states[page] == Cool && s.rescued {
-		s.proved[page] = true
+func (s *segmented) Isolate(page uint32) {
+	if s.states[page] == Unmapped && s.minor {
+		s.active[page] = true
 	}
-	s.pool.Hold(page)
+	s.pool.Isolate(page)
 }
 
-func (s *segmented) Settle(page uint32, to State) bool {
-	s.settled = true
+func (s *segmented) Map(page uint32) {
+	s.mapped = true
 	switch {
-	case s.proved[page]:
-		s.put(page, to, segProved)
-	case s.walked > 0 && s.taken > 1:
-		s.put(page, to, segWalked)
+	case s.active[page]:
+		s.put(page, Mapped, segActive)
+	case s.ahead > 0 && s.filled > 1:
+		s.put(page, Mapped, segAhead)
 	default:
-		s.put(page, to, segYoung)
+		s.put(page, Mapped, segInactive)
 	}
-	return false
 }
 
-func (s *segmented) Drop(page uint32) bool {
+func (s *segmented) Free(page uint32) bool {
 	s.now++
 	s.evicted[page] = s.now
-	return s.pool.Drop(page)
+	return s.pool.Free(page)
 }
 
-func (s *segmented) Chill(bool) (uint32, bool) {
-	order := []int{segProved, segYoung, segWalked}
-	if s.over(segYoung, s.young) {
-		order = []int{segYoung, segProved, segWalked}
+func (s *segmented) Unmap(bool) (uint32, bool) {
+	order := []int{segActive, segInactive, segAhead}
+	if s.over(segInactive, s.inactive) {
+		order = []int{segInactive, segActive, segAhead}
 	}
-	if s.over(segWalked, s.walked) {
-		order = append([]int{segWalked}, order...)
+	if s.over(segAhead, s.ahead) {
+		order = append([]int{segAhead}, order...)
 	}
 	for _, list := range order {
-		if page, ok := s.chillFrom(list); ok {
+		if page, ok := s.unmapFrom(list); ok {
 			return page, true
 		}
 	}

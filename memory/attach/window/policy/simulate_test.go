@@ -2,125 +2,122 @@ package policy
 
 import "slices"
 
-// What things cost, in µs, as measured on Linux 6.18 with kvm_pvm; the rescue's
-// is an estimate from its system calls. The guest waits for the first three;
-// the evictor works beside it, on another CPU if there is one.
+// Costs in µs, measured on Linux 6.18 with kvm_pvm, except minorCost, which is an
+// estimate from its system calls. The guest waits for the first three. The
+// others are the evictor's, which runs on another CPU if there is one.
 const (
-	faultCost  = 70.0 // a fault on an absent page, from access to access
-	fillCost   = 3.5  // each further page of its cluster
-	rescueCost = 47.0 // a fault on a cool page
+	majorCost = 70.0 // a fault on an absent page, from access to access
+	fillCost  = 3.5  // each further page that is filled for it
+	minorCost = 47.0 // a fault on an unmapped page
 
-	zapRun, zapPage     = 2.4, 0.3 // unmapping, a contiguous run and each page of it
-	punchRun, punchPage = 4.4, 1.0 // giving frames back
-	storeCost           = 1.0      // copying a page to the store, and wiping it
-	firstCost           = 20.0     // of a page's first use of the store
+	zapRun, zapPage     = 2.4, 0.3 // unmapping: each contiguous run, and each page
+	punchRun, punchPage = 4.4, 1.0 // freeing frames, likewise
+	storeCost           = 1.0      // copying a page to the store and wiping its frame
+	firstCost           = 20.0     // the first copy of a page to the store, in addition
 )
 
-// chooser is what the pager needs of Frames. The candidates differ in which
-// pages Chill and Victim choose.
-type chooser interface {
+// replacement is what the pager uses of Frames. Replacement policies differ in
+// the pages that Unmap and Victim choose.
+type replacement interface {
 	State(page uint32) State
 	Room() int
-	cools() int
-	Take(page uint32)
-	Hold(page uint32)
-	Settle(page uint32, to State) bool
-	Drop(page uint32) bool
-	Chill(old bool) (uint32, bool)
-	Victim(old bool) (uint32, bool)
+	Count(s State) int
+	Allocate(page uint32)
+	Isolate(page uint32)
+	Map(page uint32)
+	Free(page uint32) (waited bool)
+	Unmap(aged bool) (page uint32, ok bool)
+	Victim(aged bool) (page uint32, ok bool)
 }
 
-// oracle is a chooser that sees every reference, which no pager does, and when
-// each page will be referenced next, which nobody does.
+// oracle is a policy that is told of every reference and, by page, when the next
+// one is. No pager can know either.
 type oracle interface {
-	see(page uint32, next []int)
+	reference(page uint32, next []int)
 }
 
-func (f *Frames) cools() int { return f.count[Cool] }
-
-// setup is how the pager is set up around a policy.
+// setup is the configuration of the pager.
 type setup struct {
-	limit int
-	cool  int // cool pages to have before any is evicted
-	low   int // evict when there is less room than this
-	batch int
-	fill  filler
+	limit    int
+	unmapped int // pages to keep unmapped, from which victims are taken
+	reserve  int // evict when there are fewer free frames
+	batch    int
+	fill     readahead
 }
 
-// filler says what to fill with a page; Streams is one.
-type filler interface {
+// readahead chooses the pages to fill for a fault, as Streams does.
+type readahead interface {
 	Next(page uint32) (lo, hi uint32)
 }
 
-// Result is what a replay came to.
-type Result struct {
-	Refs    int // references to pages, the trace's
-	Faults  int // of those, to pages that were absent
-	Rescues int // and to pages that were cool
-	Filled  int // pages: those that faulted, and their neighbours
-	Evicted int // pages
-	Stalls  int // faults that had to wait for an eviction
+// result is the outcome of a simulation.
+type result struct {
+	refs    int // references of the trace
+	major   int // of those, to absent pages
+	minor   int // of those, to unmapped pages
+	filled  int // pages, readahead included
+	evicted int // pages
+	stalls  int // faults that waited for an eviction
 
-	// Modelled times in µs: how long the guest waited, and how long the
-	// evictor worked beside it.
-	Waited, Worked float64
+	// Modelled times in µs: the guest's wait for faults, and the evictor's
+	// work.
+	waited, worked float64
 }
 
-func (r Result) cost() float64 { return (r.Waited + r.Worked) / float64(r.Refs) }
+func (r result) cost() float64 { return (r.waited + r.worked) / float64(r.refs) }
 
-// pager is the real one's way of using a policy, with the costs added up and
-// nothing else done.
+// pager uses a policy as the pager of package window does, and adds up costs.
 type pager struct {
 	setup
-	chooser
-	Result
-	used, stored []bool // by page: the guest has used it; the store has it
+	replacement
+	result
+	used, stored []bool // by page: the guest has used it, the store has it
 	batchPages   []uint32
 }
 
-// simulate lets the guest of a trace run in a window.
-func simulate(t *Trace, p chooser, s setup) Result {
-	g := &pager{setup: s, chooser: p, used: make([]bool, t.Pages), stored: make([]bool, t.Pages)}
-	g.Refs = len(t.Refs)
+// simulate replays a trace in a window.
+func simulate(t *trace, p replacement, s setup) result {
+	g := &pager{setup: s, replacement: p, used: make([]bool, t.pages), stored: make([]bool, t.pages)}
+	g.refs = len(t.refs)
 	var next nextUses
-	o, seeing := p.(oracle)
-	if seeing {
+	o, isOracle := p.(oracle)
+	if isOracle {
 		next = newNextUses(t)
 	}
-	for i, page := range t.Refs {
-		if seeing {
+	for i, page := range t.refs {
+		if isOracle {
 			next.advance(i, page)
 		}
 		g.used[page] = true
 		switch g.State(page) {
-		case Cool:
-			g.Rescues++
-			g.Waited += rescueCost
-			g.Hold(page)
-			g.Settle(page, Mapped)
+		case Unmapped:
+			g.minor++
+			g.waited += minorCost
+			g.Isolate(page)
+			g.Map(page)
 			g.evict()
 		case Absent:
 			g.fault(t, page)
 			g.evict()
 		}
-		if seeing {
-			o.see(page, next.of)
+		if isOracle {
+			o.reference(page, next.of)
 		}
 	}
-	return g.Result
+	return g.result
 }
 
-func (g *pager) fault(t *Trace, page uint32) {
-	g.Faults++
-	if g.Room() == 0 { // the evictor didn't keep up
-		g.Stalls++
-		before := g.Worked
+func (g *pager) fault(t *trace, page uint32) {
+	g.major++
+	if g.Room() == 0 { // the evictor is behind
+		g.stalls++
+		before := g.worked
 		g.evictBatch(1)
-		g.Waited += g.Worked - before
-		g.Worked = before
+		g.waited += g.worked - before
+		g.worked = before
 	}
 	lo, hi := g.fill.Next(page)
-	hi = min(hi, t.Pages)
+	hi = min(hi, t.pages)
 	for p := page; p > lo; p-- {
 		if g.State(p-1) != Absent {
 			lo = p
@@ -137,32 +134,32 @@ func (g *pager) fault(t *Trace, page uint32) {
 		lo = max(lo, page-min(page, n-1))
 		hi = min(hi, lo+n)
 	}
-	g.Filled += int(hi - lo)
-	g.Waited += faultCost + float64(hi-lo-1)*fillCost
+	g.filled += int(hi - lo)
+	g.waited += majorCost + float64(hi-lo-1)*fillCost
 	for p := lo; p < hi; p++ {
-		g.Take(p)
+		g.Allocate(p)
 	}
 	for p := lo; p < hi; p++ {
-		g.Settle(p, Mapped)
+		g.Map(p)
 	}
 }
 
 func (g *pager) evict() {
-	for g.Room() < g.low {
+	for g.Room() < g.reserve {
 		g.evictBatch(g.batch)
 	}
 }
 
 func (g *pager) evictBatch(n int) {
 	g.batchPages = g.batchPages[:0]
-	for want := max(g.setup.cool, n); g.cools() < want; {
-		p, ok := g.Chill(false)
+	for want := max(g.setup.unmapped, n); g.Count(Unmapped) < want; {
+		p, ok := g.Unmap(false)
 		if !ok {
 			break
 		}
 		g.batchPages = append(g.batchPages, p)
 	}
-	g.Worked += zapRun*g.runs() + zapPage*float64(len(g.batchPages))
+	g.worked += zapRun*g.runs() + zapPage*float64(len(g.batchPages))
 	g.batchPages = g.batchPages[:0]
 	for range n {
 		p, ok := g.Victim(false)
@@ -171,21 +168,21 @@ func (g *pager) evictBatch(n int) {
 		}
 		g.batchPages = append(g.batchPages, p)
 		if g.used[p] || g.stored[p] {
-			g.Worked += storeCost
+			g.worked += storeCost
 			if !g.stored[p] {
-				g.Worked += firstCost
+				g.worked += firstCost
 			}
 			g.stored[p] = true
 		}
 	}
-	g.Evicted += len(g.batchPages)
-	g.Worked += punchRun*g.runs() + punchPage*float64(len(g.batchPages))
+	g.evicted += len(g.batchPages)
+	g.worked += punchRun*g.runs() + punchPage*float64(len(g.batchPages))
 	for _, p := range g.batchPages {
-		g.Drop(p)
+		g.Free(p)
 	}
 }
 
-// runs is how many contiguous runs the batch has.
+// runs returns the number of contiguous runs in the batch.
 func (g *pager) runs() (n float64) {
 	slices.Sort(g.batchPages)
 	for i, p := range g.batchPages {
@@ -196,23 +193,23 @@ func (g *pager) runs() (n float64) {
 	return n
 }
 
-// nextUses says of every page, at any point of a trace, when it is used next.
+// nextUses tells when each page is used next, at any point of a trace.
 type nextUses struct {
 	of    []int // by page
 	after []int // by reference: the next one to the same page
 }
 
-func newNextUses(t *Trace) nextUses {
-	n := nextUses{make([]int, t.Pages), make([]int, len(t.Refs))}
+func newNextUses(t *trace) nextUses {
+	n := nextUses{make([]int, t.pages), make([]int, len(t.refs))}
 	for p := range n.of {
-		n.of[p] = len(t.Refs)
+		n.of[p] = len(t.refs)
 	}
-	for i := len(t.Refs) - 1; i >= 0; i-- {
-		n.after[i] = n.of[t.Refs[i]]
-		n.of[t.Refs[i]] = i
+	for i := len(t.refs) - 1; i >= 0; i-- {
+		n.after[i] = n.of[t.refs[i]]
+		n.of[t.refs[i]] = i
 	}
 	return n
 }
 
-// advance says that reference i, to page, is done.
+// advance moves past reference i, which is to page.
 func (n nextUses) advance(i int, page uint32) { n.of[page] = n.after[i] }

@@ -2,38 +2,37 @@ package policy
 
 import "math"
 
-// MaxFill is how many pages are filled at once, at most. A word has a bit for
-// each (window.run).
+// MaxFill is the most pages that are filled for one fault: window.run has a
+// bit for each of them in a word.
 const MaxFill = 64
 
-// Streams finds the guest's sequential walks among its faults, and says how
-// many pages to fill at once: one where there is no walk, and twice as many
-// each time that a walk goes on, up to Most. It makes no system calls.
+// Streams detects sequential streams among a guest's faults and sets the
+// readahead: how many pages to fill for a fault. A fault that belongs to no
+// stream fills one page. Each further fault of a stream fills twice as many as
+// the one before, up to Most. Streams makes no system calls.
 //
-// Walks go up and down: Linux gives out early memory from the top. There can
-// be several at once, of several CPUs or of one that copies, with other faults
-// in between.
+// Streams ascend or descend: Linux allocates early memory from the top. Several
+// can be active at once, of several CPUs or of one that copies, with unrelated
+// faults in between.
 type Streams struct {
-	walks [32]walk // the latest first
-	Most  uint32   // pages, at least 1
+	streams [32]stream // the most recent first
+	Most    uint32     // pages, at least 1
 }
 
-// walk is a run of pages [lo, hi), the last to be filled for a fault on page
-// at, which is where it begins: lo if the walk goes up, hi-1 if it goes down.
-type walk struct{ lo, hi, at uint32 }
+// stream has the pages [lo, hi) that were filled for its last fault, which was
+// on page at. In an ascending stream at is lo, in a descending one hi-1.
+type stream struct{ lo, hi, at uint32 }
 
-// Next is called with a page that has faulted and is absent, and returns the
-// pages [lo, hi) to fill with it among them. They may be beyond the guest's
-// RAM, or not absent.
+// Next returns the pages [lo, hi) to fill for a fault on page, which is absent
+// and one of them. The others may be beyond the guest's RAM, or not absent.
 //
-// A walk has gone on if the fault is on the page that follows its run, or in
-// the run beyond where it begins: not all of a run is filled if some of it was
-// there already, and by now it can have been evicted. So a walk over pages
-// that are partly there is not lost.
+// A fault continues a stream if it is on the page after the stream's last fill,
+// or inside that fill, beyond its first page: if some pages of the fill were
+// resident already, they weren't filled, and can have been evicted since.
 func (s *Streams) Next(page uint32) (lo, hi uint32) {
-	last := len(s.walks) - 1
-	found, to := last, walk{page, page + 1, page}
-	for i, w := range s.walks {
+	last := len(s.streams) - 1
+	found, to := last, stream{page, page + 1, page}
+	for i, w := range s.streams {
 		size := min(2*(w.hi-w.lo), s.Most)
 		if page > w.at && page <= w.hi {
 			found, to.hi = i, page+min(size, math.MaxUint32-page)
@@ -44,7 +43,7 @@ func (s *Streams) Next(page uint32) (lo, hi uint32) {
 			break
 		}
 	}
-	copy(s.walks[1:found+1], s.walks[:found])
-	s.walks[0] = to
+	copy(s.streams[1:found+1], s.streams[:found])
+	s.streams[0] = to
 	return to.lo, to.hi
 }

@@ -18,9 +18,9 @@ func TestStreams(t *testing.T) {
 		{"down to the first page", []fill{{2, 2, 3}, {1, 0, 2}}},
 		{"down past the first page", []fill{{4, 4, 5}, {3, 2, 4}, {1, 0, 2}}},
 		{"scattered", []fill{{10, 10, 11}, {90, 90, 91}, {50, 50, 51}, {70, 70, 71}}},
-		{"two walks", []fill{{10, 10, 11}, {90, 90, 91}, {11, 11, 13}, {89, 88, 90}, {13, 13, 17}, {87, 84, 88}}},
-		{"up, some of it there", []fill{{10, 10, 11}, {11, 11, 13}, {13, 13, 17}, {15, 15, 23}, {22, 22, 30}}},
-		{"down, some of it there", []fill{{50, 50, 51}, {49, 48, 50}, {47, 44, 48}, {45, 38, 46}, {38, 31, 39}}},
+		{"two streams", []fill{{10, 10, 11}, {90, 90, 91}, {11, 11, 13}, {89, 88, 90}, {13, 13, 17}, {87, 84, 88}}},
+		{"up, partly resident", []fill{{10, 10, 11}, {11, 11, 13}, {13, 13, 17}, {15, 15, 23}, {22, 22, 30}}},
+		{"down, partly resident", []fill{{50, 50, 51}, {49, 48, 50}, {47, 44, 48}, {45, 38, 46}, {38, 31, 39}}},
 		{"the same page", []fill{{10, 10, 11}, {10, 10, 11}, {11, 11, 13}}},
 		{"up to the last page", []fill{
 			{math.MaxUint32 - 2, math.MaxUint32 - 2, math.MaxUint32 - 1},
@@ -37,32 +37,32 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestStreamsAtOnce: a walk is found again among as many as there is space
-// for, and the one forgotten for one more is the one that rested longest.
+// TestStreamsAtOnce checks that as many streams as there is space for continue,
+// and that a further one replaces the least recently used.
 func TestStreamsAtOnce(t *testing.T) {
 	s := Streams{Most: 8}
-	n := uint32(len(s.walks))
-	goOn := func(i, page, want uint32) {
+	n := uint32(len(s.streams))
+	next := func(i, page, want uint32) {
 		t.Helper()
 		if lo, hi := s.Next(1000*i + page); hi-lo != want {
-			t.Errorf("walk %d on page %d: fill %d, want %d", i, page, hi-lo, want)
+			t.Errorf("stream %d on page %d: fill %d, want %d", i, page, hi-lo, want)
 		}
 	}
 	for i := range n {
-		goOn(i, 0, 1)
+		next(i, 0, 1)
 	}
 	for i := range n {
-		goOn(i, 1, 2)
+		next(i, 1, 2)
 	}
-	goOn(0, 3, 4)
-	goOn(n, 0, 1) // instead of walk 1
-	goOn(0, 7, 8)
-	goOn(2, 3, 4)
-	goOn(1, 3, 1)
+	next(0, 3, 4)
+	next(n, 0, 1) // replaces stream 1
+	next(0, 7, 8)
+	next(2, 3, 4)
+	next(1, 3, 1)
 }
 
-// FuzzStreams holds that a fill has the page in it, at most so many pages, and
-// no page below the first or past the last that a number can name.
+// FuzzStreams checks that a fill includes the page, has at most Most pages, and
+// stays within the range of page numbers.
 func FuzzStreams(f *testing.F) {
 	f.Add(uint8(32), faults(0, 1, 3, 7))
 	f.Add(uint8(32), faults(7, 6, 4, 0))

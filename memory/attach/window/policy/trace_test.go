@@ -2,50 +2,44 @@ package policy
 
 import (
 	"bufio"
-	"bytes"
 	"compress/gzip"
-	_ "embed" // of a recorded trace
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 )
 
-// traceMagic begins a trace, inside its compression. After it come the number
-// of pages of the guest, as an unsigned varint (encoding/binary), and for each
-// reference to a page how far it is from the one before, as a signed varint,
-// the first from page 0. The file is one gzip stream, whose checksum and end
-// tell that all of it is there.
+// trace is the pages of a guest in the order in which it used them.
+type trace struct {
+	pages uint32 // of the guest's RAM
+	refs  []uint32
+}
+
+// traceMagic begins a trace file, inside its gzip compression. The number of
+// the guest's pages follows as an unsigned varint (encoding/binary), then for
+// each reference to a page the difference to the page before, as a signed
+// varint. The first difference is to page 0.
 const traceMagic = "offmap trace 1\n"
 
-// Trace is the pages of a guest in the order that it was seen to use them, for
-// the comparison of policies.
-type Trace struct {
-	Pages uint32 // of the guest
-	Refs  []uint32
-}
-
-// Write writes the trace, compressed.
-func (t *Trace) Write(w io.Writer) error {
-	z, _ := gzip.NewWriterLevel(w, gzip.BestCompression)
-	b := bufio.NewWriter(z) // keeps the first error, and Flush returns it
-	b.WriteString(traceMagic)
-	var v [binary.MaxVarintLen64]byte
-	b.Write(v[:binary.PutUvarint(v[:], uint64(t.Pages))])
-	last := int64(0)
-	for _, p := range t.Refs {
-		b.Write(v[:binary.PutVarint(v[:], int64(p)-last)])
-		last = int64(p)
+// bootTrace is a boot of Debian's 6.1 cloud kernel with 256 MiB to offmap's own
+// userland, recorded in the lab by a pager that kept only the last 512 pages
+// mapped: it has no reference to a page that was among them.
+var bootTrace = sync.OnceValue(func() *trace {
+	f, err := os.Open("testdata/boot.trace.gz")
+	if err != nil {
+		panic(err)
 	}
-	if err := b.Flush(); err != nil {
-		return err
+	defer f.Close()
+	t, err := readTrace(f)
+	if err != nil {
+		panic(fmt.Errorf("%s: %w", f.Name(), err))
 	}
-	return z.Close()
-}
+	return t
+})
 
-// ReadTrace reads what Write wrote.
-func ReadTrace(r io.Reader) (*Trace, error) {
+func readTrace(r io.Reader) (*trace, error) {
 	z, err := gzip.NewReader(r)
 	if err != nil {
 		return nil, err
@@ -59,32 +53,19 @@ func ReadTrace(r io.Reader) (*Trace, error) {
 	if err != nil || n > 1<<32-1 {
 		return nil, fmt.Errorf("number of pages %d: %v", n, err)
 	}
-	t := &Trace{Pages: uint32(n)}
+	t := &trace{pages: uint32(n)}
 	for last := int64(0); ; {
 		d, err := binary.ReadVarint(b)
 		if errors.Is(err, io.EOF) {
 			return t, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reference %d: %w", len(t.Refs), err)
+			return nil, fmt.Errorf("reference %d: %w", len(t.refs), err)
 		}
 		last += d
 		if last < 0 || last >= int64(n) {
-			return nil, fmt.Errorf("reference %d is to page %d of %d", len(t.Refs), last, n)
+			return nil, fmt.Errorf("reference %d is to page %d of %d", len(t.refs), last, n)
 		}
-		t.Refs = append(t.Refs, uint32(last))
+		t.refs = append(t.refs, uint32(last))
 	}
 }
-
-//go:embed testdata/boot.trace.gz
-var boot []byte
-
-// Boot is a boot of Debian's 6.1 cloud kernel with 256 MiB to offmap's own
-// userland, as `offmap run --window-trace` recorded it in the lab.
-var Boot = sync.OnceValue(func() *Trace {
-	t, err := ReadTrace(bytes.NewReader(boot))
-	if err != nil {
-		panic("boot.trace.gz: " + err.Error()) // it is fixed at build time
-	}
-	return t
-})

@@ -6,66 +6,63 @@ import (
 	"sync"
 )
 
-// window of the made-up traces, and RAM of their guests, in pages.
+// The window and the RAM of the synthetic traces, in pages.
 const (
 	simWindow = 2048
 	simRAM    = 8 * simWindow
 )
 
-// workload is a trace and the windows to replay it in.
+// workload is a trace and the sizes of the windows to replay it in, in pages.
 type workload struct {
 	name    string
 	windows []int
-	trace   func() *Trace
+	trace   func() *trace
 }
 
 var workloads = []workload{
 	{"sweep", []int{simWindow}, sync.OnceValue(sweep)},
-	{"zipf", []int{simWindow}, sync.OnceValue(func() *Trace { return zipf(0.99) })},
-	{"loop", []int{simWindow}, sync.OnceValue(func() *Trace { return loop(false) })},
-	{"loop-shuffled", []int{simWindow}, sync.OnceValue(func() *Trace { return loop(true) })},
+	{"zipf", []int{simWindow}, sync.OnceValue(func() *trace { return zipf(0.99) })},
+	{"loop", []int{simWindow}, sync.OnceValue(func() *trace { return loop(false) })},
+	{"loop-shuffled", []int{simWindow}, sync.OnceValue(func() *trace { return loop(true) })},
 	{"random", []int{simWindow}, sync.OnceValue(random)},
 	{"scan+hot", []int{simWindow}, sync.OnceValue(scanAndHot)},
-	{"walks", []int{simWindow}, sync.OnceValue(walks)},
+	{"streams", []int{simWindow}, sync.OnceValue(streams)},
 	{"phases", []int{simWindow}, sync.OnceValue(phases)},
-	{"boot", []int{8192, 16384}, Boot},
+	{"boot", []int{2048, 4096, 8192, 12288, 16384, 24576}, bootTrace},
 }
 
-// madeUp is a trace in the making.
-type madeUp struct{ Trace }
+func newTrace() *trace { return &trace{pages: simRAM} }
 
-func newMadeUp() *madeUp { return &madeUp{Trace{Pages: simRAM}} }
-
-func (t *madeUp) add(page uint32) { t.Refs = append(t.Refs, page) }
+func (t *trace) add(page uint32) { t.refs = append(t.refs, page) }
 
 func seeded() *rand.Rand { return rand.New(rand.NewPCG(7, 11)) }
 
-// sweep goes through RAM from the first page to the last, several times.
-func sweep() *Trace {
-	t := newMadeUp()
+// sweep uses all of RAM in order, several times.
+func sweep() *trace {
+	t := newTrace()
 	for range 6 {
 		for p := range uint32(simRAM) {
 			t.add(p)
 		}
 	}
-	return &t.Trace
+	return t
 }
 
-// zipf uses page k in the order of popularity with a probability of 1/k^s; the
-// popular are strewn over RAM.
-func zipf(s float64) *Trace {
+// zipf uses the page of rank k with a probability in proportion to 1/k^s. The
+// ranks are spread over RAM at random.
+func zipf(s float64) *trace {
 	rng := seeded()
-	t := newMadeUp()
+	t := newTrace()
 	next := zipfian(rng, simRAM, s)
 	place := rng.Perm(simRAM)
 	for range 400_000 {
 		t.add(uint32(place[next()]))
 	}
-	return &t.Trace
+	return t
 }
 
-// zipfian draws numbers below n, k with a weight of 1/(k+1)^s. (rand.Zipf is
-// only for s above 1.)
+// zipfian returns a generator of numbers below n, k with a weight of 1/(k+1)^s.
+// rand.Zipf takes only an s above 1.
 func zipfian(rng *rand.Rand, n int, s float64) func() int {
 	sum := make([]float64, n)
 	total := 0.0
@@ -87,9 +84,9 @@ func zipfian(rng *rand.Rand, n int, s float64) func() int {
 	}
 }
 
-// loop goes round a tenth more pages than the window has, in the order of
-// their numbers or in another.
-func loop(shuffled bool) *Trace {
+// loop uses a tenth more pages than the window has, over and over, in ascending
+// order or in another.
+func loop(shuffled bool) *trace {
 	const n = simWindow + simWindow/10
 	order := make([]int, n)
 	for i := range order {
@@ -98,28 +95,28 @@ func loop(shuffled bool) *Trace {
 	if shuffled {
 		order = seeded().Perm(n)
 	}
-	t := newMadeUp()
+	t := newTrace()
 	for i := range 200_000 {
 		t.add(uint32(order[i%n]))
 	}
-	return &t.Trace
+	return t
 }
 
-// random uses all of RAM alike.
-func random() *Trace {
+// random uses the pages of RAM with equal probability.
+func random() *trace {
 	rng := seeded()
-	t := newMadeUp()
+	t := newTrace()
 	for range 100_000 {
 		t.add(rng.Uint32N(simRAM))
 	}
-	return &t.Trace
+	return t
 }
 
-// scanAndHot has half a window of hot pages, and something that reads all of
-// RAM meanwhile: for each page of it, four uses of hot ones.
-func scanAndHot() *Trace {
+// scanAndHot scans all of RAM and, for each page of it, uses four of a hot set of
+// half a window.
+func scanAndHot() *trace {
 	rng := seeded()
-	t := newMadeUp()
+	t := newTrace()
 	hot := rng.Perm(simRAM)[:simWindow/2]
 	for i := range uint32(100_000) {
 		t.add(i % simRAM)
@@ -127,14 +124,14 @@ func scanAndHot() *Trace {
 			t.add(uint32(hot[rng.IntN(len(hot))]))
 		}
 	}
-	return &t.Trace
+	return t
 }
 
-// walks has four sequential walks at once, two of them down, each in its
-// quarter of RAM, and every eighth use somewhere else.
-func walks() *Trace {
+// streams has four interleaved sequential streams, two of them descending, each
+// in its quarter of RAM, and a random page after every eighth use.
+func streams() *trace {
 	rng := seeded()
-	t := newMadeUp()
+	t := newTrace()
 	const n = simRAM / 4
 	for i := range uint32(6 * n) {
 		at := i % n
@@ -145,14 +142,13 @@ func walks() *Trace {
 			}
 		}
 	}
-	return &t.Trace
+	return t
 }
 
-// phases has a Zipf walk whose popular pages change altogether every now and
-// then: what was hot must not be kept for ever.
-func phases() *Trace {
+// phases is zipf with eight phases, each with its own ranking.
+func phases() *trace {
 	rng := seeded()
-	t := newMadeUp()
+	t := newTrace()
 	next := zipfian(rng, simRAM, 0.99)
 	for range 8 {
 		place := rng.Perm(simRAM)
@@ -160,5 +156,5 @@ func phases() *Trace {
 			t.add(uint32(place[next()]))
 		}
 	}
-	return &t.Trace
+	return t
 }
