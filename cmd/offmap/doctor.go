@@ -11,13 +11,6 @@ import (
 	"offmap/memory/attach"
 )
 
-// doctorReport is the JSON document of offmap doctor.
-type doctorReport struct {
-	Schema string     `json:"schema"`
-	Host   probe.Host `json:"host"`
-	probe.Report
-}
-
 func newDoctorCmd() *cobra.Command {
 	var (
 		asJSON          bool
@@ -55,7 +48,7 @@ in --backend, attached as --attach says.`,
 				return err
 			}
 			if asJSON {
-				err = printJSON(os.Stdout, doctorReport{"offmap/doctor/v1", host, r})
+				err = printJSON(os.Stdout, probe.Document{Schema: probe.Schema, Host: host, Report: r})
 			} else {
 				err = newDoctorPage(os.Stdout).print(host, r, b)
 			}

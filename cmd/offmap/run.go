@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"offmap/internal/measure/guestrun"
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
 	"offmap/internal/process/terminal"
@@ -79,38 +80,6 @@ func names[T ~string](list []T) string {
 		s = append(s, string(n))
 	}
 	return strings.Join(s, ", ")
-}
-
-// runReport is the JSON document of offmap run.
-type runReport struct {
-	Schema         string             `json:"schema"`
-	Host           probe.Host         `json:"host"`
-	Backend        memory.Backend     `json:"backend"`
-	Attach         attach.Method      `json:"attach"`
-	AttachRejected []attach.Rejection `json:"attach_rejected"`
-	Memory         uint64             `json:"memory_bytes"`
-	Populated      uint64             `json:"populated_bytes"`
-	Exposed        uint64             `json:"exposed_bytes"`
-	ExposedPeak    uint64             `json:"exposed_bytes_peak"`
-	// Window and Faults are the attach window's only.
-	Window uint64     `json:"window_bytes,omitempty"`
-	Faults *runFaults `json:"faults,omitempty"`
-	// ToUserland is null where the guest didn't say.
-	ToUserland *float64          `json:"to_userland_ms"`
-	Exit       runExit           `json:"exit"`
-	Exits      map[string]uint64 `json:"exits"`
-}
-
-type runFaults struct {
-	Count uint64  `json:"count"`
-	P50   float64 `json:"p50_us"`
-	P99   float64 `json:"p99_us"`
-}
-
-type runExit struct {
-	Reason vmm.Reason `json:"reason"`
-	Code   int        `json:"code"`
-	Detail string     `json:"detail,omitempty"`
 }
 
 func runGuest(ctx context.Context, f runFlags) (err error) {
@@ -210,14 +179,14 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	doc.Exits = result.Exits
 	if w := result.Faults; w != nil {
 		doc.Window = opts.Window
-		doc.Faults = &runFaults{w.Count, microseconds(w.P50), microseconds(w.P99)}
+		doc.Faults = &guestrun.Faults{Count: w.Count, P50: microseconds(w.P50), P99: microseconds(w.P99)}
 	}
 	if t := result.ToUserland; t > 0 {
 		ms := float64(t.Microseconds()) / 1000
 		doc.ToUserland = &ms
 	}
 	end := outcome(result.Outcome, err)
-	doc.Exit = runExit{result.Outcome.Reason, exitCode(end), result.Outcome.Detail}
+	doc.Exit = guestrun.Exit{Reason: result.Outcome.Reason, Code: exitCode(end), Detail: result.Outcome.Detail}
 	if err := errors.Join(report.write(ctx, doc), watchErr); err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(end, err) // that is why
@@ -236,24 +205,24 @@ func warn(err error) {
 }
 
 // document is a report with what is known before the guest runs.
-func (f runFlags) document(b memory.Backend, rejected []attach.Rejection) runReport {
+func (f runFlags) document(b memory.Backend, rejected []attach.Rejection) guestrun.Document {
 	if rejected == nil {
 		rejected = []attach.Rejection{} // [] in JSON, not null
 	}
-	return runReport{
-		Schema: "offmap/run/v1", Host: probe.ThisHost(), Backend: b, AttachRejected: rejected,
+	return guestrun.Document{
+		Schema: guestrun.Schema, Host: probe.ThisHost(), Backend: b, AttachRejected: rejected,
 		Memory: uint64(f.memory), Exits: map[string]uint64{},
 	}
 }
 
 // refused is the report of a guest that couldn't be made.
-func (f runFlags) refused(b memory.Backend, err error) runReport {
+func (f runFlags) refused(b memory.Backend, err error) guestrun.Document {
 	var rejected []attach.Rejection
 	if r, ok := errors.AsType[*attach.RefusedError](err); ok {
 		rejected = r.Rejected
 	}
 	doc := f.document(b, rejected)
-	doc.Exit = runExit{"refused", exitCode(err), err.Error()}
+	doc.Exit = guestrun.Exit{Reason: guestrun.Refused, Code: exitCode(err), Detail: err.Error()}
 	return doc
 }
 

@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"offmap/internal/measure/guestrun"
 	"offmap/internal/process/exitcode"
 )
 
@@ -42,8 +42,7 @@ func TestGuestsWordsAreQuoted(t *testing.T) {
 		t.Errorf("stderr has what a terminal acts on: %q", stderr)
 	}
 	stdout, _, _ = offmap(t, "run", "-q", "-m", "32", "-k", kernel, "--json")
-	var doc runReport
-	if err := json.Unmarshal([]byte(stdout), &doc); err != nil || !clean(stdout) || !strings.Contains(doc.Exit.Detail, "\x1b[31mred\x07 \u009b0m") {
+	if doc, err := guestrun.Read(strings.NewReader(stdout)); err != nil || !clean(stdout) || !strings.Contains(doc.Exit.Detail, "\x1b[31mred\x07 \u009b0m") {
 		t.Errorf("%v, JSON %q", err, stdout)
 	}
 }

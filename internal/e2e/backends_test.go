@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/memory/attach"
 	"offmap/memory/memtest"
 )
 
@@ -48,15 +49,15 @@ func TestBackends(t *testing.T) {
 				}
 				return
 			}
-			attach := "direct"
+			want := attach.Direct
 			if c.backend == memory.Secret {
-				attach = "bridge"
+				want = attach.ViaBridge
 			}
 			exposed := d.Memory
 			if !c.backend.Exposed() {
 				exposed = 0
 			}
-			if d.Attach != attach || d.Populated != d.Memory || d.Exposed != exposed || d.ExposedPeak != exposed {
+			if d.Attach != want || d.Populated != d.Memory || d.Exposed != exposed || d.ExposedPeak != exposed {
 				t.Errorf("%+v", d)
 			}
 		})

@@ -1,35 +1,21 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"offmap/internal/measure/probe"
 	"offmap/kvm"
 )
 
-// doctorDoc is what the tests read of doctor's report.
-type doctorDoc struct {
-	Schema string
-	Host   struct{ KVM, Accel string }
-	Checks []struct{ Name, Status, Detail, Fix string }
-	Attach map[string]struct {
-		Works  bool
-		Reason string
-	}
-	Backends []doctorTrial
-}
-
-type doctorTrial struct {
-	Backend, Attach      string
-	Works                bool
-	Reason, Errno, Needs string
-}
+// doctorSays is a report of doctor.
+type doctorSays struct{ *probe.Document }
 
 // check returns a check's status, and its detail and fix.
-func (d doctorDoc) check(t *testing.T, name string) (status, says string) {
+func (d doctorSays) check(t *testing.T, name string) (status probe.Status, says string) {
 	t.Helper()
 	for _, c := range d.Checks {
 		if c.Name == name {
@@ -40,28 +26,30 @@ func (d doctorDoc) check(t *testing.T, name string) (status, says string) {
 	return "", ""
 }
 
-func (d doctorDoc) trial(t *testing.T, backend, attach string) doctorTrial {
+// trial returns what came of a pair, such as secret+bridge.
+func (d doctorSays) trial(t *testing.T, pair string) probe.Trial {
 	t.Helper()
-	for _, b := range d.Backends {
-		if b.Backend == backend && b.Attach == attach {
-			return b
+	for _, trial := range d.Backends {
+		if trial.Pair.String() == pair {
+			return trial
 		}
 	}
-	t.Fatalf("%s, %s wasn't tried: %+v", backend, attach, d.Backends)
-	return doctorTrial{}
+	t.Fatalf("%s wasn't tried: %+v", pair, d.Backends)
+	return probe.Trial{}
 }
 
 // readDoctor reads a report and holds it to what every one of them promises.
-func readDoctor(t *testing.T, text string) (d doctorDoc) {
+func readDoctor(t *testing.T, text string) doctorSays {
 	t.Helper()
-	if err := json.Unmarshal([]byte(text), &d); err != nil {
+	d, err := probe.Read(strings.NewReader(text))
+	if err != nil {
 		t.Fatalf("%v in:\n%s", err, text)
 	}
-	if d.Schema != "offmap/doctor/v1" || len(d.Checks) == 0 || len(d.Attach) != 3 || len(d.Backends) < 5 {
+	if len(d.Checks) == 0 || len(d.Attach) != 3 || len(d.Backends) < 5 {
 		t.Errorf("not a whole report:\n%s", text)
 	}
 	for _, c := range d.Checks {
-		if c.Detail == "" || !strings.Contains(" ok warn fail skip ", " "+c.Status+" ") {
+		if c.Detail == "" || !slices.Contains([]probe.Status{probe.OK, probe.Warn, probe.Fail, probe.Skip}, c.Status) {
 			t.Errorf("%+v", c)
 		}
 	}
@@ -70,7 +58,7 @@ func readDoctor(t *testing.T, text string) (d doctorDoc) {
 			t.Errorf("%+v", b)
 		}
 	}
-	return d
+	return doctorSays{d}
 }
 
 // TestDoctor has doctor look at each of the lab's kernels.
@@ -84,11 +72,11 @@ func TestDoctor(t *testing.T) {
 	if d.Host.KVM != "svm" || d.Host.Accel != "tcg" {
 		t.Errorf("host: %+v", d.Host)
 	}
-	if b := d.trial(t, "secret", "direct"); b.Works || b.Errno != "EFAULT" || !strings.Contains(b.Reason, "GUP") {
+	if b := d.trial(t, "secret+direct"); b.Works || b.Errno != "EFAULT" || !strings.Contains(b.Reason, "GUP") {
 		t.Errorf("%+v", b)
 	}
-	for _, pair := range [][2]string{{"anon", "direct"}, {"memfd", "direct"}, {"secret", "bridge"}, {"secret", "window"}} {
-		if b := d.trial(t, pair[0], pair[1]); !b.Works {
+	for _, pair := range []string{"anon+direct", "memfd+direct", "secret+bridge", "secret+window"} {
+		if b := d.trial(t, pair); !b.Works {
 			t.Errorf("%+v", b)
 		}
 	}
@@ -171,7 +159,7 @@ func TestDoctorSettings(t *testing.T) {
 			if status, says := d.check(t, c.check); r.code != 3 || status != "warn" || !strings.HasSuffix(says, "\n"+c.fix) {
 				t.Errorf("exit code %d, %s, %q", r.code, status, says)
 			}
-			if b := d.trial(t, "secret", "window"); b.Works || b.Needs == "" {
+			if b := d.trial(t, "secret+window"); b.Works || b.Needs == "" {
 				t.Errorf("%+v", b)
 			}
 			if !d.Attach["bridge"].Works {
@@ -204,7 +192,7 @@ func TestDoctorUser(t *testing.T) {
 			if status, says := d.check(t, c.check); status == "ok" || !strings.Contains(says, c.says) {
 				t.Errorf("%s: %s, %q", c.check, status, says)
 			}
-			bridge, window := d.trial(t, "secret", "bridge"), d.trial(t, "secret", "window")
+			bridge, window := d.trial(t, "secret+bridge"), d.trial(t, "secret+window")
 			if !strings.Contains(bridge.Needs, c.bridge) || !strings.Contains(window.Needs, c.window) {
 				t.Errorf("%+v\n%+v", bridge, window)
 			}
@@ -217,7 +205,7 @@ func TestDoctorUser(t *testing.T) {
 func TestDoctorBudget(t *testing.T) {
 	needInside(t)
 	const limit = 160 << 20
-	used := func() (mib int, status, says string) {
+	used := func() (mib int, status probe.Status, says string) {
 		_, stdout, _ := output(t, asUser(t, limit, "doctor", "--json", "-m", "128"))
 		status, says = readDoctor(t, stdout).check(t, "memlock")
 		_, rest, _ := strings.Cut(says, "processes of user 1000 have used ")
@@ -245,16 +233,16 @@ func TestLabDoctor(t *testing.T) {
 		name     string
 		lab      []string
 		code     int
-		works    []string // "backend attach"
+		works    []string // pairs
 		refused  string   // of the pairs with secret memory, the attach
 		needs    string
 		check    string
-		statusIs string
+		statusIs probe.Status
 	}{
-		{"no module", []string{"--no-module"}, 3, []string{"secret window"}, "bridge", "module offmap.ko", "module", "warn"},
-		{"no secret memory", []string{"--append", "secretmem.enable=0"}, 3, []string{"memfd direct"}, "bridge", "secretmem.enable=1", "memfd-secret", "fail"},
+		{"no module", []string{"--no-module"}, 3, []string{"secret+window"}, "bridge", "module offmap.ko", "module", "warn"},
+		{"no secret memory", []string{"--append", "secretmem.enable=0"}, 3, []string{"memfd+direct"}, "bridge", "secretmem.enable=1", "memfd-secret", "fail"},
 		{"more memory set aside", []string{"--append", "hugepages=16 memmap=32M$0x40000000 init_on_free=1"}, 0,
-			[]string{"hugetlb direct", "reserved direct", "secret bridge"}, "direct", "GUP", "init-on-free", "ok"},
+			[]string{"hugetlb+direct", "reserved+direct", "secret+bridge"}, "direct", "GUP", "init-on-free", "ok"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args := append([]string{"lab", "--kernel", "6.1"}, c.lab...)
@@ -267,12 +255,11 @@ func TestLabDoctor(t *testing.T) {
 			}
 			d := readDoctor(t, stdout)
 			for _, pair := range c.works {
-				backend, attach, _ := strings.Cut(pair, " ")
-				if b := d.trial(t, backend, attach); !b.Works {
+				if b := d.trial(t, pair); !b.Works {
 					t.Errorf("%+v", b)
 				}
 			}
-			if b := d.trial(t, "secret", c.refused); b.Works || !strings.Contains(b.Needs, c.needs) {
+			if b := d.trial(t, "secret+"+c.refused); b.Works || !strings.Contains(b.Needs, c.needs) {
 				t.Errorf("%+v, want it to need %q", b, c.needs)
 			}
 			if status, says := d.check(t, c.check); status != c.statusIs {

@@ -6,12 +6,13 @@ import (
 	"testing"
 
 	"offmap/internal/measure/exposuremap"
+	"offmap/internal/measure/guestrun"
 	"offmap/memory"
 )
 
 // recordLinux boots Linux, has it fill more memory than its kernel does, and
 // returns the trace of where its pages were.
-func recordLinux(t *testing.T, backend string, more ...string) (*exposuremap.Trace, runDoc) {
+func recordLinux(t *testing.T, backend string, more ...string) (*exposuremap.Trace, *guestrun.Document) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "trace.json")
 	args := linux(backend, "canary -pages 8192", append([]string{"-m", "256", "--exposure", file}, more...)...)

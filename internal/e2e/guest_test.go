@@ -1,48 +1,31 @@
 package e2e
 
 import (
-	"encoding/json"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"offmap/internal/measure/guestrun"
 )
 
-// runDoc is what the tests read of a run's report.
-type runDoc struct {
-	Schema         string
-	Backend        string
-	Attach         string
-	AttachRejected []struct{ Attach, Reason string } `json:"attach_rejected"`
-	Memory         uint64                            `json:"memory_bytes"`
-	Populated      uint64                            `json:"populated_bytes"`
-	Exposed        uint64                            `json:"exposed_bytes"`
-	ExposedPeak    uint64                            `json:"exposed_bytes_peak"`
-	Window         uint64                            `json:"window_bytes"`
-	Faults         struct {
-		Count uint64
-		P50   float64 `json:"p50_us"`
-		P99   float64 `json:"p99_us"`
-	}
-	ToUserland *float64 `json:"to_userland_ms"`
-	Exit       struct {
-		Reason string
-		Code   int
-	}
-}
-
 // report runs a guest and returns its JSON report.
-func report(t *testing.T, wantCode int, args ...string) (runDoc, result) {
+func report(t *testing.T, wantCode int, args ...string) (*guestrun.Document, result) {
 	t.Helper()
 	r := offmapRun(t, append([]string{"run", "--json", "--timeout", "2m"}, args...)...)
 	if r.code != wantCode {
 		t.Fatalf("offmap run %s: exit code %d, want %d\n%s\n%s", strings.Join(args, " "), r.code, wantCode, r.stdout, r.stderr)
 	}
-	var d runDoc
-	if err := json.Unmarshal([]byte(r.stdout), &d); err != nil {
-		t.Fatalf("%v in the report:\n%s", err, r.stdout)
+	return readRun(t, r.stdout), r
+}
+
+func readRun(t *testing.T, text string) *guestrun.Document {
+	t.Helper()
+	d, err := guestrun.Read(strings.NewReader(text))
+	if err != nil {
+		t.Fatalf("%v in the report:\n%s", err, text)
 	}
-	return d, r
+	return d
 }
 
 // linux are the arguments that boot the guest kernel.

@@ -1,13 +1,14 @@
 package e2e
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"offmap/internal/measure/probe"
 )
 
 // output runs a command to its end.
@@ -80,10 +81,7 @@ func TestWindowRights(t *testing.T) {
 					t.Errorf("exit code %d, want %d and %q\n%s", code, c.code, text, stderr)
 				}
 			}
-			var d runDoc
-			if err := json.Unmarshal([]byte(stdout), &d); err != nil {
-				t.Fatalf("%v in:\n%s", err, stdout)
-			}
+			d := readRun(t, stdout)
 			if c.code == 0 {
 				checkWindow(t, d, 8<<20)
 				if len(d.AttachRejected) != 2 || d.AttachRejected[0].Attach != "direct" || d.AttachRejected[1].Attach != "bridge" {
@@ -94,10 +92,8 @@ func TestWindowRights(t *testing.T) {
 				return
 			}
 			_, stdout, stderr = output(t, asUserWith(t, enough, c.devices, "doctor", "--json", "-m", "32"))
-			var doctor struct {
-				Attach map[string]struct{ Works bool }
-			}
-			if err := json.Unmarshal([]byte(stdout), &doctor); err != nil {
+			doctor, err := probe.Read(strings.NewReader(stdout))
+			if err != nil {
 				t.Fatalf("%v in:\n%s%s", err, stdout, stderr)
 			}
 			if a := doctor.Attach; a["window"].Works != (c.code == 0) || a["bridge"].Works || a["direct"].Works {
@@ -176,11 +172,7 @@ func TestWindowHugePages(t *testing.T) {
 			case r.code != 0:
 				t.Errorf("exit code %d\n%s", r.code, r.stderr)
 			default:
-				var d runDoc
-				if err := json.Unmarshal([]byte(r.stdout), &d); err != nil {
-					t.Fatal(err)
-				}
-				checkWindow(t, d, 8<<20)
+				checkWindow(t, readRun(t, r.stdout), 8<<20)
 			}
 		})
 	}

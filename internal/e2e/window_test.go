@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"offmap/audit/canary"
 	"offmap/guest/protocol"
+	"offmap/internal/measure/guestrun"
 	"offmap/memory"
 )
 
@@ -23,7 +23,7 @@ func windowLinux(window, exec string, more ...string) []string {
 }
 
 // checkWindow holds a run's report against what a window promises.
-func checkWindow(t *testing.T, d runDoc, window uint64) {
+func checkWindow(t *testing.T, d *guestrun.Document, window uint64) {
 	t.Helper()
 	switch {
 	case d.Attach != "window" || d.Window != window:
@@ -80,10 +80,7 @@ func TestWindowAge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var d runDoc
-	if err := json.Unmarshal(text, &d); err != nil {
-		t.Fatalf("%v in the report:\n%s", err, text)
-	}
+	d := readRun(t, string(text))
 	// Where the lab is slow, the first pages go while the last are planted.
 	if d.ExposedPeak < pages*memory.PageSize/16 || d.Exposed > d.ExposedPeak/8 {
 		t.Errorf("%d bytes exposed in the end, %d at the peak", d.Exposed, d.ExposedPeak)
@@ -162,10 +159,7 @@ func TestSmallestWindow(t *testing.T) {
 			args := append([]string{"run", "--json", "--timeout", patience.String()},
 				windowLinux(strconv.Itoa(kib)+"K", "true", "--cpus", cpus)...)
 			r := offmapRunFor(t, patience+time.Minute, args...)
-			var d runDoc
-			if err := json.Unmarshal([]byte(r.stdout), &d); err != nil {
-				t.Fatal(err)
-			}
+			d := readRun(t, r.stdout)
 			result := "not within " + patience.String()
 			if d.ToUserland != nil {
 				result = fmt.Sprintf("%.1f s, %d faults, p50 %.0f µs", *d.ToUserland/1000, d.Faults.Count, d.Faults.P50)

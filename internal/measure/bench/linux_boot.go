@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 
 	"offmap/guest/initramfs"
 	"offmap/internal/lab/debian"
+	"offmap/internal/measure/guestrun"
 	"offmap/kvm"
 )
 
@@ -167,18 +167,17 @@ func tscKHz() (khz int, err error) {
 
 // readToUserland reads the seconds to userland from a report of offmap run.
 func readToUserland(path string) (float64, error) {
-	text, err := os.ReadFile(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return 0, err
 	}
-	var doc struct {
-		ToUserland *float64 `json:"to_userland_ms"`
-	}
-	if err := json.Unmarshal(text, &doc); err != nil {
+	defer f.Close()
+	doc, err := guestrun.Read(f)
+	if err != nil {
 		return 0, fmt.Errorf("report of offmap run: %w", err)
 	}
 	if doc.ToUserland == nil {
-		return 0, errors.New("report of offmap run: the guest didn't say that userland is there")
+		return 0, errors.New("report of offmap run: the guest didn't say that its userland runs")
 	}
 	return *doc.ToUserland / 1000, nil
 }

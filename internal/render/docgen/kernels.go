@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"offmap/internal/jsondoc"
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
@@ -98,11 +97,8 @@ func askDoctor(ctx context.Context, k debian.Kernel, s setup) (column, error) {
 
 // readColumn reads a document of `offmap doctor --json`.
 func readColumn(doc []byte) (column, error) {
-	var d struct {
-		Host     probe.Host    `json:"host"`
-		Backends []probe.Trial `json:"backends"`
-	}
-	if err := jsondoc.Read(bytes.NewReader(doc), "offmap/doctor/v1", &d); err != nil {
+	d, err := probe.Read(bytes.NewReader(doc))
+	if err != nil {
 		return column{}, err
 	}
 	return column{d.Host.Kernel + ", " + d.Host.KVM, d.Backends}, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"offmap/audit"
+	"offmap/internal/measure/guestrun"
 	"offmap/internal/measure/limits"
 )
 
@@ -63,8 +64,8 @@ func limitsSummary(l *limits.Document) string {
 	return text + "."
 }
 
-func (r *Run) summary() string {
-	text := fmt.Sprintf("A guest with %s of RAM in %s memory", size(r.Memory), cut(r.Pair.String(), 80))
+func runSummary(r *guestrun.Document) string {
+	text := fmt.Sprintf("A guest with %s of RAM in %s memory", size(r.Memory), cut(r.Pair().String(), 80))
 	if r.ExposedPeak == 0 {
 		text += " was never exposed to the host"
 	} else {

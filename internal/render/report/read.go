@@ -13,9 +13,9 @@ import (
 	"offmap/audit"
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/exposuremap"
+	"offmap/internal/measure/guestrun"
 	"offmap/internal/measure/limits"
 	"offmap/internal/measure/probe"
-	"offmap/memory/attach"
 )
 
 // Source is a file of results. One of the documents is set.
@@ -29,34 +29,9 @@ type Source struct {
 	Bench  *bench.Document
 	Audit  *audit.Document
 	Limits *limits.Document
-	Run    *Run
-	Doctor *Doctor
+	Run    *guestrun.Document
+	Doctor *probe.Document
 	Trace  *exposuremap.Trace
-}
-
-// Run is the document of offmap run.
-type Run struct {
-	attach.Pair
-	Memory      uint64   `json:"memory_bytes"`
-	Populated   uint64   `json:"populated_bytes"`
-	Exposed     uint64   `json:"exposed_bytes"`
-	ExposedPeak uint64   `json:"exposed_bytes_peak"`
-	Window      uint64   `json:"window_bytes"`
-	ToUserland  *float64 `json:"to_userland_ms"`
-	Faults      *struct {
-		Count uint64  `json:"count"`
-		P50   float64 `json:"p50_us"`
-		P99   float64 `json:"p99_us"`
-	} `json:"faults"`
-	Exit struct {
-		Reason string `json:"reason"`
-		Code   int    `json:"code"`
-	} `json:"exit"`
-}
-
-// Doctor is the document of offmap doctor.
-type Doctor struct {
-	Backends []probe.Trial `json:"backends"`
 }
 
 // Bounds of what is read. They are far beyond what offmap writes, and keep a
@@ -75,8 +50,8 @@ var readers = map[string]func(s *Source, data []byte) error{
 	exposuremap.Schema: readTrace,
 	audit.Schema:       readAudit,
 	limits.Schema:      readLimits,
-	"offmap/run/v1":    readRun,
-	"offmap/doctor/v1": readDoctor,
+	guestrun.Schema:    readRun,
+	probe.Schema:       readDoctor,
 }
 
 // ErrSchema is wrapped where a document is of no kind that a report knows.
@@ -116,19 +91,6 @@ func jsonError(err error) error {
 		return fmt.Errorf("cut short: %w", err)
 	}
 	return err
-}
-
-// decode reads one document with its host.
-func decode[T any](s *Source, data []byte) (*T, error) {
-	var doc struct {
-		Host bench.Host `json:"host"`
-	}
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, err
-	}
-	s.Host = doc.Host
-	t := new(T)
-	return t, json.Unmarshal(data, t)
 }
 
 func readBench(s *Source, data []byte) (err error) {
@@ -177,14 +139,17 @@ func readLimits(s *Source, data []byte) (err error) {
 }
 
 func readRun(s *Source, data []byte) (err error) {
-	s.Run, err = decode[Run](s, data)
+	if s.Run, err = guestrun.Read(bytes.NewReader(data)); err == nil {
+		s.Host.Host = s.Run.Host
+	}
 	return err
 }
 
 func readDoctor(s *Source, data []byte) (err error) {
-	if s.Doctor, err = decode[Doctor](s, data); err != nil {
+	if s.Doctor, err = probe.Read(bytes.NewReader(data)); err != nil {
 		return err
 	}
+	s.Host.Host = s.Doctor.Host
 	if n := len(s.Doctor.Backends); n > maxColumns {
 		return fmt.Errorf("%d backends, and a report shows up to %d", n, maxColumns)
 	}

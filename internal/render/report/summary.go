@@ -61,7 +61,7 @@ func (r *Report) summary() (list []*said) {
 		case s.Trace != nil:
 			say(s, "Exposure", traceSummary(s.Trace))
 		case s.Run != nil:
-			say(s, "Run", s.Run.summary())
+			say(s, "Run", runSummary(s.Run))
 		case s.Audit != nil:
 			say(s, "Attacks", auditSummary(s.Audit))
 		case s.Limits != nil:

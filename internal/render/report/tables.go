@@ -198,9 +198,9 @@ func (r *Report) runs() (rows []runRow) {
 			continue
 		}
 		row := runRow{
-			Host: s.Name, Guest: cut(d.Pair.String(), 60),
+			Host: s.Name, Guest: cut(d.Pair().String(), 60),
 			RAM: size(d.Memory), Populated: size(d.Populated), Exposed: size(d.ExposedPeak),
-			End: cut(d.Exit.Reason, 40),
+			End: cut(string(d.Exit.Reason), 40),
 		}
 		if d.Window > 0 {
 			row.Window = size(d.Window)
