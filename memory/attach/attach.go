@@ -21,12 +21,9 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"offmap/internal/process/undumpable"
 	"offmap/kvm"
 	"offmap/memory"
-	"offmap/memory/attach/window"
 )
 
 // Rejection is an attach that was not used, and why. Reason says what to do
@@ -87,42 +84,86 @@ type Options struct {
 	CPUs int
 }
 
-// Attachment is RAM that is in the slots of a VM.
+// Attachment is RAM that is in the slots of a VM, or is ready to be put there.
 type Attachment struct {
 	Method   Method
-	Rejected []Rejection
-
-	ram    *memory.RAM
-	view   *Bridge        // of ViaBridge
-	window *window.Window // of ViaWindow
+	Rejected []Rejection // the stronger attaches that don't work here
+	via      attachment
 }
 
+// attachment is RAM as one attach holds it: direct, bridge or windowed. The
+// methods are as those of Attachment.
+type attachment interface {
+	slots() []kvm.Slot
+	guest() memory.Guest
+	usage() (Usage, error)
+	// residency also returns the most bytes that were ever exposed, or 0.
+	residency(pages []memory.PageState) (peak uint64, err error)
+	faults() *Faults
+	Failed() <-chan struct{}
+	Err() error
+	Close() error
+}
+
+// Slots returns the memory slots of the VM, one for each region of RAM.
+func (a *Attachment) Slots() []kvm.Slot { return a.via.slots() }
+
+// Guest returns guest RAM for devices and loaders to use while it is attached.
+func (a *Attachment) Guest() memory.Guest { return a.via.guest() }
+
+// Usage returns how much of guest RAM is populated and exposed now.
+func (a *Attachment) Usage() (Usage, error) { return a.via.usage() }
+
+// Faults returns what the window's pager has answered, and nil for an attach
+// without a pager.
+func (a *Attachment) Faults() *Faults { return a.via.faults() }
+
+// Failed returns a channel that is closed once the attach can't serve the guest
+// any more. It is nil where that can't happen.
+func (a *Attachment) Failed() <-chan struct{} { return a.via.Failed() }
+
+// Err returns why the attach failed, or nil.
+func (a *Attachment) Err() error { return a.via.Err() }
+
+// Close frees what the attach holds, but not the RAM. The caller has closed the
+// VM and its vCPUs before.
+func (a *Attachment) Close() error { return a.via.Close() }
+
 // Open chooses how ram gets into KVM and prepares it: want itself, or with
-// Auto the strongest that works here, in the order of the constants. It tries
-// on a machine of its own, so that a refusal comes before any guest runs. A
-// secret backend is never replaced by an ordinary one.
+// Auto the strongest attach that works here. It tries direct on a VM of its
+// own, so that a refusal comes before any guest runs; the error of a refusal
+// is a *RefusedError. A secret backend is never replaced by an ordinary one.
 func Open(sys *kvm.System, ram *memory.RAM, want Method, opts Options) (*Attachment, error) {
 	if _, err := ParseMethod(want.String()); err != nil {
 		return nil, err
 	}
-	a := &Attachment{ram: ram}
 	pairs, err := Pair{ram.Backend(), want}.Pairs()
 	if err != nil {
 		return nil, &RefusedError{ram.Backend(), []Rejection{{Attach: want, Reason: err.Error(), Err: err}}}
 	}
+	var rejected []Rejection
 	for _, p := range pairs {
-		err := a.try(sys, p.Attach, opts)
+		a, err := open(sys, ram, p.Attach, opts)
 		if err == nil {
-			a.Method = p.Attach
-			return a, nil
+			return &Attachment{p.Attach, rejected, a}, nil
 		}
-		var no *refusal
-		if !errors.As(err, &no) {
+		no, ok := errors.AsType[*refusal](err)
+		if !ok {
 			return nil, err
 		}
-		a.Rejected = append(a.Rejected, Rejection{Attach: p.Attach, Reason: no.reason, Err: no.err})
+		rejected = append(rejected, Rejection{Attach: p.Attach, Reason: no.reason, Err: no.err})
 	}
-	return nil, &RefusedError{ram.Backend(), a.Rejected}
+	return nil, &RefusedError{ram.Backend(), rejected}
+}
+
+func open(sys *kvm.System, ram *memory.RAM, m Method, opts Options) (attachment, error) {
+	switch m {
+	case ViaBridge:
+		return openBridge(ram)
+	case ViaWindow:
+		return openWindow(ram, opts)
+	}
+	return openDirect(sys, ram)
 }
 
 // refusal is an attach that can't work here, as against a try that failed.
@@ -133,61 +174,3 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason }
 func (r *refusal) Unwrap() error { return r.err }
-
-func (a *Attachment) try(sys *kvm.System, m Method, opts Options) error {
-	switch m {
-	case ViaBridge:
-		view, err := openView(a.ram)
-		if err != nil {
-			return &refusal{err.Error(), err}
-		}
-		a.view = view
-		return nil
-	case ViaWindow:
-		return a.openWindow(opts)
-	}
-	if a.ram.Backend() == memory.Secret {
-		return ProbeDirect(sys, a.ram.Backend())
-	}
-	return nil
-}
-
-// CheckBridge reports whether the bridge's device is there, may be used and
-// speaks the ABI that this program does.
-func CheckBridge() error {
-	fd, err := openBridgeDevice("")
-	if err != nil {
-		return err
-	}
-	return unix.Close(fd)
-}
-
-// Slots returns the memory slots of the VM, one for each region of RAM.
-func (a *Attachment) Slots() []kvm.Slot {
-	switch {
-	case a.view != nil:
-		return slots(a.ram, a.view.Pointer())
-	case a.window != nil:
-		return slots(a.ram, a.window.Pointer())
-	}
-	return slots(a.ram, a.ram.Pointer())
-}
-
-// Guest is guest RAM as devices and loaders get at it while it is attached.
-func (a *Attachment) Guest() memory.Guest {
-	if a.window != nil {
-		return a.window
-	}
-	return a.ram
-}
-
-// Close gives the view back. The VM and its vCPUs are closed before.
-func (a *Attachment) Close() error {
-	switch {
-	case a.view != nil:
-		return a.view.Close()
-	case a.window != nil:
-		return a.window.Close()
-	}
-	return nil
-}

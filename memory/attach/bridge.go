@@ -7,13 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox"
+	"offmap/kvm"
+	"offmap/memory"
 )
 
 // BridgeDevice is where the kernel module offmap.ko is found.
 const BridgeDevice = "/dev/offmap"
 
-// Why there is no bridge. OpenBridge's errors wrap one of these, or none where
-// the bridge is there and refused what was asked of it.
+// Why there is no bridge. The bridge's errors wrap one of these, or none where
+// the module is there and refused what was asked of it.
 var (
 	ErrBridgeMissing = errors.New("no bridge here")
 	ErrBridgeDenied  = errors.New("no right to use the bridge")
@@ -29,6 +31,35 @@ const (
 	bridgeGetVersion = 0x0000b900 // OFFMAP_IOC_VERSION, _IO(0xb9, 0)
 	bridgeBind       = 0x4018b901 // OFFMAP_IOC_BIND, _IOW(0xb9, 1, 24 bytes)
 )
+
+// bridge is RAM whose slot is a view that the kernel module has made. This
+// process reads and writes the memory through its own mapping: everything but
+// the slots is as with direct.
+type bridge struct {
+	direct
+	view *bridgeView
+}
+
+func openBridge(ram *memory.RAM) (attachment, error) {
+	view, err := openBridgeView("", ram.FD(), ram.Pointer(), ram.Layout().Size())
+	if err != nil {
+		return nil, &refusal{err.Error(), err}
+	}
+	return bridge{direct{ram}, view}, nil
+}
+
+func (b bridge) slots() []kvm.Slot { return slotsOf(b.ram, b.view.addr) }
+func (b bridge) Close() error      { return b.view.Close() }
+
+// CheckBridge reports whether the bridge's device is there, may be used and
+// speaks this program's ABI.
+func CheckBridge() error {
+	fd, err := openBridgeDevice("")
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
 
 // openBridgeDevice opens the device ("" for BridgeDevice) and sees to it that
 // the module behind it speaks the ABI above. The caller closes the descriptor.

@@ -212,7 +212,7 @@ func TestBridgeOfAnotherProcess(t *testing.T) {
 // The view opens the pages to nothing that pins pages.
 func TestBridgeRefusesGUP(t *testing.T) {
 	needBridge(t)
-	view := openBridge(t, newSecret(t, 4*page)).bytes()
+	view := viewOf(t, newSecret(t, 4*page)).bytes()
 	ordinary, err := unix.Mmap(-1, 0, 4*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +244,7 @@ func TestBridgeRefusesGUP(t *testing.T) {
 func TestBridgeKeepsItsFlags(t *testing.T) {
 	needBridge(t)
 	s := newSecret(t, 4*page)
-	view := openBridge(t, s).bytes()
+	view := viewOf(t, s).bytes()
 	view[0] = 'x'
 	before := vmFlags(t, view)
 
@@ -297,7 +297,7 @@ func TestBridgeKeepsItsFlags(t *testing.T) {
 func TestBridgeProtection(t *testing.T) {
 	needBridge(t)
 	s := newSecret(t, 4*page)
-	view := openBridge(t, s).bytes()
+	view := viewOf(t, s).bytes()
 	view[0] = 'x'
 	if err := mprotect(view, unix.PROT_READ); err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func TestBridgeWithoutOwner(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			fd := secretFile(t, 16*page)
 			s := &secret{fd, mapShared(t, fd, 0, 8*page)}
-			view := openBridge(t, s).bytes()
+			view := viewOf(t, s).bytes()
 			view[0], s.mem[page] = 'x', 'y'
 			if v, err := load(view, page); v != 'y' || err != nil {
 				t.Fatalf("view reads %q, %v", v, err)
@@ -76,7 +76,7 @@ func TestBridgeWithoutOwner(t *testing.T) {
 func TestBridgeOwnerProtected(t *testing.T) {
 	needBridge(t)
 	s := newSecret(t, 8*page)
-	view := openBridge(t, s).bytes()
+	view := viewOf(t, s).bytes()
 	if err := mprotect(s.mem[2*page:5*page], unix.PROT_NONE); err != nil {
 		t.Fatal(err)
 	}

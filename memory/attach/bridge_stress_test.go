@@ -21,7 +21,7 @@ func TestBridgeConcurrentFaults(t *testing.T) {
 	const pages, threads = 512, 4
 	for round := range 4 {
 		s := newSecret(t, pages*page)
-		mappings := [2][]byte{s.mem, openBridge(t, s).bytes()}
+		mappings := [2][]byte{s.mem, viewOf(t, s).bytes()}
 		var ready, done sync.WaitGroup
 		ready.Add(threads)
 		for n := range threads {
@@ -112,7 +112,7 @@ func TestBridgeMemlock(t *testing.T) {
 	needBridge(t)
 	const limit, pages = 16, 64
 	s := newSecret(t, pages*page)
-	view := openBridge(t, s).bytes()
+	view := viewOf(t, s).bytes()
 	setMemlock(t, limit*page)
 	defer setMemlock(t, unix.RLIM_INFINITY)
 
@@ -159,14 +159,14 @@ func TestBridgeLeavesNothing(t *testing.T) {
 	for range rounds {
 		t.Run("", func(t *testing.T) {
 			s := newSecret(t, size)
-			b := openBridge(t, s)
+			b := viewOf(t, s)
 			for i := 0; i < size; i += page {
 				b.bytes()[i] = 1
 			}
-			if _, err := OpenBridge("", s.fd, start(s.mem), uint64(size+page)); err == nil {
+			if _, err := openBridgeView("", s.fd, start(s.mem), uint64(size+page)); err == nil {
 				t.Error("a view beyond the file")
 			}
-			if _, err := OpenBridge("", -1, start(s.mem), uint64(size)); err == nil {
+			if _, err := openBridgeView("", -1, start(s.mem), uint64(size)); err == nil {
 				t.Error("a view of nothing")
 			}
 			for range 2 {
@@ -235,7 +235,7 @@ func TestBridgeHoldsItsPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := OpenBridge("", fd, start(owner), 1<<20)
+	b, err := openBridgeView("", fd, start(owner), 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func TestBridgeUnavailable(t *testing.T) {
 				if tt.errno == unix.EACCES {
 					unix.Setfsuid(65534)
 				}
-				_, err := OpenBridge(tt.device, -1, nil, 0)
+				_, err := openBridgeView(tt.device, -1, nil, 0)
 				errc <- err
 			}()
 			err := <-errc
@@ -133,7 +133,7 @@ func TestBridgeUnavailable(t *testing.T) {
 func TestBridgeView(t *testing.T) {
 	needBridge(t)
 	s := newSecret(t, 1<<20)
-	b := openBridge(t, s)
+	b := viewOf(t, s)
 	view := b.bytes()
 
 	copy(view[12345:], "through the view")
@@ -163,7 +163,7 @@ func TestBridgeView(t *testing.T) {
 func TestBridgePopulatesLazily(t *testing.T) {
 	needBridge(t)
 	s := newSecret(t, 1024*page)
-	view := openBridge(t, s).bytes()
+	view := viewOf(t, s).bytes()
 	if n := resident(t, s.mem); n != 0 {
 		t.Fatalf("%d pages before the first touch", n)
 	}
@@ -204,7 +204,7 @@ func TestBridgeSurvivesReclaim(t *testing.T) {
 	needBridge(t)
 	const pages = 256
 	s := newSecret(t, pages*page)
-	view := openBridge(t, s).bytes()
+	view := viewOf(t, s).bytes()
 	for i := range pages {
 		view[i*page] = byte(i + 1)
 	}

@@ -42,7 +42,7 @@ func TestBridgeUnload(t *testing.T) {
 	if err := unload(); err != nil {
 		t.Fatalf("unused: %v", err)
 	}
-	if _, err := OpenBridge("", s.fd, start(s.mem), 4*page); !errors.Is(err, ErrBridgeMissing) {
+	if _, err := openBridgeView("", s.fd, start(s.mem), 4*page); !errors.Is(err, ErrBridgeMissing) {
 		t.Errorf("without the module: %v", err)
 	}
 
@@ -54,7 +54,7 @@ func TestBridgeUnload(t *testing.T) {
 	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil {
 		t.Fatalf("load %s again: %v", file, err)
 	}
-	openBridge(t, s).bytes()[0] = 1
+	viewOf(t, s).bytes()[0] = 1
 }
 
 // moduleFile finds the module, so that it can be loaded again, where "make

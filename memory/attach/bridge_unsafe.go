@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bridge is a second mapping of a secret file, the view, that KVM can follow
-// without GUP. It is for KVM_SET_USER_MEMORY_REGION alone: this process reads
-// and writes the memory through its own mapping of the file.
-type Bridge struct {
-	view unsafe.Pointer
+// bridgeView is a second mapping of a secret file, which KVM can follow without
+// GUP. It is for KVM_SET_USER_MEMORY_REGION alone: this process reads and writes
+// the memory through its own mapping of the file.
+type bridgeView struct {
+	addr unsafe.Pointer // HVA; nil once closed
 	size uint64
 }
 
@@ -24,15 +24,15 @@ type bindRequest struct {
 	len   uint64
 }
 
-// OpenBridge makes a view of the first size bytes of the file secretFD, which
-// is from memfd_secret(2) and mapped by the caller, from its offset 0 on, at
+// openBridgeView makes a view of the first size bytes of the file secretFD, which
+// is from memfd_secret(2). The caller has mapped the file from its offset 0 on at
 // owner. size is a multiple of the page size. The device is BridgeDevice where
 // device is "".
 //
-// A page comes into being when the guest or the owner first touches it. That
-// takes the mapping at owner: it stays until the Bridge is closed. secretFD
-// isn't needed any more when OpenBridge returns.
-func OpenBridge(device string, secretFD int, owner unsafe.Pointer, size uint64) (*Bridge, error) {
+// The first touch of a page, by the guest or by the owner, allocates it. The
+// module faults it in through the mapping at owner, which therefore stays until
+// the view is closed. secretFD may be closed when openBridgeView returns.
+func openBridgeView(device string, secretFD int, owner unsafe.Pointer, size uint64) (*bridgeView, error) {
 	fd, err := openBridgeDevice(device)
 	if err != nil {
 		return nil, err
@@ -49,22 +49,17 @@ func OpenBridge(device string, secretFD int, owner unsafe.Pointer, size uint64) 
 	if err != nil {
 		return nil, fmt.Errorf("mmap of the bridge's view, %d bytes: %w", size, err)
 	}
-	return &Bridge{view: view, size: size}, nil
+	return &bridgeView{addr: view, size: size}, nil
 }
 
-// Pointer is where the view is mapped in this process (the HVA), for KVM. It
-// is not Go memory and nothing to dereference.
-func (b *Bridge) Pointer() unsafe.Pointer { return b.view }
-
-// Close takes the view away; KVM drops what it has of it. It can be called
-// again.
-func (b *Bridge) Close() error {
-	if b.view == nil {
+// Close unmaps the view; KVM drops its mappings of it. It can be called again.
+func (v *bridgeView) Close() error {
+	if v.addr == nil {
 		return nil
 	}
-	if err := unix.MunmapPtr(b.view, uintptr(b.size)); err != nil {
+	if err := unix.MunmapPtr(v.addr, uintptr(v.size)); err != nil {
 		return os.NewSyscallError("munmap of the bridge's view", err)
 	}
-	b.view = nil
+	v.addr = nil
 	return nil
 }

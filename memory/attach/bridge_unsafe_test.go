@@ -17,12 +17,12 @@ import (
 // Tests look at the view itself, which nothing else does.
 
 // bytes is the view as a slice.
-func (b *Bridge) bytes() []byte { return unsafe.Slice((*byte)(b.view), b.size) }
+func (v *bridgeView) bytes() []byte { return unsafe.Slice((*byte)(v.addr), v.size) }
 
-// openBridge makes a view of all of s for the time of the test.
-func openBridge(t *testing.T, s *secret) *Bridge {
+// viewOf makes a view of all of s for the time of the test.
+func viewOf(t *testing.T, s *secret) *bridgeView {
 	t.Helper()
-	b, err := OpenBridge("", s.fd, start(s.mem), uint64(len(s.mem)))
+	b, err := openBridgeView("", s.fd, start(s.mem), uint64(len(s.mem)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 		if err := loadProbe(ram); err != nil {
 			return err
 		}
-		return runProbe(sys, vm, slots(ram, ram.Pointer()))
+		return runProbe(sys, vm, slotsOf(ram, ram.Pointer()))
 	})
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {

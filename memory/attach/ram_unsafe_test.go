@@ -34,7 +34,7 @@ func TestGuestMemfd(t *testing.T) {
 
 	// A slot of its mapping alone would work too: KVM would take the pages
 	// with GUP, and not from the file.
-	for i, s := range slots(ram, ram.Pointer()) {
+	for i, s := range slotsOf(ram, ram.Pointer()) {
 		if s.Flags != kvm.MemGuestMemfd || s.Memfd != ram.FD() || s.MemfdOffset != ram.Layout()[i].Offset {
 			t.Errorf("slot %d isn't the file's: %+v", i, s)
 		}

@@ -71,13 +71,13 @@ func TestResidencyOfView(t *testing.T) {
 	ram, err := memory.New(memory.Secret, oneRegion(t))
 	memtest.NeedBackend(t, err)
 	defer ram.Close()
-	view, err := openView(ram)
+	b, err := openBridge(ram)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &Attachment{Method: ViaBridge, ram: ram, view: view}
+	a := &Attachment{Method: ViaBridge, via: b}
 	defer a.Close()
-	guest := view.bytes()
+	guest := b.(bridge).view.bytes()
 	want := make([]memory.PageState, len(guest)/page)
 	got := make([]memory.PageState, len(want))
 	for _, p := range []int{0, 2, 513, 514, 1000, len(want) - 1} {
