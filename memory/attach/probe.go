@@ -40,11 +40,11 @@ var probeProgram = []byte{
 // memory slot, by running a guest of four pages in it. It returns nil if so,
 // and otherwise an error that explains the refusal.
 func ProbeDirect(sys *kvm.System, b memory.Backend) error {
-	err := withRAM(sys, b, probePages*memory.PageSize, func(vm *kvm.VM, ram *memory.RAM) error {
-		if err := loadProbe(ram); err != nil {
+	err := withRAM(sys, b, probePages*memory.PageSize, func(v *VM) error {
+		if err := loadProbe(v.RAM); err != nil {
 			return err
 		}
-		return runProbe(sys, vm, slotsOf(ram, ram.Pointer()))
+		return runProbe(sys, v.KVM, direct{v.RAM}.slots())
 	})
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {
@@ -77,10 +77,8 @@ func loadProbe(g memory.Guest) error {
 // runProbe runs the program on a new VM until it has said that it can write
 // and read its memory.
 func runProbe(sys *kvm.System, vm *kvm.VM, slots []kvm.Slot) error {
-	for _, s := range slots {
-		if err := vm.SetSlot(s); err != nil {
-			return err
-		}
+	if err := setSlots(vm, slots, 0); err != nil {
+		return err
 	}
 	cpu, err := vm.CreateVCPU(0)
 	if err != nil {

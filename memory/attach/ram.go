@@ -39,29 +39,5 @@ func guestMemfd(vm *kvm.VM, size uint64) (int, error) {
 // again without a guest: the error says what this host lacks for it. Memory of
 // memory.Reserved is cleared by that, and no other is touched.
 func CheckBackend(sys *kvm.System, b memory.Backend, size uint64) error {
-	return withRAM(sys, b, size, func(*kvm.VM, *memory.RAM) error { return nil })
-}
-
-// withRAM calls f with a new VM and size bytes of RAM for it, from address 0
-// on. RAM and VM are closed when f returns.
-func withRAM(sys *kvm.System, b memory.Backend, size uint64, f func(*kvm.VM, *memory.RAM) error) (err error) {
-	layout, err := memory.LayoutOf(memory.Region{Size: size})
-	if err != nil {
-		return err
-	}
-	vm, err := sys.CreateVM()
-	if err != nil {
-		return err
-	}
-	defer vm.Close()
-	ram, err := NewRAM(vm, b, layout)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := ram.Close(); err == nil {
-			err = e
-		}
-	}()
-	return f(vm, ram)
+	return withRAM(sys, b, size, func(*VM) error { return nil })
 }

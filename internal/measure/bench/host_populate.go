@@ -48,7 +48,7 @@ func sampleCreate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 		return baseline.Run(ctx, e.Baseline, "create", string(s.Backend), strconv.FormatUint(hostSize(e), 10))
 	}
 	start := time.Now()
-	m, err := newMachine(s, hostSize(e))
+	m, err := newVM(s, hostSize(e))
 	if err != nil {
 		return nil, err
 	}
@@ -83,19 +83,19 @@ func samplePopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 // KVM's with view, and gives the memory back. It returns the nanoseconds of a
 // page.
 func populate(s Subject, size uint64, threads int, view bool) (write, release float64, err error) {
-	m, err := newMachine(s, size)
+	m, err := newVM(s, size)
 	if err != nil {
 		return 0, 0, err
 	}
-	at := m.ram.Pointer()
+	at := m.RAM.Pointer()
 	if view {
-		at = m.at.Slots()[0].Memory // all of it: there is no RAM above the PCI hole
+		at = m.Slots()[0].Memory // all of it: there is no RAM above the PCI hole
 	}
 	start := time.Now()
 	err = touchPages(at, size, threads)
 	took := time.Since(start)
 	// What is timed is the memory alone, which nothing else has any more.
-	err = errors.Join(err, m.detach())
+	err = errors.Join(err, m.Detach())
 	start = time.Now()
 	err = errors.Join(err, m.Close())
 	pages := float64(size / memory.PageSize)

@@ -78,7 +78,7 @@ func dirtyTrial(b memory.Backend, m attach.Method, flags uint32) (err error) {
 				return err
 			}
 		}
-		log, err := g.vm.DirtyLog(0, guestSize/memory.PageSize)
+		log, err := g.KVM.DirtyLog(0, guestSize/memory.PageSize)
 		if err != nil {
 			return err
 		}

@@ -45,11 +45,8 @@ var touchProgram = []byte{
 
 // guest is such a guest, stopped. It belongs to the goroutine that made it.
 type guest struct {
-	sys    *kvm.System
-	ram    *memory.RAM
-	attach *attach.Attachment
-	vm     *kvm.VM
-	cpu    *kvm.VCPU
+	*attach.VM
+	cpu *kvm.VCPU
 }
 
 // newGuest makes a guest with guestSize bytes of RAM that runs code, whose
@@ -87,35 +84,23 @@ func (g *guest) create(b memory.Backend, m attach.Method, flags uint32, code []b
 	if err != nil {
 		return err
 	}
-	if g.sys, err = kvm.Open(""); err != nil {
+	if g.VM, err = attach.NewVM("", attach.Pair{Backend: b, Attach: m}, layout, attach.Options{CPUs: 1}); err != nil {
 		return err
 	}
-	if g.ram, err = memory.New(b, layout); err != nil {
+	if err := g.SetSlots(flags); err != nil {
 		return err
 	}
-	if g.attach, err = attach.Open(g.sys, g.ram, m, attach.Options{CPUs: 1}); err != nil {
+	if g.cpu, err = g.KVM.CreateVCPU(0); err != nil {
 		return err
 	}
-	if g.vm, err = g.sys.CreateVM(); err != nil {
-		return err
-	}
-	for _, s := range g.attach.Slots() {
-		s.Flags = flags
-		if err := g.vm.SetSlot(s); err != nil {
-			return err
-		}
-	}
-	if g.cpu, err = g.vm.CreateVCPU(0); err != nil {
-		return err
-	}
-	cpuid, err := g.sys.SupportedCPUID()
+	cpuid, err := g.System.SupportedCPUID()
 	if err != nil {
 		return err
 	}
 	if err := g.cpu.SetCPUID(cpuid); err != nil {
 		return err
 	}
-	states, err := boot.Payload(g.attach.Guest(), code, boot.PayloadConfig{CPUs: 1, Ring: 3})
+	states, err := boot.Payload(g.Guest(), code, boot.PayloadConfig{CPUs: 1, Ring: 3})
 	if err != nil {
 		return err
 	}
@@ -129,17 +114,8 @@ func (g *guest) Close() error {
 	if g.cpu != nil {
 		errs = append(errs, g.cpu.Close())
 	}
-	if g.vm != nil {
-		errs = append(errs, g.vm.Close())
-	}
-	if g.attach != nil {
-		errs = append(errs, g.attach.Close())
-	}
-	if g.ram != nil {
-		errs = append(errs, g.ram.Close())
-	}
-	if g.sys != nil {
-		errs = append(errs, g.sys.Close())
+	if g.VM != nil {
+		errs = append(errs, g.VM.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -59,10 +59,10 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 		resting = given + memory.PageSize
 	)
 	for i, gpa := range map[int]memory.GPA{1: written, 2: resting} {
-		if _, err := g.ram.WriteAt([]byte{0}, int64(gpa)); err != nil { // an error if there is no page
+		if _, err := g.RAM.WriteAt([]byte{0}, int64(gpa)); err != nil { // an error if there is no page
 			return o, err
 		}
-		canaries[i].Plant(bytesOf(g.ram)[gpa:])
+		canaries[i].Plant(bytesOf(g.RAM)[gpa:])
 	}
 	if err := g.command(uint32(given)); err != nil {
 		return o, err
@@ -83,7 +83,7 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 	if err := g.complete(); err != nil {
 		return o, err
 	}
-	if !canaries[0].In(bytesOf(g.ram)[given:]) {
+	if !canaries[0].In(bytesOf(g.RAM)[given:]) {
 		return o, errors.New("a test guest hasn't got what it read")
 	}
 	taken, err := search(ctx, canaries)
@@ -91,7 +91,7 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 		return o, err
 	}
 	same, exits := true, 0
-	for out := bytesOf(g.ram)[written:][:canary.Size]; len(out) > 0; exits++ {
+	for out := bytesOf(g.RAM)[written:][:canary.Size]; len(out) > 0; exits++ {
 		x, err := g.exchange(true)
 		if err != nil {
 			return o, err

@@ -55,10 +55,10 @@ func checkRegisters(ctx context.Context, b memory.Backend, m attach.Method, sear
 	}
 	const loaded, resting = guestPage, guestPage + memory.PageSize
 	for i, gpa := range []memory.GPA{loaded, resting} {
-		if _, err := g.ram.WriteAt([]byte{0}, int64(gpa)); err != nil { // an error if there is no page
+		if _, err := g.RAM.WriteAt([]byte{0}, int64(gpa)); err != nil { // an error if there is no page
 			return o, err
 		}
-		canaries[i].Plant(bytesOf(g.ram)[gpa+plantAt:])
+		canaries[i].Plant(bytesOf(g.RAM)[gpa+plantAt:])
 	}
 	if _, err := g.touch(uint32(loaded) + plantAt); err != nil {
 		return o, err

@@ -120,7 +120,7 @@ func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, ag
 	if _, err := g.bump(guestPage); err != nil {
 		return "", "", err
 	}
-	slot := g.attach.Slots()[0]
+	slot := g.Slots()[0]
 	if err := g.command(command); err != nil {
 		return "", "", err
 	}
@@ -161,7 +161,7 @@ func vacateTrial() (v vacated, err error) {
 	if _, err := g.bump(guestPage); err != nil {
 		return v, err
 	}
-	if err := vacate(g.ram); err != nil {
+	if err := vacate(g.RAM); err != nil {
 		return v, err
 	}
 	for _, look := range []struct {
@@ -169,7 +169,7 @@ func vacateTrial() (v vacated, err error) {
 		read func() (uint32, error)
 	}{
 		{&v.known, func() (uint32, error) { return g.read(guestPage) }},
-		{&v.view, func() (uint32, error) { return hostWord(g.attach.Slots()[0], guestPage) }},
+		{&v.view, func() (uint32, error) { return hostWord(g.Slots()[0], guestPage) }},
 	} {
 		word, err := look.read()
 		if *look.to, err = becameOf(err); err != nil {
