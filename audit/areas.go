@@ -17,20 +17,20 @@ import (
 	"offmap/memory"
 )
 
-// Area is a mapping of a process, proc_pid_maps(5).
-type Area struct {
+// area is a mapping of a process, proc_pid_maps(5).
+type area struct {
 	Start, End uint64
 	Perms      string // such as rw-s
 	Path       string // what is mapped; empty for anonymous memory
 }
 
 // Size is in bytes.
-func (a Area) Size() uint64 { return a.End - a.Start }
+func (a area) Size() uint64 { return a.End - a.Start }
 
-// Areas lists the mappings of the target that can hold guest RAM or a copy of
+// areas lists the mappings of the target that can hold guest RAM or a copy of
 // it: what it can read and write. A mapping larger than all of the host's RAM
 // is address space that was set aside, such as a sanitizer's.
-func (t Target) Areas() ([]Area, error) {
+func (t Target) areas() ([]area, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", t.PID))
 	if err != nil {
 		return nil, err
@@ -41,14 +41,14 @@ func (t Target) Areas() ([]Area, error) {
 		return nil, err
 	}
 	info, err := memory.ReadMeminfo()
-	return slices.DeleteFunc(areas, func(a Area) bool { return a.Size() > info["MemTotal"] }), err
+	return slices.DeleteFunc(areas, func(a area) bool { return a.Size() > info["MemTotal"] }), err
 }
 
-func parseAreas(r io.Reader) ([]Area, error) {
-	var areas []Area
+func parseAreas(r io.Reader) ([]area, error) {
+	var areas []area
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		var a Area
+		var a area
 		var offset, device, inode string
 		line := lines.Text()
 		n, err := fmt.Sscanf(line, "%x-%x %s %s %s %s", &a.Start, &a.End, &a.Perms, &offset, &device, &inode)
@@ -79,7 +79,7 @@ type reader func(p []byte, addr uint64) (int, error)
 // multiple of the page size) at a time. What is refused is stepped over, in
 // steps that grow to a chunk: refusals are made for mappings, not for pages.
 func (t Target) sweep(ctx context.Context, chunk int, read reader) (Finding, error) {
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return Finding{}, err
 	}

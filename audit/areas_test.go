@@ -23,7 +23,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Area{
+	want := []area{
 		{0xa85000, 0x2afd000, "rw-p", ""},
 		{0x2f67000, 0x2f88000, "rw-p", "[heap]"},
 		{0x7f2000200000, 0x7f2002200000, "rw-s", "/memfd:offmap-ram (deleted)"},

@@ -9,23 +9,23 @@ import (
 	"offmap/audit/canary"
 )
 
-// Target is a guest under attack: the process that runs it, and the canary
-// that the guest planted in its RAM.
+// Target is what an attack is made on: a process, such as the one that runs a
+// guest, and the canary that is planted in its memory.
 type Target struct {
 	PID    int
 	Canary canary.Canary
 }
 
-// Finding is what an attack brought to light.
+// Finding is the result of an attack.
 type Finding struct {
-	// Pages is in how many 4 KiB pages of what the attack got it found the
-	// canary. An attack that is slow may stop after a few.
+	// Pages counts the pages of 4 KiB in which the attack found the canary. A
+	// slow attack stops after a few.
 	Pages int
-	// Bytes is how much memory of the target's it got to see and searched.
+	// Bytes is how much of the target's memory it read and searched.
 	Bytes int64
 	// Errno is the first refusal by the kernel, 0 if there was none.
 	Errno syscall.Errno
-	// Detail is what else there is to say, half a sentence for people.
+	// Detail says more, for people; it may be empty.
 	Detail string
 }
 
@@ -36,20 +36,20 @@ func (f *Finding) refused(err error) {
 	}
 }
 
-// ErrUnavailable is what an attack wraps that can't be made on this host,
-// whatever the target: a kernel without the feature, no swap, no right.
+// ErrUnavailable matches the error of an attack that can't be made on this host,
+// whatever the target: the kernel lacks the feature, there is no swap, the
+// caller lacks the right. The error is a *canary.UnavailableError.
 var ErrUnavailable = canary.ErrUnavailable
 
-// unavailable makes such an error, in words for people.
 func unavailable(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrUnavailable, fmt.Sprintf(format, args...))
+	return &canary.UnavailableError{Reason: fmt.Errorf(format, args...)}
 }
 
-// ErrInapplicable is what an attack wraps that has nothing to attack in this
-// guest, though it may have in others: no file of the VMM's that is guest RAM.
+// ErrInapplicable matches the error of an attack that has nothing to work on in
+// this target: no file of the VMM's is guest RAM, say.
 var ErrInapplicable = errors.New("not for this guest")
 
-// Moment is when all of RAM is searched for the canary.
+// Moment is a moment at which all RAM is searched for the canary.
 type Moment int
 
 // The moments. At all but the first, the guest's process is gone.
@@ -63,27 +63,37 @@ const (
 
 // Avenue is one way by which a host could read a guest's RAM.
 //
-// It is either a search of all RAM through the direct map at some moment,
-// which one scan makes for many guests at once, or an attack on the process
-// that runs the guest. An attack says what it found and never what that means:
-// a refusal by the kernel is a Finding, and means something only if the same
-// attack reads another guest's ordinary memory.
+// With Scan it is a search of all RAM through the direct map, which Run makes
+// for many guests at once. With Attack it is an attack on one process. Attack
+// reports what it found and doesn't judge it: a refusal by the kernel is a
+// Finding and not an error.
 type Avenue struct {
 	Name  string
 	About string // what is done, one line for people
-	// Owner says that it takes the VMM's own rights to its memory, or code
-	// that runs in its place. No backend is proof against its owner.
+	// Owner says that the attack uses the VMM's own rights to its memory. No
+	// backend withstands that.
 	Owner bool
 	// Ends says that the attack ends the process.
 	Ends bool
-	// Halts says that all of the host stands still for about a second.
+	// Halts says that all processes and devices of the host stop for about a
+	// second.
 	Halts bool
 
 	Scan   Moment
 	Attack func(context.Context, Target) (Finding, error)
 }
 
-// Avenues returns all of them, in the order in which they are shown.
+// Lookup returns the avenue of that name.
+func Lookup(name string) (Avenue, error) {
+	for _, a := range Avenues() {
+		if a.Name == name {
+			return a, nil
+		}
+	}
+	return Avenue{}, fmt.Errorf("no avenue %q", name)
+}
+
+// Avenues returns all avenues, in the order in which they are shown.
 func Avenues() []Avenue {
 	return []Avenue{
 		directMap, residueExit, residueKill, residueReset,

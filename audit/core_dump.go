@@ -163,7 +163,7 @@ func (t Target) expose(th *inject.Thread, dir string) error {
 	if _, err := th.Call(unix.SYS_RT_SIGACTION, uint64(unix.SIGABRT), action, 0, 8); err != nil {
 		return err
 	}
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return err
 	}

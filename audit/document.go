@@ -31,6 +31,47 @@ type Document struct {
 	} `json:"direct_map"`
 }
 
+// Outcome is the result of one attack on one guest.
+type Outcome struct {
+	Name     string  `json:"name"`
+	Verdict  Verdict `json:"verdict"`
+	Evidence string  `json:"evidence"`
+	Errno    string  `json:"errno"`
+	// Pages counts the pages of 4 KiB in which the attack found the canary.
+	// Outside counts those in which a search of the host's RAM from outside the
+	// host found it at that moment; it is nil where there was none.
+	Pages   int     `json:"pages"`
+	Outside *int    `json:"outside_pages,omitempty"`
+	Owner   bool    `json:"owner"`
+	Control Control `json:"control"`
+}
+
+// Control is the result of the same attack on ordinary memory.
+type Control struct {
+	Backend  memory.Backend `json:"backend"`
+	Verdict  Verdict        `json:"verdict"`
+	Evidence string         `json:"evidence"`
+}
+
+// Audited is a kind of guest RAM, and the results of the attacks on it.
+type Audited struct {
+	attach.Pair
+	Window uint64 `json:"window_bytes,omitempty"`
+	// Planted is in how many pages of 4 KiB a guest planted its canary.
+	Planted int       `json:"planted_pages"`
+	Avenues []Outcome `json:"avenues"`
+}
+
+// DirectMap says how the kernel maps its RAM: bytes by page size, 4k, 2m and 1g.
+type DirectMap map[string]uint64
+
+// ReadDirectMap reads the figures of /proc/meminfo.
+func ReadDirectMap() (DirectMap, error) {
+	info, err := memory.ReadMeminfo()
+	small, large, giant := info.DirectMap()
+	return DirectMap{"4k": small, "2m": large, "1g": giant}, err
+}
+
 // Document returns the result as a document. Memory is the RAM of each guest in
 // bytes, asked the index in r.Columns of the guest that was asked for.
 func (r Result) Document(memory uint64, asked int) *Document {
@@ -50,22 +91,22 @@ func Read(r io.Reader) (*Document, error) {
 	if err := jsondoc.Read(r, Schema, d); err != nil {
 		return nil, err
 	}
-	if d.Column(d.Backend, d.Attach) == nil {
+	if d.Column(d.Pair) == nil {
 		return nil, fmt.Errorf("the matrix has no column for %s, which the audit was for", d.Pair)
 	}
 	return d, nil
 }
 
-// Column returns the attacks on a backend with an attach, nil if there were none.
-func (d *Document) Column(b memory.Backend, m attach.Method) *Audited {
-	i := slices.IndexFunc(d.Matrix, func(c Audited) bool { return c.Pair == attach.Pair{Backend: b, Attach: m} })
+// Column returns the results for a backend with an attach, nil if it has none.
+func (d *Document) Column(p attach.Pair) *Audited {
+	i := slices.IndexFunc(d.Matrix, func(c Audited) bool { return c.Pair == p })
 	if i < 0 {
 		return nil
 	}
 	return &d.Matrix[i]
 }
 
-// Avenue returns what came of an avenue by its name, nil if it wasn't tried.
+// Avenue returns the result of the avenue of that name, nil if it wasn't tried.
 func (c *Audited) Avenue(name string) *Outcome {
 	i := slices.IndexFunc(c.Avenues, func(o Outcome) bool { return o.Name == name })
 	if i < 0 {

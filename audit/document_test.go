@@ -30,10 +30,10 @@ func TestDocument(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("read\n%+v\nof\n%+v", got, want)
 	}
-	if o := got.Column(memory.Secret, attach.ViaBridge).Avenue("ksm"); o == nil || o.Verdict != Blocked {
+	if o := got.Column(attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}).Avenue("ksm"); o == nil || o.Verdict != Blocked {
 		t.Errorf("the avenue is %+v", o)
 	}
-	if got.Column(memory.Secret, attach.ViaWindow) != nil || got.Matrix[0].Avenue("fork") != nil {
+	if got.Column(attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}) != nil || got.Matrix[0].Avenue("fork") != nil {
 		t.Error("it has what it was not given")
 	}
 

@@ -12,7 +12,7 @@ import (
 
 // Identify finds out from a process's mappings how it holds its guest's RAM.
 func Identify(pid int) (Column, error) {
-	areas, err := Target{PID: pid}.Areas()
+	areas, err := Target{PID: pid}.areas()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return Column{}, fmt.Errorf("there is no process %d", pid)
@@ -44,7 +44,7 @@ var marks = []struct {
 	{"anon_inode:kvm-vcpu", Column{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}}},
 }
 
-func identify(areas []Area) (Column, bool) {
+func identify(areas []area) (Column, bool) {
 	has := func(prefix string) bool {
 		for _, a := range areas {
 			if strings.HasPrefix(a.Path, prefix) {

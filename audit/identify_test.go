@@ -22,9 +22,9 @@ func TestIdentify(t *testing.T) {
 		{[]string{vcpu, "/dev/mem"}, memory.Reserved, attach.Direct},
 		{[]string{"", "/memfd:offmap-ram (deleted)"}, "", ""},
 	} {
-		var areas []Area
+		var areas []area
 		for _, p := range c.paths {
-			areas = append(areas, Area{Path: p})
+			areas = append(areas, area{Path: p})
 		}
 		got, ok := identify(areas)
 		if ok != (c.backend != "") || got.Backend != c.backend || got.Attach != c.attach {

@@ -33,7 +33,7 @@ func TestInterrupted(t *testing.T) {
 		return f
 	}
 	mappings := func() int {
-		a, err := v.Areas()
+		a, err := v.areas()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func attackKSM(ctx context.Context, t Target) (f Finding, err error) {
 	}
 	defer unix.Munmap(twins)
 	defer clear(twins)
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return f, err
 	}
@@ -107,7 +107,7 @@ func (t Target) twins(marked map[place]uint64) ([]byte, error) {
 
 // adviseInside gives advice in the target itself: this one can't be given from
 // outside.
-func (t Target) adviseInside(ctx context.Context, areas []Area, advice int, f *Finding) error {
+func (t Target) adviseInside(ctx context.Context, areas []area, advice int, f *Finding) error {
 	return orDenied(inject.Run(ctx, t.PID, func(th *inject.Thread) error {
 		for _, a := range areas {
 			_, err := th.Call(unix.SYS_MADVISE, a.Start, a.Size(), uint64(advice))

@@ -213,11 +213,11 @@ const hugePage = 2 << 20
 // them: first huge pages of the target's are split, so that they are small.
 // Files are collapsed in a mapping of our own, at an address that fits.
 func collapse(ctx context.Context, t Target, f *Finding) (err error) {
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return err
 	}
-	var large, split []Area
+	var large, split []area
 	for _, a := range areas {
 		a.Start, a.End = (a.Start+hugePage-1)&^(hugePage-1), a.End&^(hugePage-1)
 		if a.Start >= a.End {
@@ -225,7 +225,7 @@ func collapse(ctx context.Context, t Target, f *Finding) (err error) {
 		}
 		large = append(large, a)
 		for at := a.Start; at < a.End; at += hugePage {
-			split = append(split, Area{Start: at, End: at + pageSize})
+			split = append(split, area{Start: at, End: at + pageSize})
 		}
 	}
 	// Advice on a part of a huge page splits it.

@@ -42,7 +42,7 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 		return nil, err
 	}
 	defer m.Close()
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +136,7 @@ func framesOf(ctx context.Context, mem []byte) (map[uint64]uint64, error) {
 	defer m.Close()
 	frames := map[uint64]uint64{}
 	start := addressOf(mem)
-	return frames, m.each(ctx, Area{Start: start, End: start + uint64(len(mem))}, func(addr uint64, e pagemapEntry) {
+	return frames, m.each(ctx, area{Start: start, End: start + uint64(len(mem))}, func(addr uint64, e pagemapEntry) {
 		if e.present() {
 			frames[addr-start] = e.frame()
 		}
@@ -166,7 +166,7 @@ func openPagemap(pid int) (pagemap, error) {
 }
 
 // each hands the entries of an area to use, in order.
-func (m pagemap) each(ctx context.Context, a Area, use func(addr uint64, e pagemapEntry)) error {
+func (m pagemap) each(ctx context.Context, a area, use func(addr uint64, e pagemapEntry)) error {
 	var buf [64 << 10]byte
 	for addr := a.Start; addr < a.End; {
 		if err := ctx.Err(); err != nil {

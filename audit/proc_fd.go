@@ -27,7 +27,7 @@ func attackProcFD(ctx context.Context, t Target) (Finding, error) {
 			return l.finding(err)
 		}
 	}
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return l.finding(err)
 	}

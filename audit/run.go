@@ -1,12 +1,3 @@
-// Package audit attacks the RAM of guests that offmap runs, and says what
-// came of it. Each attack is made on controls as well, the same guest in
-// ordinary memory: only where it succeeds there does its failure mean
-// anything.
-//
-// A scan of all RAM is slow and finds everything, so one scan serves as many
-// guests as there is room for, each with a canary of its own. An attack on the
-// process of a guest may leave copies of its canary all over the host; it is
-// made on a guest that nothing is scanned for.
 package audit
 
 import (
@@ -18,91 +9,67 @@ import (
 
 	"offmap/audit/canary"
 	"offmap/audit/inject"
-	"offmap/memory"
 	"offmap/memory/attach"
 )
 
-// Column is a place for guest RAM, which is attacked by every avenue.
+// Column is a kind of guest RAM to attack: a backend and how it gets into KVM.
 type Column struct {
 	attach.Pair        // not with Auto
 	Window      uint64 // bytes, of attach.ViaWindow; 0 is its default
-	// Running is a guest that somebody runs already, which is then the one
-	// that is attacked. It isn't ended, and attacks that would aren't made.
+	// Running, if not nil, is a guest that runs already. It is attacked instead
+	// of a new one. Run doesn't end it, and makes no attack that would.
 	Running *Target
 }
 
 // Config says what to audit.
 type Config struct {
-	Kernel string // of the guests, as `offmap run --kernel` takes it; empty: the payload canary
-	Memory uint64 // bytes of guest RAM
-	// Columns are what is attacked. The ordinary ones are the controls of
-	// the others; the first of them counts where several were read.
+	// Kernel is what the guests boot, as offmap run --kernel takes it. If it is
+	// empty they run the payload canary, which needs no kernel.
+	Kernel string
+	Memory uint64 // RAM of each guest, in bytes
+	// Columns with ordinary memory are the controls of the others. Of several
+	// controls that an attack read, the first counts.
 	Columns []Column
 	Avenues []Avenue
-	// Freeze allows attacks for which all of the host stands still.
+	// Freeze allows attacks that stop all processes and devices of the host for
+	// about a second (Avenue.Halts).
 	Freeze bool
-	// Outside scans the host's RAM from outside the host; nil where there is
-	// no outside.
+	// Outside searches the host's RAM from outside the host, if it is a virtual
+	// machine; otherwise it is nil.
 	Outside func(...canary.Canary) ([]canary.Hits, error)
-	// Progress is told what is being done.
+	// Progress, if not nil, is told what Run is doing, a line at a time.
 	Progress func(string)
 }
 
-// Outcome is one way of attack and what came of it.
-type Outcome struct {
-	Name     string  `json:"name"`
-	Verdict  Verdict `json:"verdict"`
-	Evidence string  `json:"evidence"`
-	Errno    string  `json:"errno"`
-	// Pages is in how many pages the attack found the canary, and Outside in
-	// how many a search of the host's RAM from outside did, at that moment.
-	Pages   int     `json:"pages"`
-	Outside *int    `json:"outside_pages,omitempty"`
-	Owner   bool    `json:"owner"`
-	Control Control `json:"control"`
-}
-
-// Control is what the same attack did to ordinary memory.
-type Control struct {
-	Backend  memory.Backend `json:"backend"`
-	Verdict  Verdict        `json:"verdict"`
-	Evidence string         `json:"evidence"`
-}
-
-// Audited is a column and what the attacks on it came to.
-type Audited struct {
-	attach.Pair
-	Window uint64 `json:"window_bytes,omitempty"`
-	// Planted is in how many pages of 4 KiB a guest of it put its canary.
-	Planted int       `json:"planted_pages"`
-	Avenues []Outcome `json:"avenues"`
-}
-
-// Result is an audit.
+// Result is what Run found. Columns are those of Config. Before, During and
+// After are the direct map when no guest ran yet, when the last one had been
+// started, and when all were gone.
 type Result struct {
 	Columns               []Audited
 	Before, During, After DirectMap
 }
 
-// run is an audit on its way.
+// run is an audit in progress.
 type run struct {
 	Config
 	trials [][]trial // by column and avenue
 	during DirectMap // with the last guest that was started
 }
 
-// errWouldEnd is why there are attacks that aren't made on somebody's guest.
-var errWouldEnd = fmt.Errorf("%w: it would end, and it isn't the audit's to end", ErrInapplicable)
+// errWouldEnd is why some attacks aren't made on a guest that ran already.
+var errWouldEnd = fmt.Errorf("%w: the attack would end it, and the audit didn't start it", ErrInapplicable)
 
 // attackTime is how long one attack on a process may take, and endTime how long
-// it may then take to end. They take seconds, also where the processor is
-// emulated: one that takes as long hangs.
+// it may take to end after it was cancelled. Attacks take seconds, also on an
+// emulated processor: one that takes this long hangs.
 var (
 	attackTime = 3 * time.Minute
 	endTime    = 30 * time.Second
 )
 
-// Run makes the audit.
+// Run makes an audit. An attack that fails is an Inconclusive outcome and not an
+// error. An error is a guest that couldn't be run (an *exec.ExitError of offmap
+// run), or ctx.
 func Run(ctx context.Context, c Config) (r Result, err error) {
 	if r.Before, err = ReadDirectMap(); err != nil {
 		return r, err
@@ -192,7 +159,7 @@ func (a *run) attackOnce(ctx context.Context, g *guest, av Avenue) trial {
 	// What the guest said it planted holds until it says otherwise.
 	t := trial{planted: g.planted, kept: g.planted}
 	if av.Halts && !a.Freeze {
-		t.err = fmt.Errorf("%w: all processes and devices of this host would stand still for about a second: allow it with --freeze-host", ErrUnavailable)
+		t.err = unavailable("all processes and devices of this host would stand still for about a second: allow it with --freeze-host")
 		return t
 	}
 	type result struct {
@@ -265,14 +232,4 @@ func (a *run) say(format string, args ...any) {
 	if a.Progress != nil {
 		a.Progress(fmt.Sprintf(format, args...))
 	}
-}
-
-// DirectMap is how the kernel maps its RAM, in bytes by page size.
-type DirectMap map[string]uint64
-
-// ReadDirectMap reads the figures of /proc/meminfo.
-func ReadDirectMap() (DirectMap, error) {
-	info, err := memory.ReadMeminfo()
-	small, large, giant := info.DirectMap()
-	return DirectMap{"4k": small, "2m": large, "1g": giant}, err
 }

@@ -19,7 +19,7 @@ const sampled = 256
 // page tables of the VMM don't show all of guest RAM. It needn't have touched
 // it, and a module's view of secret memory isn't shown at all.
 func (t Target) sample(ctx context.Context, n int) (pages []uint64, mappings int, err error) {
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -62,7 +62,7 @@ func (t Target) sample(ctx context.Context, n int) (pages []uint64, mappings int
 }
 
 // pick lists up to n of an area's pages: all, or as many at random.
-func (a Area) pick(n int) (pages []uint64) {
+func (a area) pick(n int) (pages []uint64) {
 	all := a.Size() / pageSize
 	if all <= uint64(n) {
 		for addr := a.Start; addr < a.End; addr += pageSize {

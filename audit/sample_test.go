@@ -19,7 +19,7 @@ func TestSample(t *testing.T) {
 	if err := unix.Ftruncate(fd, pages*pageSize); err != nil {
 		t.Fatal(err)
 	}
-	place := func(fd, flags int) Area {
+	place := func(fd, flags int) area {
 		mem, err := unix.Mmap(fd, 0, pages*pageSize, unix.PROT_READ|unix.PROT_WRITE, flags)
 		if err != nil {
 			t.Fatal(err)
@@ -33,7 +33,7 @@ func TestSample(t *testing.T) {
 				mem[p*7*pageSize] = 1
 			}
 		}
-		return Area{Start: placeOf(mem), End: placeOf(mem) + pages*pageSize}
+		return area{Start: placeOf(mem), End: placeOf(mem) + pages*pageSize}
 	}
 	untouched := place(fd, unix.MAP_SHARED)
 	anonymous := place(-1, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
@@ -44,7 +44,7 @@ func TestSample(t *testing.T) {
 	if !slices.Equal(slices.Compact(slices.Sorted(slices.Values(got))), slices.Sorted(slices.Values(got))) {
 		t.Error("pages twice")
 	}
-	count := func(pages []uint64, a Area) (n int) {
+	count := func(pages []uint64, a area) (n int) {
 		for _, p := range pages {
 			if p >= a.Start && p < a.End {
 				n++

@@ -28,7 +28,7 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 	if len(devices) == 0 {
 		return f, unavailable("no swap: swapon adds some; in the lab: --swap")
 	}
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return f, err
 	}
@@ -71,7 +71,7 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 // advise gives advice on areas of the target's. It is no error that the kernel
 // refuses some; the first refusal that is about a file's or a driver's memory
 // is returned, which guest RAM that isn't ordinary is.
-func (t Target) advise(ctx context.Context, areas []Area, advice int) (refused, err error) {
+func (t Target) advise(ctx context.Context, areas []area, advice int) (refused, err error) {
 	const atOnce = 64 << 20
 	pidfd, err := unix.PidfdOpen(t.PID, 0)
 	if err != nil {
@@ -83,7 +83,7 @@ func (t Target) advise(ctx context.Context, areas []Area, advice int) (refused, 
 			if err := ctx.Err(); err != nil {
 				return refused, err
 			}
-			_, err := processMadvise(pidfd, Area{Start: start, End: min(start+atOnce, a.End)}, advice)
+			_, err := processMadvise(pidfd, area{Start: start, End: min(start+atOnce, a.End)}, advice)
 			switch {
 			case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ESRCH):
 				return refused, orDenied(fmt.Errorf("process_madvise %d of %d: %w", advice, t.PID, err))

@@ -41,7 +41,7 @@ func mapAligned(fd int, size, align int64) (mem []byte, unmap func(), err error)
 
 // processMadvise gives advice on an area of another process's memory,
 // process_madvise(2). It returns for how many bytes the advice was taken.
-func processMadvise(pidfd int, a Area, advice int) (int, error) {
+func processMadvise(pidfd int, a area, advice int) (int, error) {
 	iov := unix.RemoteIovec{Base: uintptr(a.Start), Len: int(a.Size())}
 	n, _, errno := unix.Syscall6(unix.SYS_PROCESS_MADVISE, uintptr(pidfd), uintptr(unsafe.Pointer(&iov)), 1, uintptr(advice), 0, 0)
 	if errno != 0 {

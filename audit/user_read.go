@@ -23,7 +23,7 @@ var userRead = Avenue{
 const userPages = 256
 
 func attackUserRead(ctx context.Context, t Target) (f Finding, err error) {
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return f, err
 	}

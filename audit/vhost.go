@@ -97,7 +97,7 @@ func (t Target) populated(ctx context.Context) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	areas, err := t.Areas()
+	areas, err := t.areas()
 	if err != nil {
 		return nil, err
 	}
@@ -137,10 +137,10 @@ func (t Target) populated(ctx context.Context) ([]uint64, error) {
 }
 
 // runs puts pages that follow each other together, up to most bytes.
-func runs(pages []uint64, most uint64) iter.Seq[Area] {
-	return func(yield func(Area) bool) {
+func runs(pages []uint64, most uint64) iter.Seq[area] {
+	return func(yield func(area) bool) {
 		for len(pages) > 0 {
-			run := Area{Start: pages[0], End: pages[0] + pageSize}
+			run := area{Start: pages[0], End: pages[0] + pageSize}
 			for pages = pages[1:]; len(pages) > 0 && pages[0] == run.End && run.Size() < most; pages = pages[1:] {
 				run.End += pageSize
 			}

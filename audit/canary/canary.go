@@ -1,12 +1,3 @@
-// Package canary shows by attack whether the host kernel can read guest RAM.
-//
-// A guest plants a canary, 32 random bytes that it made itself, in pages of
-// its own; the host then searches its direct map (ScanKcore) and, as the
-// control, the machine's RAM from outside (ScanFile). The search proves
-// something only if the canary's clear text is nowhere else. So it never
-// leaves the guest: the guest reports it masked, the host carries it masked,
-// and the comparison unmasks what it has loaded, one word at a time, in a
-// register.
 package canary
 
 import (
@@ -23,9 +14,10 @@ import (
 const Size = 32
 
 // The pad that masks every canary: clear text = masked XOR pad. It is public
-// and fixed; it only has to make the masked bytes, which lie about in console
-// buffers on the host, unlike the clear text in the guest. They are constants,
-// so that they are operands of instructions and the two never meet in memory.
+// and fixed. It only has to make the masked bytes, copies of which are in console
+// buffers on the host, differ from the clear text in the guest. Its words are
+// constants, so that the compiler makes them operands of instructions: memory
+// holds no clear text while one is computed.
 const (
 	pad0 uint64 = 0x9d1ac6b4e57f2083
 	pad1 uint64 = 0x3be8740f61d5924e
@@ -34,7 +26,7 @@ const (
 )
 
 // Canary is what a scan looks for. It holds the masked bytes only, as four
-// little-endian words, and nothing returns the clear text.
+// little-endian words; no function returns the clear text.
 type Canary struct {
 	masked [4]uint64
 }
@@ -56,7 +48,7 @@ func New() (Canary, error) {
 	}
 }
 
-// Parse reads the form that String gives: 64 hexadecimal digits.
+// Parse parses what String returns: 64 hexadecimal digits.
 func Parse(s string) (Canary, error) {
 	if len(s) != 2*Size {
 		return Canary{}, fmt.Errorf("canary of %d characters: want %d hexadecimal digits", len(s), 2*Size)
@@ -76,7 +68,7 @@ func fromMasked(b []byte) Canary {
 	return c
 }
 
-// String gives the masked bytes in hexadecimal.
+// String returns the masked bytes in hexadecimal.
 func (c Canary) String() string {
 	var b [Size]byte
 	for i, w := range c.masked {
@@ -120,16 +112,16 @@ func (c *Canary) Find(b []byte, offs []int) []int {
 	return offs
 }
 
-// Word is the i-th of the eight 32-bit words of the clear text: a value on its
-// way to a register.
+// Word returns the i-th of the eight 32-bit words of the clear text. The caller
+// should keep it in a register.
 func (c *Canary) Word(i int) uint32 {
 	w := c.masked[i/2] ^ [...]uint64{pad0, pad1, pad2, pad3}[i/2]
 	return uint32(w >> (32 * (i % 2)))
 }
 
-// Masked is what a canary is compared with by a program that isn't in Go: a
-// word of its clear text is the masked one XOR the one of Pad.
+// Masked returns the masked words, for a program that isn't in Go: a word of the
+// clear text is the one of Masked XOR the one of Pad.
 func (c Canary) Masked() [4]uint64 { return c.masked }
 
-// Pad is the pad of every canary.
+// Pad returns the pad, which all canaries share.
 func Pad() [4]uint64 { return [4]uint64{pad0, pad1, pad2, pad3} }

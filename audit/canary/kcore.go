@@ -15,9 +15,15 @@ import (
 // kcorePath is the kernel's memory as an ELF core file, proc(5).
 const kcorePath = "/proc/kcore"
 
-// ErrUnavailable is what the error of a scan wraps that can't be made on this
-// host.
+// ErrUnavailable matches every UnavailableError.
 var ErrUnavailable = errors.New("not on this host")
+
+// UnavailableError is a scan that can't be made on this host, whatever is
+// scanned for, and why.
+type UnavailableError struct{ Reason error }
+
+func (e *UnavailableError) Error() string   { return fmt.Sprintf("%v: %v", ErrUnavailable, e.Reason) }
+func (e *UnavailableError) Unwrap() []error { return []error{ErrUnavailable, e.Reason} }
 
 // kernelMap is where x86-64 maps the kernel's image and modules; the direct
 // map lies below it. Documentation/arch/x86/x86_64/mm.rst.
@@ -50,8 +56,8 @@ func ScanKcore(ctx context.Context, canaries []Canary, progress Progress) ([]Hit
 	return s.hits, nil
 }
 
-// CheckKcore reports whether ScanKcore can work here. Its error wraps
-// ErrUnavailable and says what would help.
+// CheckKcore reports whether ScanKcore can work here. An UnavailableError says
+// what would help.
 func CheckKcore() error {
 	f, err := os.Open(kcorePath)
 	if err != nil {
@@ -62,15 +68,18 @@ func CheckKcore() error {
 
 // explainKcore adds to an error of /proc/kcore what would help.
 func explainKcore(err error) error {
+	help := ""
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %w: this kernel is built without CONFIG_PROC_KCORE, or /proc isn't mounted; scan in a stock kernel with offmap lab", ErrUnavailable, err)
+		help = "this kernel is built without CONFIG_PROC_KCORE, or /proc isn't mounted; scan in a stock kernel with offmap lab"
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: %w: needs CAP_SYS_RAWIO and a kernel that isn't locked down (cat /sys/kernel/security/lockdown): run as root, without lockdown=confidentiality", ErrUnavailable, err)
+		help = "needs CAP_SYS_RAWIO and a kernel that isn't locked down (cat /sys/kernel/security/lockdown): run as root, without lockdown=confidentiality"
 	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: %w: run as root", ErrUnavailable, err)
+		help = "run as root"
+	default:
+		return err
 	}
-	return err
+	return &UnavailableError{fmt.Errorf("%w: %s", err, help)}
 }
 
 // kcore is the layout of /proc/kcore as far as a scan needs it.

@@ -70,7 +70,7 @@ func TestAudit(t *testing.T) {
 			t.Errorf("%s: no page planted", c.Backend)
 		}
 	}
-	anon, memfd := d.Column(memory.Anon, attach.Direct), d.Column(memory.Memfd, attach.Direct)
+	anon, memfd := d.Column(attach.Pair{Backend: memory.Anon, Attach: attach.Direct}), d.Column(attach.Pair{Backend: memory.Memfd, Attach: attach.Direct})
 	for i, a := range d.Avenues {
 		t.Logf("%-18s %-12s %s", a.Name, a.Verdict, a.Evidence)
 		switch {
@@ -100,7 +100,7 @@ func TestAudit(t *testing.T) {
 		}
 	}
 	if all {
-		checkOthers(t, d.Column(memory.Secret, attach.ViaWindow), d.Column(memory.Reserved, attach.Direct))
+		checkOthers(t, d.Column(attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}), d.Column(attach.Pair{Backend: memory.Reserved, Attach: attach.Direct}))
 	}
 	if before, during := d.DirectMap.Before["4k"], d.DirectMap.During["4k"]; during < before || before == 0 {
 		t.Errorf("4 KiB pages of the direct map: %d bytes before, %d during", before, during)

@@ -113,7 +113,7 @@ func readAudit(doc []byte, avenues []audit.Avenue) (audited, error) {
 }
 
 // column is what came of the attacks on a pair; nil where it wasn't attacked.
-func (a audited) column(p attach.Pair) *audit.Audited { return a.Column(p.Backend, p.Attach) }
+func (a audited) column(p attach.Pair) *audit.Audited { return a.Column(p) }
 
 func mebibytes(bytes uint64) string { return fmt.Sprintf("%d MiB", bytes>>20) }
 func code(s string) string          { return "`" + s + "`" }

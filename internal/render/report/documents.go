@@ -10,7 +10,7 @@ import (
 
 // auditSummary says what came of the attacks on the guest that the audit was for.
 func auditSummary(a *audit.Document) string {
-	col := a.Column(a.Backend, a.Attach)
+	col := a.Column(a.Pair)
 	var exposed, owner []string
 	n := map[audit.Verdict]int{}
 	for _, av := range col.Avenues {
