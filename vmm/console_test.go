@@ -20,9 +20,7 @@ func guestCode(code []byte, words string) Config {
 	code = append([]byte{0x48, 0x8d, 0x35, byte(len(code)), 0, 0, 0}, code...) // lea rsi, [rip+len]
 	return Config{
 		Memory: 32 << 20, CPUs: 1, Backend: memory.Memfd, Attach: attach.Auto,
-		Guest: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-			return boot.Payload(ram, append(code, words...), boot.PayloadConfig{CPUs: cpus})
-		},
+		Guest: boot.PayloadLoader(append(code, words...), boot.PayloadConfig{}),
 	}
 }
 
@@ -54,7 +52,7 @@ func TestPollingGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.Close()
-	go m.Input([]byte(typed))
+	go m.Input().Write([]byte(typed))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if r, err := m.Run(ctx); err != nil || r.Outcome.Reason != PowerOff || console.String() != typed {
@@ -111,7 +109,7 @@ func TestEndWithStuckConsole(t *testing.T) {
 			defer m.Close()
 			var input atomic.Bool
 			go func() {
-				m.Input(make([]byte, 1<<20)) // which this guest never reads
+				m.Input().Write(make([]byte, 1<<20)) // which this guest never reads
 				input.Store(true)
 			}()
 			ctx, cancel := context.WithCancelCause(t.Context())

@@ -9,6 +9,7 @@
 package vmm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"offmap/internal/process/undumpable"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -33,33 +35,37 @@ const (
 	identityAddr = 0xfffbc000
 )
 
-// Config describes a machine.
+// DefaultMemory is the size in bytes of the RAM of a machine whose Config has
+// none.
+const DefaultMemory = 512 << 20
+
+// Config describes a machine. A Config with nothing but a Guest is a machine with
+// one vCPU and 512 MiB of secret memory.
 type Config struct {
-	Memory  uint64 // bytes of RAM, whole pages
-	CPUs    int
-	Backend memory.Backend
-	Attach  attach.Method
-	Options attach.Options // of the attach; CPUs is filled in
-	Guest   Loader
-	// Console is where the guest's serial output goes. It is written to
-	// from a goroutine of the machine's. One that fails, or takes nothing
-	// for ten seconds, loses output, which Warn is told of once, and Run's
-	// error says how much it was.
+	Memory  uint64         // bytes of RAM, whole pages; 0 is DefaultMemory
+	CPUs    int            // 1 to boot.MaxCPUs; 0 is 1
+	Backend memory.Backend // "" is memory.Secret
+	Attach  attach.Method  // "" is attach.Auto
+	Options attach.Options // of the attach; New sets its CPUs
+	Guest   boot.Loader
+	// Console gets what the guest writes to its serial port, from a goroutine
+	// of the machine; nil discards it. A Console that fails, or takes nothing
+	// for ten seconds, loses output: Warn is called once, and the error of Run
+	// says how much was lost.
 	Console io.Writer
-	// Event, if not nil, is told of each byte that the guest writes to
+	// Event, if not nil, is called with each byte that the guest writes to
 	// protocol.EventPort, on the thread of the vCPU that wrote it.
 	Event func(byte)
 	// KVM is the device node; "" is /dev/kvm.
 	KVM string
-	// Warn is told of things that went wrong without ending the guest. It
-	// may be nil.
+	// Warn, if not nil, is called with errors that don't end the guest.
 	Warn func(error)
+	// Dumpable has New leave it to the caller who may look into this process
+	// (see "The process" in the package's documentation).
+	Dumpable bool
+	// KeepProcs has Run leave GOMAXPROCS as it is.
+	KeepProcs bool
 }
-
-// Loader puts a guest into RAM and returns how its vCPUs start: all that it
-// names are runnable, any others wait for a SIPI. tscKHz is the frequency of
-// the guest's TSC.
-type Loader func(ram memory.Guest, cpus, tscKHz int) ([]boot.CPU, error)
 
 // Machine is a guest that is ready to run.
 type Machine struct {
@@ -71,7 +77,6 @@ type Machine struct {
 	vm     *kvm.VM
 	cpus   []*vcpu
 	ports  bus.Bus
-	mmio   bus.Bus
 	uart   *serial.UART
 	panics panicWatch
 	pause  atomic.Pointer[pause]
@@ -86,10 +91,18 @@ type Machine struct {
 	closeErr error
 }
 
-// New makes a machine and loads its guest. What can be refused is refused
-// here: the attach is tried before the guest exists (attach.ErrUnavailable).
-// A failure leaves nothing behind.
+// New makes a machine and loads its guest. It tries the attach before there is a
+// guest. attach.Unavailable tells the error of a host that lacks what this
+// machine takes from others; its text says what to do. A failure leaves nothing
+// behind.
 func New(cfg Config) (*Machine, error) {
+	cfg.Memory = cmp.Or(cfg.Memory, DefaultMemory)
+	cfg.CPUs = cmp.Or(cfg.CPUs, 1)
+	cfg.Backend = cmp.Or(cfg.Backend, memory.Secret)
+	cfg.Attach = cmp.Or(cfg.Attach, attach.Auto)
+	if cfg.Guest == nil {
+		return nil, errors.New("a machine needs a guest (Config.Guest)")
+	}
 	if cfg.CPUs < 1 || cfg.CPUs > boot.MaxCPUs {
 		return nil, fmt.Errorf("%d vCPUs: a guest has 1 to %d", cfg.CPUs, boot.MaxCPUs)
 	}
@@ -104,6 +117,11 @@ func (m *Machine) create() (err error) {
 	layout, err := memory.NewLayout(m.cfg.Memory)
 	if err != nil {
 		return err
+	}
+	if !m.cfg.Backend.Exposed() && !m.cfg.Dumpable {
+		if err := undumpable.Now(); err != nil {
+			return err
+		}
 	}
 	if m.sys, err = kvm.Open(m.cfg.KVM); err != nil {
 		return err
@@ -255,9 +273,13 @@ func (m *Machine) Attachment() (attach.Method, []attach.Rejection) {
 	return m.attach.Method, m.attach.Rejected
 }
 
-// Input queues bytes for the guest's serial port. It blocks while the guest
-// doesn't read them, and fails with os.ErrClosed once the guest has ended.
-func (m *Machine) Input(p []byte) (int, error) { return m.uart.Input(p) }
+// Input returns the guest's serial port, as a keyboard has it. A Write blocks
+// while the guest doesn't read, and fails with os.ErrClosed when it has ended.
+func (m *Machine) Input() io.Writer { return input{m.uart} }
+
+type input struct{ uart *serial.UART }
+
+func (i input) Write(p []byte) (int, error) { return i.uart.Input(p) }
 
 func (m *Machine) warn(err error) {
 	if m.cfg.Warn != nil {

@@ -38,10 +38,8 @@ func payloadConfig(t testing.TB, name string, cpus int, size uint64) Config {
 	}
 	return Config{
 		Memory: size, CPUs: cpus, Backend: memory.Memfd, Attach: attach.Auto,
-		Guest: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-			return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring})
-		},
-		Warn: func(err error) { t.Error(err) },
+		Guest: boot.PayloadLoader(p.Image(), boot.PayloadConfig{Ring: p.Ring}),
+		Warn:  func(err error) { t.Error(err) },
 	}
 }
 
@@ -135,9 +133,7 @@ func TestEvent(t *testing.T) {
 		var events []byte
 		cfg := payloadConfig(t, "hello", 1, 32<<20)
 		cfg.Event = func(b byte) { events = append(events, b) }
-		cfg.Guest = func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-			return boot.Payload(ram, code, boot.PayloadConfig{CPUs: cpus, Ring: ring})
-		}
+		cfg.Guest = boot.PayloadLoader(code, boot.PayloadConfig{Ring: ring})
 		r, _, err := run(t.Context(), t, cfg)
 		if err != nil || r.Outcome.Reason != PowerOff || !bytes.Equal(events, []byte{protocol.EventMark, protocol.EventUserland}) {
 			t.Errorf("ring %d: %+v, %v; events %d", ring, r.Outcome, err, events)
@@ -169,9 +165,7 @@ const hang = time.Minute
 func TestStop(t *testing.T) {
 	needKVM(t)
 	spin := payloadConfig(t, "hello", 2, 32<<20)
-	spin.Guest = func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-		return boot.Payload(ram, []byte{0xeb, 0xfe}, boot.PayloadConfig{CPUs: cpus, Ring: 3}) // jmp .
-	}
+	spin.Guest = boot.PayloadLoader([]byte{0xeb, 0xfe}, boot.PayloadConfig{Ring: 3}) // jmp .
 	t.Run("context", func(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errTooLong)
 		defer cancel()
@@ -214,9 +208,7 @@ func TestHostileGuests(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := payloadConfig(t, "hello", 1, 32<<20)
-			cfg.Guest = func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-				return boot.Payload(ram, c.code, boot.PayloadConfig{CPUs: cpus, Ring: 3})
-			}
+			cfg.Guest = boot.PayloadLoader(c.code, boot.PayloadConfig{Ring: 3})
 			ctx, cancel := context.WithTimeout(t.Context(), hang)
 			defer cancel()
 			r, _, err := run(ctx, t, cfg)

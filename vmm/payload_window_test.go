@@ -34,9 +34,7 @@ func argsConfig(t testing.TB, name string, cpus int, size uint64, args ...uint64
 		t.Fatal(err)
 	}
 	cfg := payloadConfig(t, name, cpus, size)
-	cfg.Guest = func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-		return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring, Args: args})
-	}
+	cfg.Guest = boot.PayloadLoader(p.Image(), boot.PayloadConfig{Ring: p.Ring, Args: args})
 	return cfg
 }
 

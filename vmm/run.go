@@ -34,7 +34,9 @@ type Result struct {
 // returns the context's cause as an error beside the result. It returns when
 // every vCPU has left the guest.
 func (m *Machine) Run(ctx context.Context) (Result, error) {
-	leaveOneIdle(len(m.cpus))
+	if !m.cfg.KeepProcs {
+		leaveOneIdle(len(m.cpus))
+	}
 	var wg sync.WaitGroup
 	for _, c := range m.cpus {
 		wg.Go(c.loop)

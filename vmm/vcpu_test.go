@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"offmap/kvm"
-	"offmap/memory"
 	"offmap/memory/memtest"
 	"offmap/vmm/boot"
 )
@@ -31,9 +30,7 @@ func TestTurnAllocates(t *testing.T) {
 			defer leaks()
 			code := append(c.code, 0xeb, byte(-len(c.code)-2)) // jmp to the start
 			cfg := payloadConfig(t, "hello", 1, 33<<20)        // the page tables map 34 MiB
-			cfg.Guest = func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-				return boot.Payload(ram, code, boot.PayloadConfig{CPUs: cpus, Ring: 3})
-			}
+			cfg.Guest = boot.PayloadLoader(code, boot.PayloadConfig{Ring: 3})
 			m, err := New(cfg)
 			if err != nil {
 				t.Fatal(err)

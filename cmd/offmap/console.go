@@ -11,27 +11,10 @@ import (
 // itself.
 const escape = 'a' - 'a' + 1
 
-// pipeIn passes input that isn't typed on to the guest, until either ends. How
-// fast it comes is up to the guest.
-func pipeIn(in io.Reader, guest func([]byte) (int, error)) {
-	buf := make([]byte, 4096)
-	for {
-		n, err := in.Read(buf)
-		if n > 0 {
-			if _, err := guest(buf[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
 // typeIn passes on to the guest what is typed, until it ends or stop is asked
 // for: by the escape key, or by any of quit. What the guest hasn't read waits in
 // a queue, so that the keys which stop it never do.
-func typeIn(in io.Reader, quit string, guest func([]byte) (int, error), stop func()) {
+func typeIn(in io.Reader, quit string, guest io.Writer, stop func()) {
 	var (
 		keys = escapes{quit: quit}
 		q    = newQueue()
@@ -120,7 +103,7 @@ func (q *queue) close() {
 }
 
 // pass passes what is queued on to the guest, which may take its time.
-func (q *queue) pass(guest func([]byte) (int, error)) {
+func (q *queue) pass(guest io.Writer) {
 	for {
 		q.mu.Lock()
 		for len(q.waiting) == 0 && !q.closed {
@@ -132,7 +115,7 @@ func (q *queue) pass(guest func([]byte) (int, error)) {
 		if len(p) == 0 {
 			return
 		}
-		if _, err := guest(p); err != nil {
+		if _, err := guest.Write(p); err != nil {
 			return // it has ended
 		}
 	}

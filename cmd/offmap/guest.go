@@ -15,8 +15,6 @@ import (
 	"offmap/guest/protocol"
 	"offmap/internal/lab/debian"
 	"offmap/internal/process/exitcode"
-	"offmap/memory"
-	"offmap/vmm"
 	"offmap/vmm/boot"
 )
 
@@ -44,7 +42,7 @@ const debianPrefix = "debian:"
 
 // guest is a guest that is ready to be loaded into RAM.
 type guest struct {
-	load  vmm.Loader
+	load  boot.Loader
 	files []io.Closer
 }
 
@@ -75,17 +73,8 @@ func (f *guestFlags) open(ctx context.Context) (*guest, error) {
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
-	g.load = func(ram memory.Guest, cpus, tscKHz int) ([]boot.CPU, error) {
-		cfg := cfg
-		cfg.CPUs = cpus
-		cfg.Cmdline = f.cmdline
-		if f.cmdline == "" {
-			cfg.Cmdline = boot.Cmdline(tscKHz, strings.Join(f.words(), " "))
-		}
-		slog.Debug("kernel command line: " + cfg.Cmdline)
-		cpu, err := boot.Linux(ram, cfg)
-		return []boot.CPU{cpu}, err
-	}
+	cfg.Cmdline, cfg.Words = f.cmdline, f.words()
+	g.load = boot.LinuxLoader(cfg)
 	return g, nil
 }
 
@@ -119,13 +108,11 @@ func (f *guestFlags) openPayload() (*guest, error) {
 	if err != nil {
 		return nil, exitWith(exitcode.Usage, err)
 	}
-	return &guest{load: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-		return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: cpus, Ring: p.Ring})
-	}}, nil
+	return &guest{load: boot.PayloadLoader(p.Image(), boot.PayloadConfig{Ring: p.Ring})}, nil
 }
 
 // words are what offmap's own initramfs and the user add to the command line.
-func (f *guestFlags) words() []string {
+func (f *guestFlags) words() string {
 	w := []string{protocol.PortWord}
 	if f.exec != "" {
 		w = append(w, protocol.ExecWord(f.exec))
@@ -133,7 +120,7 @@ func (f *guestFlags) words() []string {
 	if f.append != "" {
 		w = append(w, f.append)
 	}
-	return w
+	return strings.Join(w, " ")
 }
 
 // linux opens kernel and initrd.

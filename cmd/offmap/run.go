@@ -164,9 +164,9 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	watch.start(ctx, m, f, backend, opts.Window, tty)
 	defer watch.end(ctx)
 	if tty == nil {
-		go pipeIn(os.Stdin, m.Input)
+		go io.Copy(m.Input(), os.Stdin)
 	} else {
-		go typeIn(tty, watch.quitKeys(f), m.Input, func() { m.Stop(); stop(errStopped) })
+		go typeIn(tty, watch.quitKeys(f), m.Input(), func() { m.Stop(); stop(errStopped) })
 	}
 	result, err := m.Run(ctx)
 	disarm()

@@ -12,12 +12,29 @@ import (
 	"offmap/memory"
 )
 
-// LinuxConfig is what a Linux guest is booted from.
+// Image is the content of a file: a *bytes.Reader, or an *io.SectionReader of an
+// open file.
+type Image interface {
+	io.ReaderAt
+	Size() int64 // bytes
+}
+
+// imageReader returns an Image as the reader that this package works with, nil for
+// none.
+func imageReader(i Image) *io.SectionReader {
+	if i == nil {
+		return nil
+	}
+	return io.NewSectionReader(i, 0, i.Size())
+}
+
+// LinuxConfig describes a Linux guest.
 type LinuxConfig struct {
-	Kernel  *io.SectionReader // bzImage or ELF64 vmlinux
-	Initrd  *io.SectionReader // nil for none
-	Cmdline string            // the whole command line, see Cmdline
-	CPUs    int               // 1 to MaxCPUs
+	Kernel  Image  // bzImage or ELF64 vmlinux
+	Initrd  Image  // nil for none
+	Cmdline string // the whole command line
+	Words   string // LinuxLoader puts them after its default command line
+	CPUs    int    // 1 to MaxCPUs
 }
 
 // Linux puts a kernel, its initrd, command line, boot parameters, ACPI and MP
@@ -26,13 +43,14 @@ type LinuxConfig struct {
 // (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"). The other
 // processors wait for a start-up IPI, as KVM's do from the start.
 //
-// Images are copied in chunks: there is never a second copy of them in the
-// VMM.
+// Images are copied in chunks, so that a file is never in the VMM's memory as a
+// whole.
 func Linux(g memory.Guest, cfg LinuxConfig) (CPU, error) {
 	if cfg.CPUs < 1 || cfg.CPUs > MaxCPUs {
 		return CPU{}, fmt.Errorf("%d vCPUs: a guest has 1 to %d", cfg.CPUs, MaxCPUs)
 	}
-	if cfg.Kernel == nil {
+	kernelImage, initrdImage := imageReader(cfg.Kernel), imageReader(cfg.Initrd)
+	if kernelImage == nil {
 		return CPU{}, errors.New("no kernel image")
 	}
 	ram, err := e820(g.Layout())
@@ -42,7 +60,7 @@ func Linux(g memory.Guest, cfg LinuxConfig) (CPU, error) {
 	top := min(g.Layout()[0].End(), memory.HoleEnd)
 
 	// First all that can be wrong with the input, then the copying.
-	k, err := parseKernel(cfg.Kernel)
+	k, err := parseKernel(kernelImage)
 	if err != nil {
 		return CPU{}, err
 	}
@@ -52,23 +70,23 @@ func Linux(g memory.Guest, cfg LinuxConfig) (CPU, error) {
 	if err := checkCmdline(cfg.Cmdline, k.cmdlineMax); err != nil {
 		return CPU{}, err
 	}
-	initrd, err := placeInitrd(k, cfg.Initrd, top)
+	initrd, err := placeInitrd(k, initrdImage, top)
 	if err != nil {
 		return CPU{}, err
 	}
 
-	if err := k.load(g, cfg.Kernel); err != nil {
+	if err := k.load(g, kernelImage); err != nil {
 		return CPU{}, err
 	}
-	if cfg.Initrd != nil {
-		if err := stream(g, initrd, cfg.Initrd, "initrd"); err != nil {
+	if initrdImage != nil {
+		if err := stream(g, initrd, initrdImage, "initrd"); err != nil {
 			return CPU{}, err
 		}
 	}
 	if err := write(g, cmdlineAddr, append([]byte(cfg.Cmdline), 0), "command line"); err != nil {
 		return CPU{}, err
 	}
-	if err := writeZeroPage(g, k, cfg.Initrd, initrd, ram); err != nil {
+	if err := writeZeroPage(g, k, initrdImage, initrd, ram); err != nil {
 		return CPU{}, err
 	}
 	if err := writeFirmware(g, cfg.CPUs); err != nil {

@@ -1,16 +1,14 @@
-// Package bus routes guest accesses to devices, by address: one Bus for I/O
-// ports, one for memory-mapped registers.
+// Package bus routes a guest's port accesses to devices.
 //
-// The bus owns addresses; a device sees offsets into its own range and never
-// an access that leaves it. What no device claims behaves as on a PC: reads
-// are all ones, writes go nowhere. Both are counted.
+// The bus owns addresses; a device sees offsets into its own range, and never
+// an access that leaves it. Where there is no device, reads give all ones and
+// writes are lost, as on a PC.
 package bus
 
 import (
 	"errors"
 	"fmt"
 	"sort"
-	"sync/atomic"
 )
 
 // Device is a set of registers. Off is the offset of the access in the
@@ -33,8 +31,6 @@ var ErrOverlap = errors.New("address ranges overlap")
 // is empty and ready.
 type Bus struct {
 	devices []mapping // ascending, disjoint
-
-	unclaimedReads, unclaimedWrites atomic.Uint64
 }
 
 type mapping struct {
@@ -72,7 +68,6 @@ func (b *Bus) Read(addr uint64, p []byte) {
 		m.dev.Read(addr-m.first, p)
 		return
 	}
-	b.unclaimedReads.Add(1)
 	for i := range p {
 		p[i] = 0xff
 	}
@@ -85,14 +80,7 @@ func (b *Bus) Write(addr uint64, p []byte) {
 	}
 	if m := b.find(addr, len(p)); m != nil {
 		m.dev.Write(addr-m.first, p)
-		return
 	}
-	b.unclaimedWrites.Add(1)
-}
-
-// Unclaimed returns how many reads and writes no device claimed.
-func (b *Bus) Unclaimed() (reads, writes uint64) {
-	return b.unclaimedReads.Load(), b.unclaimedWrites.Load()
 }
 
 // search returns the index of the first device that ends at or after addr.

@@ -60,7 +60,7 @@ func (g guest) run(ctx context.Context, s Subject) (r guestRun, err error) {
 	)
 	start := time.Now()
 	m, err := vmm.New(vmm.Config{
-		Memory: g.size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Options: g.options, Console: &console, Event: g.event,
+		Memory: g.size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Options: g.options, Console: &console, Event: g.event, Dumpable: true,
 		Guest: func(mem memory.Guest, _, tscKHz int) ([]boot.CPU, error) {
 			ram, r.TSCKHz = mem, tscKHz
 			return g.load(mem, p, tscKHz)

@@ -28,11 +28,11 @@ func runPayload(ctx context.Context, b memory.Backend, method attach.Method, nam
 // runImage does so with a guest's code.
 func runImage(ctx context.Context, b memory.Backend, method attach.Method, image []byte, cfg boot.PayloadConfig, change func(memory.Guest, boot.CPU) error) (code int, said string, err error) {
 	var console bytes.Buffer
-	cfg.CPUs = 1
+	load := boot.PayloadLoader(image, cfg)
 	m, err := vmm.New(vmm.Config{
-		Memory: guestSize, CPUs: 1, Backend: b, Attach: method, Console: &console,
-		Guest: func(ram memory.Guest, _, _ int) ([]boot.CPU, error) {
-			cpus, err := boot.Payload(ram, image, cfg)
+		Memory: guestSize, Backend: b, Attach: method, Console: &console, Dumpable: true,
+		Guest: func(ram memory.Guest, n, khz int) ([]boot.CPU, error) {
+			cpus, err := load(ram, n, khz)
 			if err == nil && change != nil {
 				err = change(ram, cpus[0])
 			}

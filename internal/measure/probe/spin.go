@@ -49,10 +49,8 @@ var errSpin = errors.New("a test guest that should end at once was still running
 func spin(ctx context.Context, device string, p attach.Pair, ring uint8) (time.Duration, error) {
 	start := time.Now()
 	machine, err := vmm.New(vmm.Config{
-		Memory: memory.MinSize, CPUs: 1, Backend: p.Backend, Attach: p.Attach, KVM: device,
-		Guest: func(ram memory.Guest, cpus, _ int) ([]boot.CPU, error) {
-			return boot.Payload(ram, spinImage(), boot.PayloadConfig{CPUs: cpus, Ring: ring})
-		},
+		Memory: memory.MinSize, Backend: p.Backend, Attach: p.Attach, KVM: device, Dumpable: true,
+		Guest: boot.PayloadLoader(spinImage(), boot.PayloadConfig{Ring: ring}),
 	})
 	if err != nil {
 		return 0, err

@@ -17,6 +17,15 @@ const (
 	dumpableUser   = 1
 )
 
+// Now makes this process undumpable from now on, which also means that it leaves
+// no core dump. Who has opened its memory before keeps it open: see Self.
+func Now() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, dumpableNobody, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
+	}
+	return nil
+}
+
 // Self makes this process undumpable from its first instruction on, and keeps
 // it from writing core dumps. It comes first in a program that is to hold what
 // others may not see.
@@ -37,8 +46,8 @@ func Self(name string) error {
 		return fmt.Errorf("prctl PR_GET_DUMPABLE: %w", err)
 	}
 	// First of all: who changes this process changes the next.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, dumpableNobody, 0, 0, 0); err != nil {
-		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
+	if err := Now(); err != nil {
+		return err
 	}
 	if dumpable == dumpableUser && !traceable() {
 		if copied() {
