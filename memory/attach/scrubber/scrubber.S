@@ -1,12 +1,12 @@
-# The scrubber: waits until the process that started it is gone, then
-# overwrites with zeros every page of the file it was given, and ends.
+# The scrubber waits until the process that started it has ended, overwrites
+# every page of the file that it was given with zeros, and exits.
 #
-# It has no libc, no data, and a few pages of memory, because it has to be
-# running still when the machine is short of everything. Exit status: 0 once
-# the file is empty, or the errno of the set-up call that failed.
+# It has no libc, no data and only a few pages of memory, because it has to
+# survive when the machine runs out of memory. Its exit status is 0 once the
+# file is empty, or the errno of the system call that failed before it was ready.
 	.include "program.inc"
 
-	.set LIFE,   0		# descriptor: a socket; its other end is the VMM's
+	.set SOCKET, 0		# descriptor: a socket; the VMM has its other end
 	.set WINDOW, 1		# descriptor: the file to wipe
 	.set PAGE,   4096
 	.set CHUNK,  256 * 1024	# bytes in one write
@@ -31,17 +31,17 @@
 	js	fail
 	.endm
 
-_start:	mov	edi, PR_SET_DUMPABLE		# what execve left dumpable, if it has (package
-	xor	esi, esi			# undumpable): WINDOW is for nobody else to open
+_start:	mov	edi, PR_SET_DUMPABLE		# execve may have made it dumpable (package
+	xor	esi, esi			# undumpable): nobody else may open WINDOW
 	must	PRCTL
 
-	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
+	mov	edi, SIG_SETMASK		# block all but SIGKILL and SIGSTOP
 	lea	rsi, [rip + every]
 	xor	edx, edx
 	mov	r10d, 8
 	must	RT_SIGPROCMASK
 
-	mov	edi, WINDOW + 1			# what the VMM itself inherited
+	mov	edi, WINDOW + 1			# descriptors that the VMM inherited
 	mov	esi, -1
 	xor	edx, edx
 	must	CLOSE_RANGE
@@ -50,8 +50,8 @@ _start:	mov	edi, PR_SET_DUMPABLE		# what execve left dumpable, if it has (packag
 	lea	rsi, [rip + name]
 	must	PRCTL
 
-	lea	rdi, [rip + oom]		# never the one to kill for want of memory:
-	mov	esi, O_WRONLY			# takes CAP_SYS_RESOURCE, so it may fail
+	lea	rdi, [rip + oom]		# exempt from the OOM killer:
+	mov	esi, O_WRONLY			# needs CAP_SYS_RESOURCE, so it may fail
 	sys	OPEN
 	mov	ebx, eax
 	mov	edi, ebx
@@ -61,8 +61,8 @@ _start:	mov	edi, PR_SET_DUMPABLE		# what execve left dumpable, if it has (packag
 	mov	edi, ebx
 	sys	CLOSE
 
-	xor	edi, edi			# the zeros: never written, so that all
-	mov	esi, CHUNK			# of it is the kernel's zero page
+	xor	edi, edi			# the zeros: never written, so all of it
+	mov	esi, CHUNK			# is the kernel's zero page
 	mov	edx, PROT_READ
 	mov	r10d, MAP_PRIVATE | MAP_ANONYMOUS
 	mov	r8, -1
@@ -70,12 +70,12 @@ _start:	mov	edi, PR_SET_DUMPABLE		# what execve left dumpable, if it has (packag
 	must	MMAP
 	mov	r15, rax
 
-	mov	edi, LIFE			# "ready"; if nobody is left to hear it,
-	lea	rsi, [rip + name]		# the read will say so
+	mov	edi, SOCKET			# "ready". If the VMM has ended already,
+	lea	rsi, [rip + name]		# the read will return end of file
 	mov	edx, 1
 	sys	WRITE
 
-wait:	mov	edi, LIFE
+wait:	mov	edi, SOCKET
 	mov	rsi, rsp
 	mov	edx, 1
 	sys	READ
@@ -84,14 +84,14 @@ wait:	mov	edi, LIFE
 	test	rax, rax
 	jg	wait
 
-# The VMM is gone. A pass over the file's pages, and another, until a pass
-# finds none. A page that can't be written (a swapped one and no memory, say)
-# is left for a later pass, so that it doesn't hold up the others, and its
-# frame stays this process's rather than going back to the kernel unwiped.
+# The VMM has ended. Make passes over the file's pages until one finds none. A
+# page that can't be written, such as a swapped one when there is no memory, is
+# left for a later pass: the others don't wait for it, and its frame isn't freed
+# unwiped.
 pass:	xor	r12d, r12d			# r12: offset in the file
-	xor	r14d, r14d			# r14: from here to r12 it is wiped
+	xor	r14d, r14d			# r14: start of the wiped range, which ends at r12
 	xor	ebx, ebx			# ebx: this pass found something
-	xor	ebp, ebp			# ebp: ms to wait before the next one
+	xor	ebp, ebp			# ebp: ms to wait before the next pass
 
 extent:	mov	edi, WINDOW
 	mov	rsi, r12
@@ -136,10 +136,10 @@ done:	xor	edi, edi
 	xor	edi, edi
 	xor	esi, esi
 	mov	edx, ebp
-	sys	POLL				# of nothing: a pause
+	sys	POLL				# no descriptors: sleep
 	jmp	pass
 
-punch:	mov	edi, WINDOW			# wiped: back to the kernel
+punch:	mov	edi, WINDOW			# free the wiped range
 	mov	esi, KEEP_SIZE | PUNCH_HOLE
 	mov	rdx, r14
 	mov	r10, r12

@@ -1,6 +1,7 @@
 package scrubber
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,26 +13,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mustStart starts a scrubber of the window that the test closes.
+// mustStart starts a scrubber of the window. The test closes it.
 func mustStart(t *testing.T, window *os.File) *Scrubber {
 	t.Helper()
-	g, err := Start(int(window.Fd()))
+	s, err := Start(int(window.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { g.Close() })
-	return g
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 func TestClose(t *testing.T) {
 	w := newWindow(t, 1<<20)
-	mustStart(t, w).Close() // what the first one leaves is the runtime's
+	mustStart(t, w).Close() // the first one leaves something of the runtime's
 	check := leaks(t)
 	for range 10 {
 		fill(t, w, 256, page)
-		g := mustStart(t, w)
+		s := mustStart(t, w)
 		select {
-		case <-g.Done():
+		case <-s.Done():
 			t.Fatal("done before Close")
 		default:
 		}
@@ -39,22 +40,22 @@ func TestClose(t *testing.T) {
 			t.Fatalf("%d pages of 256 before Close", n)
 		}
 		for range 2 {
-			if err := g.Close(); err != nil {
+			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}
-		<-g.Done()
+		<-s.Done()
 		if n := pages(t, w); n != 0 {
 			t.Errorf("%d pages left", n)
 		}
-		if err := unix.Kill(g.PID(), 0); err != unix.ESRCH {
-			t.Errorf("kill of process %d after Close: %v", g.PID(), err)
+		if err := unix.Kill(s.PID(), 0); err != unix.ESRCH {
+			t.Errorf("kill of process %d after Close: %v", s.PID(), err)
 		}
 	}
 	check()
 }
 
-// The process has nothing of the VMM's: see what /proc says of it.
+// TestProcess checks in /proc that the scrubber inherits nothing from the VMM.
 func TestProcess(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	_, leaked := pipe(t)
@@ -120,37 +121,37 @@ func TestProcess(t *testing.T) {
 }
 
 func TestSignals(t *testing.T) {
-	g := mustStart(t, newWindow(t, 1<<20))
-	for s := unix.Signal(1); s <= 64; s++ {
-		if s == unix.SIGKILL || s == unix.SIGSTOP {
+	s := mustStart(t, newWindow(t, 1<<20))
+	for n := unix.Signal(1); n <= 64; n++ {
+		if n == unix.SIGKILL || n == unix.SIGSTOP {
 			continue
 		}
-		if err := unix.Kill(g.PID(), s); err != nil {
-			t.Errorf("kill %v: %v", s, err)
+		if err := unix.Kill(s.PID(), n); err != nil {
+			t.Errorf("kill %v: %v", n, err)
 		}
 	}
 	select {
-	case <-g.Done():
+	case <-s.Done():
 		t.Error("a signal has ended it")
 	case <-time.After(100 * time.Millisecond):
 	}
-	if err := g.Close(); err != nil {
+	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestScrubberKilled(t *testing.T) {
-	g := mustStart(t, newWindow(t, 1<<20))
-	if err := unix.Kill(g.PID(), unix.SIGKILL); err != nil {
+	s := mustStart(t, newWindow(t, 1<<20))
+	if err := unix.Kill(s.PID(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-g.Done():
+	case <-s.Done():
 	case <-time.After(hang):
 		t.Fatal("not noticed")
 	}
 	for range 2 {
-		if err := g.Close(); err == nil || !strings.Contains(err.Error(), "killed") {
+		if err := s.Close(); err == nil || !strings.Contains(err.Error(), "killed") {
 			t.Errorf("Close: %v", err)
 		}
 	}
@@ -159,18 +160,18 @@ func TestScrubberKilled(t *testing.T) {
 func TestCloseOfStoppedScrubber(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	fill(t, w, 256, page)
-	g := mustStart(t, w)
-	if err := unix.Kill(g.PID(), unix.SIGSTOP); err != nil {
+	s := mustStart(t, w)
+	if err := unix.Kill(s.PID(), unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.close(50 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "still there") {
+	if err := s.close(50 * time.Millisecond); !errors.Is(err, errRunning) {
 		t.Errorf("Close: %v", err)
 	}
-	if err := unix.Kill(g.PID(), unix.SIGCONT); err != nil {
+	if err := unix.Kill(s.PID(), unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-g.Done():
+	case <-s.Done():
 	case <-time.After(hang):
 		t.Error("not gone, though it was continued")
 	}
@@ -179,18 +180,18 @@ func TestCloseOfStoppedScrubber(t *testing.T) {
 	}
 }
 
-// Pages that can't be written don't hold up the others, are not given back
-// unwiped, and are wiped once they can be.
+// TestUnwritablePages checks that pages which can't be written don't delay the
+// others, aren't freed unwiped, and are wiped once they can be written.
 func TestUnwritablePages(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	fill(t, w, 128, 2*page)
-	g := mustStart(t, w)
-	// The limit falls into a page: that one isn't given back either.
+	s := mustStart(t, w)
+	// The limit is within a page, which must not be freed either.
 	limit := unix.Rlimit{Cur: 64*2*page + page/2, Max: unix.RLIM_INFINITY}
-	if err := unix.Prlimit(g.PID(), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+	if err := unix.Prlimit(s.PID(), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.close(500 * time.Millisecond); err == nil {
+	if err := s.close(500 * time.Millisecond); err == nil {
 		t.Error("Close sees nothing")
 	}
 	for end := time.Now().Add(hang); pages(t, w) > 64 && time.Now().Before(end); {
@@ -200,11 +201,11 @@ func TestUnwritablePages(t *testing.T) {
 		t.Errorf("%d pages left of 128, want the 64 behind the limit", n)
 	}
 	limit.Cur = unix.RLIM_INFINITY
-	if err := unix.Prlimit(g.PID(), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
+	if err := unix.Prlimit(s.PID(), unix.RLIMIT_FSIZE, &limit, nil); err != nil {
 		t.Fatal(err)
 	}
 	select {
-	case <-g.Done():
+	case <-s.Done():
 	case <-time.After(hang):
 		t.Error("not gone, though it is able to")
 	}
@@ -213,7 +214,7 @@ func TestUnwritablePages(t *testing.T) {
 	}
 }
 
-// capable tells whether this process has a capability.
+// capable reports whether this process has a capability.
 func capable(t *testing.T, capability int) bool {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
@@ -228,8 +229,8 @@ func capable(t *testing.T, capability int) bool {
 	return caps>>capability&1 != 0
 }
 
-// leaks returns what checks that nothing is left of what was started since:
-// descriptors, goroutines, or any child.
+// leaks returns a function that checks that no descriptor, goroutine or child is
+// left since leaks was called.
 func leaks(t *testing.T) (check func()) {
 	t.Helper()
 	fds, routines := descriptors(t), runtime.NumGoroutine()
@@ -238,7 +239,7 @@ func leaks(t *testing.T) (check func()) {
 		if now := descriptors(t); now != fds {
 			t.Errorf("descriptors before:\n%s\nafter:\n%s", fds, now)
 		}
-		// One that has said its last may need a moment to end.
+		// A goroutine may need a moment to end.
 		var now int
 		for range 1000 {
 			if now = runtime.NumGoroutine(); now <= routines {
@@ -255,7 +256,7 @@ func leaks(t *testing.T) (check func()) {
 	}
 }
 
-// descriptors lists what this process has open.
+// descriptors lists the open files of this process.
 func descriptors(t *testing.T) string {
 	t.Helper()
 	fds, err := filepath.Glob("/proc/self/fd/*")
@@ -264,7 +265,7 @@ func descriptors(t *testing.T) string {
 	}
 	var list strings.Builder
 	for _, fd := range fds {
-		if link, err := os.Readlink(fd); err == nil { // the listing's own is gone
+		if link, err := os.Readlink(fd); err == nil { // the listing's own is closed
 			fmt.Fprintln(&list, fd, link)
 		}
 	}

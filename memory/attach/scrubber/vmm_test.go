@@ -16,10 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tests need a VMM to kill: the test binary again, told by this variable
-// what to do. It has the window as descriptor 3, which stays open on exec like
-// anything that a careless parent leaves, and starts with a line on stdout:
-// the PID of its scrubber.
+// vmmEnv makes the test binary a VMM that tests can kill. Its value says what the
+// VMM does. The VMM has the window as descriptor 3, not close-on-exec, and prints
+// the PID of its scrubber first.
 const vmmEnv = "OFFMAP_TEST_VMM"
 
 func TestMain(m *testing.M) {
@@ -39,15 +38,15 @@ func vmm(mode string) {
 	case "catching":
 		signal.Notify(make(chan os.Signal, 1), unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGTSTP)
 	}
-	if mode == "unguarded" {
+	if mode == "no scrubber" {
 		fmt.Println(0)
 	} else {
-		g, err := Start(3)
+		s, err := Start(3)
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		fmt.Println(g.PID())
+		fmt.Println(s.PID())
 	}
 	switch mode {
 	case "panic":
@@ -65,7 +64,7 @@ func vmm(mode string) {
 	os.Exit(1)
 }
 
-// scribble writes all over the window until the process dies.
+// scribble writes pages of the window at random until the process dies.
 func scribble(window int) {
 	var stat unix.Stat_t
 	if err := unix.Fstat(window, &stat); err != nil {
@@ -84,7 +83,7 @@ func scribble(window int) {
 	}
 }
 
-// children starts processes that stay for as long as the test does.
+// children starts processes that run as long as the test does.
 func children() {
 	for range 50 {
 		cat := exec.Command("cat")
@@ -95,8 +94,8 @@ func children() {
 	}
 }
 
-// vmmEnviron makes the test binary a VMM, one that the race detector doesn't
-// hold up at its end.
+// vmmEnviron returns the environment that makes the test binary a VMM. The race
+// detector doesn't delay its end.
 func vmmEnviron(mode string) []string {
 	return append(os.Environ(), vmmEnv+"="+mode, "GORACE=atexit_sleep_ms=0")
 }
@@ -131,7 +130,7 @@ func startVMM(t *testing.T, mode string, window *os.File, more ...*os.File) *pro
 	}
 	if p.pidfd, err = unix.PidfdOpen(p.scrubber, 0); err != nil {
 		if err == unix.ESRCH && (mode == "exit" || mode == "panic" || mode == "segfault") {
-			p.pidfd = -1 // over already
+			p.pidfd = -1 // it has ended already
 			return p
 		}
 		t.Fatalf("pidfd_open of scrubber %d: %v", p.scrubber, err)
@@ -140,7 +139,8 @@ func startVMM(t *testing.T, mode string, window *os.File, more ...*os.File) *pro
 	return p
 }
 
-// scrubberGone waits for the end of the scrubber's process.
+// scrubberGone waits for the end of the scrubber's process, and reports whether it
+// came.
 func (p *process) scrubberGone(timeout time.Duration) bool {
 	if p.pidfd < 0 {
 		return true
@@ -154,7 +154,7 @@ func (p *process) scrubberGone(timeout time.Duration) bool {
 	}
 }
 
-// newWindow makes a memfd of the size.
+// newWindow creates a memfd of size bytes.
 func newWindow(t *testing.T, size int64) *os.File {
 	t.Helper()
 	fd, err := unix.MemfdCreate("window", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -180,7 +180,7 @@ func fill(t *testing.T, window *os.File, n int, stride int64) {
 	}
 }
 
-// pages is how many of the window's pages exist.
+// pages returns the number of pages that the window's file has.
 func pages(t *testing.T, window *os.File) int64 {
 	t.Helper()
 	var stat unix.Stat_t

@@ -1,14 +1,21 @@
 package scrubber
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// open returns a descriptor of its own for the window, if it is a file that
-// the scrubber can wipe: on tmpfs, of whole pages, writable at any offset.
+var (
+	errNotMemfd = errors.New("is not a memfd of whole pages of 4 KiB")
+	errReadOnly = errors.New("can't be overwritten")
+)
+
+// open duplicates the window's descriptor. It returns an error if the scrubber
+// can't wipe the file, which must be on tmpfs, have whole pages, and be writable
+// at any offset.
 func open(window int) (_ *os.File, err error) {
 	fd, err := unix.FcntlInt(uintptr(window), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -30,7 +37,7 @@ func open(window int) (_ *os.File, err error) {
 		return nil, fmt.Errorf("fstat of the window: %w", err)
 	}
 	if fs.Type != unix.TMPFS_MAGIC || stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Size%int64(os.Getpagesize()) != 0 {
-		return nil, fmt.Errorf("the window (descriptor %d) is not a memfd of whole ordinary pages", window)
+		return nil, fmt.Errorf("the window (descriptor %d) %w", window, errNotMemfd)
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {
@@ -41,7 +48,7 @@ func open(window int) (_ *os.File, err error) {
 		return nil, fmt.Errorf("fcntl F_GET_SEALS of the window: %w", err)
 	}
 	if flags&(unix.O_ACCMODE|unix.O_APPEND) != unix.O_RDWR || seals&(unix.F_SEAL_WRITE|unix.F_SEAL_FUTURE_WRITE) != 0 {
-		return nil, fmt.Errorf("the window (descriptor %d) can't be overwritten: flags %#x, seals %#x", window, flags, seals)
+		return nil, fmt.Errorf("the window (descriptor %d) %w: flags %#x, seals %#x", window, errReadOnly, flags, seals)
 	}
 	return file, nil
 }

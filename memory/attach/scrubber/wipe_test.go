@@ -14,16 +14,16 @@ import (
 
 const page = 4096
 
-// hang is more than a scrubber takes for anything: milliseconds where nothing
-// else runs.
+// hang is far more than a scrubber takes for anything: milliseconds on an idle
+// machine.
 const hang = time.Minute
 
-// Without a scrubber the pages of a dead VMM stay what they are: what the
-// other tests find gone, the scrubber has wiped.
+// TestControl checks that without a scrubber the pages of a dead VMM stay: the
+// other tests find none because the scrubber has wiped them.
 func TestControl(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	fill(t, w, 256, page)
-	p := startVMM(t, "unguarded", w)
+	p := startVMM(t, "no scrubber", w)
 	p.Process.Kill()
 	p.Wait()
 	time.Sleep(100 * time.Millisecond)
@@ -36,7 +36,7 @@ func TestControl(t *testing.T) {
 	}
 }
 
-// SIGKILL at once: the window is empty soon after.
+// TestKilled checks that the window is empty soon after a SIGKILL of the VMM.
 func TestKilled(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -69,7 +69,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// All other ends of a VMM.
+// TestEnds has the other ways in which a VMM ends.
 func TestEnds(t *testing.T) {
 	for _, tc := range []struct {
 		mode   string
@@ -95,8 +95,8 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// Killed while two threads write, through a mapping and with pwrite: no page
-// appears once the scrubber has seen its end of file.
+// TestKilledWriting kills a VMM while two threads write, to a mapping and with
+// pwrite. No page may appear after the scrubber has read end of file.
 func TestKilledWriting(t *testing.T) {
 	for range 20 {
 		w := newWindow(t, 16<<20)
@@ -113,8 +113,8 @@ func TestKilledWriting(t *testing.T) {
 	}
 }
 
-// A signal to the VMM's process group, as from a terminal, doesn't reach the
-// scrubber, be it SIGKILL.
+// TestProcessGroup checks that a signal to the VMM's process group, as from a
+// terminal, doesn't reach the scrubber, not even SIGKILL.
 func TestProcessGroup(t *testing.T) {
 	w := newWindow(t, 1<<20)
 	fill(t, w, 256, page)
@@ -139,8 +139,8 @@ func TestProcessGroup(t *testing.T) {
 	}
 }
 
-// Children that the VMM starts while it starts the scrubber, and that outlive
-// it, don't hold up the end of file.
+// TestChildrenOutliveTheVMM checks that children which the VMM starts while it
+// starts the scrubber, and which outlive it, don't delay the scrubber.
 func TestChildrenOutliveTheVMM(t *testing.T) {
 	ours, theirs := pipe(t)
 	w := newWindow(t, 1<<20)
@@ -160,8 +160,8 @@ func TestChildrenOutliveTheVMM(t *testing.T) {
 	}
 }
 
-// A frame is overwritten before it is freed. A pipe into which the file's pages
-// have been spliced still has the frames when the file has lost them.
+// TestWipedBeforeFreed checks that frames are overwritten before they are freed. A
+// pipe into which they were spliced keeps them for the test to read.
 func TestWipedBeforeFreed(t *testing.T) {
 	const n = 8 // of the 16 that a pipe holds
 	secret := []byte(strings.Repeat("secret! ", n*page/8))
@@ -176,11 +176,11 @@ func TestWipedBeforeFreed(t *testing.T) {
 			}
 		}, secret},
 		{"scrubber", func(t *testing.T, w *os.File) {
-			g, err := Start(int(w.Fd()))
+			s, err := Start(int(w.Fd()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := g.Close(); err != nil {
+			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 		}, make([]byte, n*page)},
@@ -210,7 +210,7 @@ func TestWipedBeforeFreed(t *testing.T) {
 	}
 }
 
-// pipe returns its write end and its read end.
+// pipe creates a pipe.
 func pipe(t *testing.T) (write, read *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
