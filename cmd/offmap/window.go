@@ -13,22 +13,22 @@ import (
 	"offmap/memory/attach/window"
 )
 
-// windowFlags set the attach window up.
+// windowFlags are the flags of attach window.
 type windowFlags struct {
 	size size
 	age  time.Duration
 }
 
 func (f *windowFlags) addSize(fl *pflag.FlagSet) {
-	fl.Var(&f.size, "window", "attach window: the most guest RAM in ordinary memory at a time (default a quarter of it)")
+	fl.Var(&f.size, "window", "attach window: the most guest RAM in ordinary memory at a time (default a quarter of guest RAM)")
 }
 
 func (f *windowFlags) add(fl *pflag.FlagSet) {
 	f.addSize(fl)
-	fl.DurationVar(&f.age, "window-age", 0, "attach window: pages that aren't used for this long go back (0: when room is needed)")
+	fl.DurationVar(&f.age, "window-age", 0, "attach window: evict pages that aren't used for this long (0: only when frames run out)")
 }
 
-// options checks the flags against the guest that they are for.
+// options returns the options that the flags ask for, if the guest can have them.
 func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (attach.Options, error) {
 	pairs, _ := attach.Pair{Backend: b, Attach: m}.Pairs()
 	o := attach.Options{Window: attach.DefaultWindow(ram), WindowAge: f.age}
@@ -45,16 +45,17 @@ func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (at
 		return o, nil
 	case f.size < window.MinSize:
 		least := size(window.MinSize)
-		return o, usage("--window %s is too small: at least %s, or an instruction might need more pages than there are frames", f.size.String(), least.String())
+		return o, usage("--window %s is too small: at least %s, because an instruction can need that many pages at once", f.size.String(), least.String())
 	}
 	o.Window = uint64(f.size) / memory.PageSize * memory.PageSize
 	if o.Window > ram {
 		o.Window = ram
 		whole := size(ram)
-		slog.Warn(fmt.Sprintf("--window %s is more than guest RAM: %s it is, and nothing is hidden for long", f.size.String(), whole.String()))
+		slog.Warn(fmt.Sprintf("--window %s is more than guest RAM: the window is %s, and pages that the guest uses stay exposed", f.size.String(), whole.String()))
 	}
 	return o, nil
 }
 
-// minAge keeps the window from doing nothing but looking for old pages.
+// minAge is the least --window-age: with less, the pager would do little else than
+// unmap pages.
 const minAge = 10 * time.Millisecond

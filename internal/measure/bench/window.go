@@ -12,31 +12,32 @@ import (
 	"offmap/vmm/boot"
 )
 
-// windowScenarios are what the window of secret+window costs (docs/window.md).
+// windowScenarios returns the scenarios of what secret+window costs
+// (docs/window.md).
 func windowScenarios() []Scenario {
 	return []Scenario{windowFault(), windowSize(), windowCounts()}
 }
 
-// behindWindow keeps the pair that has a window.
+// behindWindow returns the subjects that have a window.
 func behindWindow(_ *Env, working []Subject) []Subject {
 	return slices.DeleteFunc(slices.Clone(working), func(s Subject) bool { return s.Attach != attach.ViaWindow })
 }
 
-// Modes of payload churn.
+// The modes of payload churn.
 const (
 	churnSequential = 0
 	churnRandom     = 1
 )
 
-// churnWarmUp is how many rounds payload churn makes before it measures.
+// churnWarmUp is the number of rounds that payload churn makes before it measures.
 const churnWarmUp = 2
 
-// roomFor is RAM for a working set with room to spare: a window can have all of
-// the set and not all of RAM.
+// roomFor returns the size of RAM for a working set of set bytes. It is larger, so
+// that a window can have all of the set and not all of RAM.
 func roomFor(set uint64) uint64 { return max(memory.MinSize, 2*set) }
 
-// churn is a guest that touches a word of each page of its working set, of set
-// bytes, behind a window of so many bytes.
+// churn returns a guest that uses a word of each page of its working set, of set
+// bytes, behind a window of window bytes.
 func churn(window, set, rounds, mode uint64) guest {
 	return stored(guest{
 		payload: "churn", args: []uint64{set, rounds, mode, 1}, cpus: 1, size: roomFor(set),
@@ -44,9 +45,9 @@ func churn(window, set, rounds, mode uint64) guest {
 	}, set)
 }
 
-// stored is a guest that finds memory for a working set of so many bytes given
-// by its backend already. A page's first use of secret memory costs more than a
-// fault: without this, a window's first evictions would be measured with it.
+// stored returns g with memory that the backend has allocated before it runs, for
+// a working set of set bytes. The allocation of a secret page costs more than a
+// fault, and would otherwise be measured with a window's first evictions.
 func stored(g guest, set uint64) guest {
 	const payloads = 1 << 20 // more than they have before the working set
 	place := g.place
@@ -61,8 +62,8 @@ func stored(g guest, set uint64) guest {
 	return g
 }
 
-// runChurn runs it, and returns the nanoseconds that a page took and how many
-// pages were touched in all, warm-up included.
+// runChurn runs the guest g of churn. It returns the time for a page in
+// nanoseconds, and the number of pages used, warm-up included.
 func runChurn(ctx context.Context, s Subject, g guest) (r guestRun, perPage float64, touched uint64, err error) {
 	if r, err = g.run(ctx, s); err != nil {
 		return r, 0, 0, err
@@ -72,7 +73,7 @@ func runChurn(ctx context.Context, s Subject, g guest) (r guestRun, perPage floa
 		return r, 0, 0, err
 	}
 	if rounds != g.args[1] || pages != g.args[0]/memory.PageSize {
-		return r, 0, 0, fmt.Errorf("payload churn said %.200q: that isn't what it was asked for", r.Said)
+		return r, 0, 0, fmt.Errorf("payload churn said %.200q: not what it was asked for", r.Said)
 	}
 	if err := r.possible(cycles); err != nil {
 		return r, 0, 0, err
@@ -80,8 +81,8 @@ func runChurn(ctx context.Context, s Subject, g guest) (r guestRun, perPage floa
 	return r, r.nanoseconds(cycles) / float64(rounds*pages), (churnWarmUp + rounds) * pages, nil
 }
 
-// zipf is a guest that makes so many accesses to warm up and to measure, to
-// some pages of its working set of set bytes far more often than to others.
+// zipf returns a guest that accesses the pages of its working set of set bytes by
+// Zipf's law, accesses times to warm up and as often to measure.
 func zipf(window, set, accesses uint64) guest {
 	return stored(guest{
 		payload: "zipf", args: []uint64{set, accesses, 0, accesses}, cpus: 1, size: roomFor(set),
@@ -89,7 +90,8 @@ func zipf(window, set, accesses uint64) guest {
 	}, set)
 }
 
-// runZipf runs it, and returns the nanoseconds of an access.
+// runZipf runs the guest g of zipf. It returns the time of an access in
+// nanoseconds.
 func runZipf(ctx context.Context, s Subject, g guest) (r guestRun, perAccess float64, err error) {
 	if r, err = g.run(ctx, s); err != nil {
 		return r, 0, err
@@ -99,7 +101,7 @@ func runZipf(ctx context.Context, s Subject, g guest) (r guestRun, perAccess flo
 		return r, 0, err
 	}
 	if accesses != g.args[1] || pages != g.args[0]/memory.PageSize {
-		return r, 0, fmt.Errorf("payload zipf said %.200q: that isn't what it was asked for", r.Said)
+		return r, 0, fmt.Errorf("payload zipf said %.200q: not what it was asked for", r.Said)
 	}
 	if err := r.possible(cycles); err != nil {
 		return r, 0, err
@@ -107,7 +109,7 @@ func runZipf(ctx context.Context, s Subject, g guest) (r guestRun, perAccess flo
 	return r, r.nanoseconds(cycles) / float64(accesses), nil
 }
 
-// windowCurve are the metrics of a line over windows of so many bytes.
+// windowCurve returns the metrics of a curve over window sizes in bytes.
 func windowCurve(name, unit string, windows []uint64) (points []Metric) {
 	for _, w := range windows {
 		points = append(points, Metric{
@@ -117,7 +119,7 @@ func windowCurve(name, unit string, windows []uint64) (points []Metric) {
 	return points
 }
 
-// without is n values of metrics that aren't measured.
+// without returns n values of metrics that weren't measured.
 func without(n int) []float64 {
 	values := make([]float64, n)
 	for i := range values {

@@ -6,20 +6,20 @@ import (
 	"slices"
 )
 
-// countedSet is small, since a fault under emulation takes the better part of a
-// millisecond.
+// countedSet is the working set in bytes. It is small, because a fault under
+// emulation takes most of a millisecond.
 const countedSet = 4 << 20
 
 var countedWindows = []uint64{512 << 10, 1 << 20, 2 << 20, 3 << 20, 4 << 20, 6 << 20}
 
-// windowCounts is how many faults the same work takes, which doesn't depend on
-// how fast the machine is.
+// windowCounts counts the faults of the same work, which don't depend on the speed
+// of the machine.
 func windowCounts() Scenario {
 	return Scenario{
 		Name: "window-faults",
 		Slow: true,
-		About: "faults of the same work on 4 MiB, warm-up included, which say something of any machine: 8192 accesses by Zipf's law over the size of the window, " +
-			"and with one of 512 KiB a touch of each page, in a random order and in sequence",
+		About: "faults of the same work on 4 MiB, warm-up included, which don't depend on the machine's speed: 8192 accesses by Zipf's law, by the size of the window, " +
+			"and, behind one of 512 KiB, an access to each page in random order and in sequence",
 		Metrics: slices.Concat(windowCurve("zipf", "faults", countedWindows), []Metric{
 			{Name: "scattered", Unit: "faults/page"}, {Name: "sequential", Unit: "faults/page"},
 		}),

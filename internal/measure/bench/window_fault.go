@@ -10,12 +10,12 @@ import (
 	"offmap/memory"
 )
 
-// windowFault is how fast faults are answered.
+// windowFault measures how fast faults are answered.
 func windowFault() Scenario {
 	return Scenario{
 		Name: "window-fault",
-		About: "a guest that goes over 64 MiB (quick: 16) behind a window of an eighth, a word of each page, in a random order or in sequence: a fault from its event to the wake-up, " +
-			"median and 99th percentile; the guest's time a page; faults answered a second. c is the same system calls, one page at a time, with no guest and no choice",
+		About: "a guest uses a word of each page of 64 MiB (quick: 16) behind a window of an eighth, in random order or in sequence: the time from a fault's event to the wake-up, " +
+			"median and 99th percentile; the guest's time for a page; faults answered in a second. c makes the same system calls for one page at a time, without a guest or a policy",
 		Metrics: slices.Concat(faultMetrics("scattered"), faultMetrics("sequential")),
 		Native:  true,
 		Subjects: func(e *Env, working []Subject) []Subject {
@@ -50,7 +50,7 @@ func faultMetrics(order string) []Metric {
 	}
 }
 
-// windowShare is how many times its window the guest uses.
+// windowShare is the ratio of the guest's working set to its window.
 const windowShare = 8
 
 func sampleFaults(ctx context.Context, s Subject, set, rounds, mode uint64) ([]float64, error) {
@@ -63,12 +63,13 @@ func sampleFaults(ctx context.Context, s Subject, set, rounds, mode uint64) ([]f
 	if r.Faults == nil || r.Faults.Count == 0 {
 		return nil, errors.New("a guest larger than its window ran without a fault")
 	}
-	// All rounds are alike, so that the measured ones have their share of them.
+	// All rounds have about the same number of faults, the warm-up included.
 	rate := float64(r.Faults.Count) / float64(touched) / perPage * 1e9
 	return []float64{float64(r.Faults.P50), float64(r.Faults.P99), perPage, rate}, nil
 }
 
-// baselineSteps are by how many pages the baseline goes on, by churn's mode.
+// baselineSteps are the distances in pages between the accesses of the plain C
+// baseline, by churn's mode.
 var baselineSteps = [...]uint64{churnSequential: 1, churnRandom: 7919}
 
 func baselineFaults(ctx context.Context, program string, set, rounds, mode uint64) ([]float64, error) {
@@ -82,7 +83,7 @@ func baselineFaults(ctx context.Context, program string, set, rounds, mode uint6
 		return nil, err
 	}
 	if len(v) != 3 {
-		return nil, errors.New("the C baseline's pager printed another number of figures than 3")
+		return nil, errors.New("the C baseline's pager didn't print 3 numbers")
 	}
-	return []float64{v[1], v[2], v[0], 1e9 / v[0]}, nil // each touch is a fault
+	return []float64{v[1], v[2], v[0], 1e9 / v[0]}, nil // each access is a fault
 }

@@ -9,22 +9,22 @@ import (
 	"offmap/memory/attach"
 )
 
-// sizedSet is the working set of the curves' guest in bytes.
+// sizedSet is the guest's working set in bytes.
 const sizedSet = 16 << 20
 
 var (
 	sizedWindows = []uint64{1 << 20, 2 << 20, 4 << 20, 8 << 20, 12 << 20, 16 << 20, 24 << 20}
-	// A quick run measures these of them.
+	// quickWindows are the sizes that a quick run measures.
 	quickWindows = []uint64{2 << 20, 8 << 20, 24 << 20}
 )
 
-// windowSize is what an access costs, over the window's size.
+// windowSize measures the cost of an access by the size of the window.
 func windowSize() Scenario {
 	return Scenario{
 		Name: "window-size",
 		Slow: true,
-		About: "a guest at work on 16 MiB, the pages used by Zipf's law or all of them in random order, over the size of its window: time of an access, once every page was used and as many accesses were made before. " +
-			"memfd+direct has no window: one value for all of them (quick: three sizes, Zipf only)",
+		About: "the time of an access to a working set of 16 MiB, by Zipf's law or to all pages in random order, by the size of the window. Every page was used before, and as many accesses made. " +
+			"memfd+direct has no window: one value for all sizes (quick: three sizes, Zipf only)",
 		Metrics: slices.Concat(windowCurve("zipf", "ns/op", sizedWindows), windowCurve("random", "ns/op", sizedWindows)),
 		Native:  true,
 		Subjects: func(e *Env, working []Subject) []Subject {
@@ -48,7 +48,7 @@ func sampleSizes(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 		if e.Quick && !slices.Contains(quickWindows, w) {
 			continue
 		}
-		// Without a window one value is for all.
+		// Without a window, one measurement is for all sizes.
 		if s.Attach == attach.ViaWindow || ns[0] == 0 {
 			var err error
 			if ns, err = sampleSize(ctx, e, s, w); err != nil {
@@ -63,7 +63,7 @@ func sampleSizes(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	return values, nil
 }
 
-// sampleSize measures both orders, of which a quick run has only the first.
+// sampleSize measures both orders, or in a quick run only the first.
 func sampleSize(ctx context.Context, e *Env, s Subject, window uint64) (ns [2]float64, err error) {
 	if s.Attach != attach.ViaWindow {
 		window = 0
@@ -76,7 +76,7 @@ func sampleSize(ctx context.Context, e *Env, s Subject, window uint64) (ns [2]fl
 		return ns, err
 	}
 	if (r.Faults != nil) != (s.Attach == attach.ViaWindow) {
-		return ns, errors.New("a guest had faults of a window without one, or none with one")
+		return ns, errors.New("a guest without a window has a count of faults, or one with a window has none")
 	}
 	ns[0] = perAccess
 	if !e.Quick {

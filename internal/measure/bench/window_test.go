@@ -21,7 +21,7 @@ import (
 
 var windowed = Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}}
 
-// needWindow skips, loudly, where there is nothing to make a window from.
+// needWindow skips the test where there can be no window.
 func needWindow(t *testing.T) {
 	t.Helper()
 	sys, err := kvm.Open("")
@@ -45,7 +45,7 @@ func needWindow(t *testing.T) {
 
 func quickEnv() *Env { return &Env{Host: ThisHost(os.DirFS("/")), Quick: true} }
 
-// sampleOf takes a sample as the runner does, and returns it by metric.
+// sampleOf takes a sample as the runner does. It returns the values by metric.
 func sampleOf(t *testing.T, e *Env, sc Scenario, s Subject) map[string]float64 {
 	t.Helper()
 	values, err := sc.Sample(t.Context(), e, s)
@@ -62,12 +62,12 @@ func sampleOf(t *testing.T, e *Env, sc Scenario, s Subject) map[string]float64 {
 	return by
 }
 
-// TestWindowScenarios takes a sample of each, and holds what is true of any
+// TestWindowScenarios checks a sample of each scenario for what is true on any
 // machine.
 func TestWindowScenarios(t *testing.T) {
 	needWindow(t)
 	e := quickEnv()
-	sampleOf(t, e, windowCounts(), windowed) // what is made once
+	sampleOf(t, e, windowCounts(), windowed) // what is allocated once
 	for _, c := range []struct {
 		scenario Scenario
 		check    func(t *testing.T, v map[string]float64)
@@ -79,9 +79,9 @@ func TestWindowScenarios(t *testing.T) {
 				}
 			}
 			if s, q := v["scattered-page"], v["sequential-page"]; !(s > q && q > 0) {
-				t.Errorf("%v ns a page scattered, %v in sequence: a walk is filled ahead", s, q)
+				t.Errorf("%v ns a page scattered, %v in sequence: there is no readahead", s, q)
 			}
-			// Pages that come at random are hardly ever there.
+			// Pages in random order are hardly ever in the window.
 			if share := v["scattered-rate"] * v["scattered-page"] / 1e9; share < .8 || share > 1 {
 				t.Errorf("%.2f faults a page in a window of an eighth", share)
 			}
@@ -104,7 +104,7 @@ func TestWindowScenarios(t *testing.T) {
 				last = n
 			}
 			if pages := float64(countedSet / memory.PageSize); last < pages/policy.MaxFill || last > pages/4 {
-				t.Errorf("%v faults where all %v pages fit, and a walk goes over them first", last, pages)
+				t.Errorf("%v faults where all %v pages fit, and a sequential stream uses them first", last, pages)
 			}
 			if s, q := v["scattered"], v["sequential"]; s < .7 || s > 1.05 || q > .3 || q <= 0 {
 				t.Errorf("%v faults a page scattered, %v in sequence", s, q)
@@ -119,7 +119,7 @@ func TestWindowScenarios(t *testing.T) {
 	}
 }
 
-// TestWindowControl holds that ordinary memory has one value at all sizes.
+// TestWindowControl checks that ordinary memory has one value for all sizes.
 func TestWindowControl(t *testing.T) {
 	needWindow(t)
 	v := sampleOf(t, quickEnv(), windowSize(), memfd)
@@ -130,7 +130,7 @@ func TestWindowControl(t *testing.T) {
 	}
 }
 
-// TestWindowCancelled holds that a sample that is given up leaves nothing.
+// TestWindowCancelled checks that a cancelled sample leaves nothing behind.
 func TestWindowCancelled(t *testing.T) {
 	needWindow(t)
 	stop := errors.New("stop")
@@ -145,7 +145,7 @@ func TestWindowCancelled(t *testing.T) {
 	leaks()
 }
 
-// TestWindowSubjects holds that nothing is measured where there is no window.
+// TestWindowSubjects checks that nothing is measured where there is no window.
 func TestWindowSubjects(t *testing.T) {
 	e := &Env{Host: Host{Host: probe.Host{Accel: "kvm"}}, Baseline: "baseline"}
 	baseline := Subject{Pair: attach.Pair{Backend: memory.Secret}, Peer: C}
@@ -163,7 +163,7 @@ func TestWindowSubjects(t *testing.T) {
 	}
 }
 
-// TestScan holds what a guest may say.
+// TestScan checks which reports of a guest are accepted.
 func TestScan(t *testing.T) {
 	const good = "churn: 4 rounds over 8192 pages, 123 cycles\n"
 	var rounds, pages, cycles uint64
@@ -181,7 +181,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// FuzzScan holds that what is read is all that was said.
+// FuzzScan checks that an accepted report has nothing else in it.
 func FuzzScan(f *testing.F) {
 	f.Add("zipf: 1 accesses to 2 pages, 3 cycles\n")
 	f.Add("zipf: 18446744073709551615 accesses to 0x2 pages, 3 cycles\n\n")
