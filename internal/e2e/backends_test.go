@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/measure/probe"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/memory/memtest"
@@ -151,13 +152,16 @@ func TestReserved(t *testing.T) {
 }
 
 // TestReservedIsCached holds that a guest's reserved memory is write-back, by
-// the kernel's list of what it maps how. A page that this test maps uncached
+// the kernel's list of memory types, and that doctor tells. A page that this test maps uncached
 // shows that the list tells.
 func TestReservedIsCached(t *testing.T) {
 	needInside(t)
 	args, _ := planter(t, planted, true)
 	g := startRun(t, append([]string{"--backend", "reserved"}, args...)...)
 	g.await(t, plantedLine)
+	if status, says := readDoctor(t, offmapRun(t, "doctor", "--json").stdout).check(t, "reserved"); status != probe.OK || !strings.Contains(says, "write-back") {
+		t.Errorf("doctor says %s of the memory's type: %s", status, says)
+	}
 	fd, err := unix.Open("/dev/mem", unix.O_RDWR|unix.O_SYNC|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)

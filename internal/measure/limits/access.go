@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"offmap/audit/canary"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -34,16 +33,16 @@ func accessLimits(b memory.Backend) []Limit {
 			Title:    "get_user_pages refuses secret memory",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "System calls that reach user memory by its pages (GUP) and not by its addresses: a write with O_DIRECT, vmsplice(2), process_vm_readv(2) of this process, a futex that may be shared, and /proc/self/mem. Each is also made on a memfd.",
-			Expected: "EFAULT for each, EIO for /proc/self/mem",
+			How:      "Attacks of the audit on a child that holds the memory, by system calls that reach user memory by its pages (GUP) and not by its addresses: a write with O_DIRECT, vmsplice(2), process_vm_readv(2), a futex that may be shared, and /proc/PID/mem. Each is also made on a child with a memfd.",
+			Expected: "EFAULT for each, EIO for /proc/PID/mem",
 			Means:    "No zero-copy of any kind to or from guest RAM: no O_DIRECT, no registered io_uring buffers, no VFIO (see dma). A VMM's devices copy through buffers of their own.",
-			check: func(context.Context) (Observation, error) {
+			check: func(ctx context.Context) (Observation, error) {
 				return refused(b, []attempt{
-					{"O_DIRECT", unix.EFAULT, writeDirect},
-					{"vmsplice", unix.EFAULT, spliced},
-					{"process_vm_readv", unix.EFAULT, (*area).readRemotely},
-					{"shared futex", unix.EFAULT, (*area).wakeShared},
-					{"/proc/self/mem", unix.EIO, readProcMem},
+					{"O_DIRECT", unix.EFAULT, by(ctx, "o-direct")},
+					{"vmsplice", unix.EFAULT, by(ctx, "vmsplice")},
+					{"process_vm_readv", unix.EFAULT, by(ctx, "process-vm-readv")},
+					{"shared futex", unix.EFAULT, by(ctx, "futex")},
+					{"/proc/PID/mem", unix.EIO, by(ctx, "proc-mem")},
 				})
 			},
 		},
@@ -64,7 +63,7 @@ func accessLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "write(2) of secret memory into a pipe and into a socket; the other end is read.",
 			Expected: "Both are refused",
-			Means:    "The same commit says that the process's own accesses (uaccess) still work, and so they do: an ordinary write(2) copies the secret into kernel memory. A VMM that writes guest RAM to a disk, a socket or a log leaves copies in the page cache and in socket buffers, all of it in the direct map.",
+			Means:    "memfd_secret(2) says that pointers to secret memory can't be passed to system calls. The commit says that the process's own accesses (uaccess) still work, and they do: an ordinary write(2) copies the secret into kernel memory. A VMM that writes guest RAM to a disk, a socket or a log leaves copies in the page cache and in socket buffers, which are in the direct map.",
 			check: func(context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"write to a pipe", 0, func(a *area) error { return transmitted(a, unix.Pipe2) }},
@@ -94,26 +93,20 @@ func accessLimits(b memory.Backend) []Limit {
 }
 
 func checkFound(ctx context.Context, b memory.Backend) (o Observation, err error) {
-	var canaries []canary.Canary
-	for _, b := range []memory.Backend{b, memory.Memfd} {
-		a, err := newPopulated(b, attemptSize)
-		if err != nil {
-			return o, err
-		}
-		defer a.Close()
-		c, err := canary.New()
-		if err != nil {
-			return o, err
-		}
-		c.Plant(a.mem[memory.PageSize:])
-		canaries = append(canaries, c)
-	}
-	hits, err := canary.ScanKcore(ctx, canaries, nil)
+	canaries, err := newCanaries(2)
 	if err != nil {
-		if ctx.Err() != nil {
+		return o, err
+	}
+	for i, b := range []memory.Backend{b, memory.Memfd} {
+		ram, err := planted(b, 1, canaries[i])
+		if err != nil {
 			return o, err
 		}
-		return o, skipped("%v", err)
+		defer ram.Close()
+	}
+	hits, err := scanKcore(ctx, canaries)
+	if err != nil {
+		return o, err
 	}
 	if hits[1].Pages == 0 {
 		return o, errors.New("the search doesn't find the memfd's canary either, so it proves nothing")
@@ -153,32 +146,6 @@ func checkKVM(b memory.Backend) (o Observation, err error) {
 	return o, err
 }
 
-// writeDirect writes a page past the page cache, open(2) O_DIRECT.
-func writeDirect(a *area) error {
-	f, err := directFile()
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = unix.Pwrite(int(f.Fd()), a.mem[:memory.PageSize], 0)
-	return err
-}
-
-// directFile makes a file whose O_DIRECT is real: that of tmpfs copies, as any
-// write does. The flag is set afterwards, so that what serves a FUSE file
-// system isn't asked for alignment as well.
-func directFile() (*os.File, error) {
-	f, err := diskFile()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFL, unix.O_DIRECT); err != nil {
-		f.Close()
-		return nil, skipped("O_DIRECT: %v", err)
-	}
-	return f, nil
-}
-
 // diskFile makes an empty file without a name on a file system that isn't
 // memory.
 func diskFile() (*os.File, error) {
@@ -193,28 +160,6 @@ func diskFile() (*os.File, error) {
 		}
 	}
 	return nil, skipped("no file system but tmpfs that this user can write to: set TMPDIR")
-}
-
-// spliced maps the area's first page into a pipe.
-func spliced(a *area) error {
-	var p [2]int
-	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
-		return skipped("pipe: %v", err)
-	}
-	defer unix.Close(p[0])
-	defer unix.Close(p[1])
-	return a.vmsplice(p[1])
-}
-
-// readProcMem reads the area's first page through /proc/self/mem.
-func readProcMem(a *area) error {
-	f, err := os.Open("/proc/self/mem")
-	if err != nil {
-		return skipped("%v", err)
-	}
-	defer f.Close()
-	_, err = f.ReadAt(make([]byte, memory.PageSize), int64(a.addr()))
-	return err
 }
 
 func socketPair(fds []int, flags int) error {

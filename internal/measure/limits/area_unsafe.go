@@ -50,23 +50,6 @@ func (a *area) resident() (int, error) {
 	return n, nil
 }
 
-// wakeShared wakes nobody on a futex at the area's start: one that may be
-// shared between processes, which the kernel finds by its page, futex(2).
-func (a *area) wakeShared() error {
-	const futexWake = 1
-	if _, _, errno := unix.Syscall6(unix.SYS_FUTEX, a.addr(), futexWake, 1, 0, 0, 0); errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// vmsplice maps the area's first page into a pipe, vmsplice(2).
-func (a *area) vmsplice(pipe int) error {
-	iov := unix.Iovec{Base: unsafe.SliceData(a.mem), Len: memory.PageSize}
-	_, err := unix.Vmsplice(pipe, []unix.Iovec{iov}, unix.SPLICE_F_NONBLOCK)
-	return err
-}
-
 // readRemotely reads a page of this process as if it were another's,
 // process_vm_readv(2).
 func (a *area) readRemotely() error {

@@ -39,13 +39,15 @@ func refused(b memory.Backend, attempts []attempt) (Observation, error) {
 			return o, err
 		}
 		if control != nil {
-			reason := strings.TrimPrefix(outcome(control), ErrSkipped.Error()+": ")
-			seen = append(seen, fmt.Sprintf("%s not counted (on ordinary memory: %s)", t.name, reason))
+			seen = append(seen, fmt.Sprintf("%s not counted (on ordinary memory: %s)", t.name, outcome(control)))
 			continue
 		}
 		got, err := try(b, t)
 		if err != nil {
 			return o, err
+		}
+		if errors.Is(got, ErrSkipped) {
+			return o, got
 		}
 		counted++
 		seen = append(seen, t.name+" "+outcome(got))
@@ -72,7 +74,7 @@ func try(b memory.Backend, t attempt) (result, err error) {
 	return t.do(a), nil
 }
 
-// outcome is the errno of a call, or that it worked.
+// outcome is the errno of a call, or that it worked, or why it was not made.
 func outcome(err error) string {
 	if err == nil {
 		return "works"
@@ -82,6 +84,9 @@ func outcome(err error) string {
 			return "EOPNOTSUPP"
 		}
 		return unix.ErrnoName(errno)
+	}
+	if e, ok := errors.AsType[*skip](err); ok {
+		return e.why
 	}
 	return err.Error()
 }

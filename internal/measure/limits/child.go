@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +30,6 @@ func tasks() map[string]func(say func(any) error, args []string) error {
 		"hold":     holdTask,
 		"mlockall": mlockallTask,
 		"receive":  receiveTask,
-		"fork":     forkTask,
-		"core":     coreTask,
 		"plant":    plantTask,
 	}
 }
@@ -68,9 +65,10 @@ func ChildMain(args []string) int {
 		return out.Encode(message{Value: raw})
 	}
 	err := tasks()[args[0]](say, args[1:])
+	lacks, ok := errors.AsType[*skip](err)
 	switch {
-	case errors.Is(err, ErrSkipped):
-		out.Encode(message{Skipped: strings.TrimPrefix(err.Error(), ErrSkipped.Error()+": ")})
+	case ok:
+		out.Encode(message{Skipped: lacks.why})
 	case err != nil:
 		out.Encode(message{Error: err.Error()})
 	}

@@ -22,7 +22,7 @@ func interfaceLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "The system call is made, and the kernel's command line is searched for secretmem.enable. Where the word is there, the default doesn't show.",
 			Expected: "ENOSYS, with no secretmem.enable on the command line",
-			Means:    "Linux 5.14 to 6.4 need the boot parameter; 6.5 and newer have it on (commit b758fe6df50d), so that there secretmem.enable=0 is the word. ENOSYS alone doesn't tell a kernel that has it switched off from one without it: only the first has /sys/module/secretmem/parameters/enable.",
+			Means:    "Linux 5.14 to 6.4 need the boot parameter; 6.5 and newer have it on (commit b758fe6df50d), where secretmem.enable=0 switches it off. ENOSYS alone doesn't tell a kernel that has it switched off from one without it: only the first has /sys/module/secretmem/parameters/enable.",
 			check: func(context.Context) (Observation, error) {
 				fd, err := memory.MemfdSecret(unix.O_CLOEXEC)
 				if err == nil {
@@ -47,11 +47,11 @@ func interfaceLimits(b memory.Backend) []Limit {
 		{
 			ID:       "cloexec",
 			Title:    "The close-on-exec flag is FD_CLOEXEC",
-			Source:   sourceManual + ", up to man-pages 6.15",
+			Source:   sourceManual + ", at least up to man-pages 6.18",
 			Link:     linkManual,
 			How:      "memfd_secret(FD_CLOEXEC) is called, and then memfd_secret(O_CLOEXEC).",
 			Expected: "FD_CLOEXEC works",
-			Means:    "The kernel takes O_CLOEXEC. A VMM that follows the older manual page gets EINVAL, and one that then leaves the flag out passes all of guest RAM to every program that it starts.",
+			Means:    "The kernel takes O_CLOEXEC. A VMM that follows the manual page gets EINVAL, and one that then leaves the flag out passes all of guest RAM to every program that it starts.",
 			check: func(context.Context) (Observation, error) {
 				return closesOnExec(create(b))
 			},

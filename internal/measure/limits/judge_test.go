@@ -96,14 +96,6 @@ func TestPageout(t *testing.T) {
 	}
 }
 
-func TestChanged(t *testing.T) {
-	before := []uint64{pagePresent | 1, pagePresent | 2, 0, pagePresent | 4}
-	after := []uint64{pagePresent | 1, pagePresent | 9, pagePresent | 3, 0}
-	if n := changed(before, after); n != 1 {
-		t.Errorf("%d pages moved, want 1: one stays, one comes, one goes", n)
-	}
-}
-
 func TestPool(t *testing.T) {
 	frames := []uint64{512, 513, 1024}
 	for _, c := range []struct {

@@ -15,12 +15,12 @@ import (
 func paravirtualLimits() []Limit {
 	return []Limit{{
 		ID:       "paravirtual-pages",
-		Title:    "Hidden guest RAM rules out kvm-clock and its kin, for which KVM writes to it through the direct map",
-		Source:   "KVM's documentation of its MSRs: the guest names a page, and the host writes to it. It does so through the direct map, and where the page isn't there that is an oops of the host (measured on 6.1, 6.12 and 7.3)",
-		Link:     "https://docs.kernel.org/virt/kvm/x86/msr.html",
+		Title:    "Hidden guest RAM rules out kvm-clock and other paravirtual features, for which KVM writes to guest RAM through the direct map",
+		Source:   "Firecracker's kernel patches for kvm-clock, for guests whose RAM is not in the direct map: KVM writes to the page that the guest names through the direct map (KVM's documentation of its MSRs says only that the guest names a page). If the page isn't there, that is an oops of the host (measured on 6.1, 6.12 and 7.3)",
+		Link:     "https://github.com/firecracker-microvm/firecracker/pull/5552",
 		How:      "A guest at CPL 0 writes every MSR by which a hypervisor is handed a guest page (KVM's, Hyper-V's, Xen's): with hidden RAM, over each attach that works here, and with anonymous RAM.",
 		Expected: "With hidden RAM each write is #GP in the guest; with anonymous RAM some are accepted",
-		Means:    "A VMM that hides RAM must leave these features out of CPUID, have KVM enforce that, and deny the MSRs: a hostile guest writes those that it wasn't told of, too. The guest does without kvm-clock, steal time and async page faults.",
+		Means:    "A VMM that hides RAM must leave these features out of CPUID, have KVM enforce that, and deny the MSRs: a hostile guest also writes MSRs that CPUID doesn't announce. The guest does without kvm-clock, steal time and async page faults.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkParavirtual(ctx, memory.Secret, attach.ViaBridge, attach.ViaWindow)
 		},

@@ -42,13 +42,16 @@ type Observation struct {
 	Holds bool   // that is what was expected
 }
 
-// ErrSkipped marks a check that this host has nothing to make with.
+// ErrSkipped matches the error of a check that this host can't make.
 var ErrSkipped = errors.New("can't be checked here")
 
-// skipped makes such an error.
-func skipped(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrSkipped, fmt.Sprintf(format, args...))
-}
+// skip is such an error: what the host lacks.
+type skip struct{ why string }
+
+func (e *skip) Error() string        { return ErrSkipped.Error() + ": " + e.why }
+func (e *skip) Is(target error) bool { return target == ErrSkipped }
+
+func skipped(format string, args ...any) error { return &skip{fmt.Sprintf(format, args...)} }
 
 // All returns the limits in the order in which they are shown.
 func All() []Limit { return slices.Concat(ours(memory.Secret), measured()) }

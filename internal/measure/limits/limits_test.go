@@ -67,9 +67,9 @@ func TestOrdinary(t *testing.T) {
 		"direct-map": false, "gup-refused": false, "kvm-refused": false, "no-userfaultfd": false,
 		"memlock": false, "memlock-touch": false, "memlock-user": false,
 		"mlock": false, "mlockall": false, "unevictable": false, "no-populating": false,
-		"sealing": true, "shared-only": false, "core-dump": false,
+		"sealing": true, "shared-only": false, "core-dump": false, "unmovable": false,
 	}
-	anon := map[string]bool{"small-pages": false, "shared-by-fd": false, "fork": false}
+	anon := map[string]bool{"small-pages": false, "shared-by-fd": false}
 	for b, want := range map[memory.Backend]map[string]bool{memory.Memfd: memfd, memory.Anon: anon} {
 		seen := 0
 		for _, l := range ours(b) {

@@ -46,6 +46,10 @@ func checkWipe(ctx context.Context, b memory.Backend, search scan) (o Observatio
 	return o, nil
 }
 
+// plantPages is how many pages of each kind of memory a child plants: so many
+// that other programs use few of them between its end and the search.
+const plantPages = 2048
+
 // plantAndEnd has two children plant two canaries each, in memory of backend b
 // and in anonymous memory. Then the first exits and the second is killed. They
 // live at the same time, so that the second doesn't start in what the first
@@ -58,7 +62,7 @@ func plantAndEnd(ctx context.Context, b memory.Backend, canaries []canary.Canary
 		}
 	}()
 	for c := canaries; len(c) > 0; c = c[2:] {
-		h, _, err := plant(ctx, string(b), c[0].String(), string(memory.Anon), c[1].String())
+		h, err := plant(ctx, plantPages, 0, string(b), c[0].String(), string(memory.Anon), c[1].String())
 		if err != nil {
 			return err
 		}

@@ -29,7 +29,7 @@ func memlockLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "A process without CAP_IPC_LOCK, whose limit is 16 pages, maps 17 pages of secret memory and touches them one by one.",
 			Expected: "mmap(2) refuses with EAGAIN",
-			Means:    "It holds on kernels without commit 97d34aa65c29, which is in 7.3 and came to stable kernels with 6.1.191 and 6.12.113, among others: 6.1.176, 6.1.190, 6.12.111 and 6.18.44 were seen to refuse at mmap, and to let CAP_IPC_LOCK pass; 6.1.192, 6.12.113, 7.2.6 and 7.3.4 were seen to charge at the first touch. Where it holds, a VMM learns at mmap that guest RAM is too large. Elsewhere mmap takes any size and the limit strikes later (see memlock-touch): the VMM has to compare its limit with guest RAM itself before it starts the guest. offmap does.",
+			Means:    "It holds on kernels without commit 97d34aa65c29, which is in 7.3, and for stable kernels in 6.1.190-rc1 (as 1c549e054821) and 6.12.112-rc1. Measured: 6.1.176, 6.1.190, 6.12.111 and 6.18.44 are without it, refuse at mmap and let CAP_IPC_LOCK pass; 6.1.192, 6.12.113, 7.2.6 and 7.3.4 have it, and charge at the first touch. Where the limit holds, a VMM learns at mmap that guest RAM is too large. Elsewhere mmap takes any size and the limit strikes later (see memlock-touch): the VMM has to compare its limit with guest RAM itself before it starts the guest. offmap does.",
 			check: func(ctx context.Context) (Observation, error) {
 				r, err := tryMemlock(ctx, b, false)
 				return Observation{Text: r.String(), Holds: r.Mmap == "EAGAIN"}, err
@@ -55,7 +55,7 @@ func memlockLimits(b memory.Backend) []Limit {
 			Link:     linkMlock,
 			How:      "As for memlock, with CAP_IPC_LOCK.",
 			Expected: "All 17 pages can be mapped and touched",
-			Means:    "Where it doesn't hold, running the VMM as root is no way out, and nor is CAP_IPC_LOCK: the limit itself must be raised (CAP_SYS_RESOURCE, limits.conf, LimitMEMLOCK=), and a root without CAP_SYS_RESOURCE, as in a container, can't.",
+			Means:    "Where it doesn't hold, neither root nor CAP_IPC_LOCK helps: the limit itself must be raised (CAP_SYS_RESOURCE, limits.conf, LimitMEMLOCK=), and root without CAP_SYS_RESOURCE, as in a container, can't. memfd_secret(2) says that RLIMIT_MEMLOCK works as for mlock(2); on these kernels it doesn't.",
 			check: func(ctx context.Context) (Observation, error) {
 				r, err := tryMemlock(ctx, b, true)
 				return Observation{Text: r.String(), Holds: r.Touched > memlockPages}, err

@@ -21,7 +21,7 @@ func placeLimits(b memory.Backend) []Limit {
 			Title:    "The pages can't be moved",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "Compaction of all memory is asked for (/proc/sys/vm/compact_memory), and the frames of 4 MiB of secret memory and of ordinary memory are compared before and after. The ordinary memory is up to 384 MiB, of which all but the quarter that lies lowest was given back, so that there is somewhere to move to.",
+			How:      "An attack of the audit on a child with 4 MiB of secret memory, and on one with anonymous memory: the kernel is asked to move the pages by move_pages(2) to another node, by MADV_COLLAPSE, and by compaction of all memory. The frames behind the pages are compared before and after.",
 			Expected: "Ordinary pages move, secret ones stay",
 			Means:    "Compaction, memory hot-unplug, CMA and NUMA balancing have to work around guest RAM. A guest's RAM stays on the node that its pages were first touched from: pin the VMM before.",
 			check:    func(ctx context.Context) (Observation, error) { return checkUnmovable(ctx, b) },
@@ -81,6 +81,23 @@ func placeLimits(b memory.Backend) []Limit {
 			check:    func(context.Context) (Observation, error) { return checkPool(b) },
 		},
 	}
+}
+
+func checkUnmovable(ctx context.Context, b memory.Backend) (o Observation, err error) {
+	target, err := attack(ctx, "migration", b, 0)
+	if err != nil {
+		return o, err
+	}
+	control, err := attack(ctx, "migration", memory.Anon, 0)
+	if err != nil {
+		return o, err
+	}
+	o.Text = fmt.Sprintf("%d secret pages moved: %s; %d ordinary ones: %s", target.Pages, target.Detail, control.Pages, control.Detail)
+	if control.Pages == 0 {
+		return o, skipped("%s, so that it proves nothing", o.Text)
+	}
+	o.Holds = target.Pages == 0
+	return o, nil
 }
 
 func checkZones(b memory.Backend) (o Observation, err error) {

@@ -56,8 +56,8 @@ func shareLimits(b memory.Backend) []Limit {
 			Title:    "A forked child has the secret too, unless MADV_DONTFORK keeps it out",
 			Source:   sourceManual + "; MAP_EXCLUSIVE was not inherited",
 			Link:     linkManual,
-			How:      "A child, forked without exec, sends a number from the memory through a pipe and writes another one into it; the same again after MADV_DONTFORK.",
-			Expected: "The child reads the parent's number and the parent sees the child's; after MADV_DONTFORK the child gets EFAULT",
+			How:      "An attack of the audit: a process that holds a canary in the memory is made to fork, and its child, which runs none of its code, to write(2) its memory to a file. The same after MADV_DONTFORK.",
+			Expected: "The child has the canary; after MADV_DONTFORK it gets EFAULT",
 			Means:    "A VMM sets MADV_DONTFORK on guest RAM, or starts nothing by fork. offmap sets it. exec drops the mapping in any case, and O_CLOEXEC the descriptor.",
 			check:    func(ctx context.Context) (Observation, error) { return checkFork(ctx, b) },
 		},
@@ -163,80 +163,21 @@ func checkSeals(b memory.Backend) (o Observation, err error) {
 	return o, nil
 }
 
-// forkResult is what a forked child did with the memory: without MADV_DONTFORK
-// and with it.
-type forkResult struct {
-	Sent, Left [2]uint64 // the number that came from it, and that it left
-	Errno      [2]string
-}
-
 func checkFork(ctx context.Context, b memory.Backend) (o Observation, err error) {
-	var r forkResult
-	if _, err := ask(ctx, nil, &r, "fork", string(b)); err != nil {
+	with, err := attack(ctx, "fork-child", b, unix.MADV_DOFORK)
+	if err != nil {
 		return o, err
 	}
-	return Observation{
-		Text: fmt.Sprintf("the child reads %#x of %#x (%s), and %#x of its %#x is seen by the parent; after MADV_DONTFORK: %s",
-			r.Sent[0], number, r.Errno[0], r.Left[0], number+1, r.Errno[1]),
-		Holds: r.Sent[0] == number && r.Left[0] == number+1 && r.Errno[1] == "EFAULT" && r.Left[1] == number,
-	}, nil
-}
-
-// forkTask forks in a process that may be lost: this one.
-func forkTask(say func(any) error, args []string) error {
-	a, err := newPopulated(memory.Backend(args[0]), attemptSize)
+	without, err := attack(ctx, "fork-child", b, unix.MADV_DONTFORK)
 	if err != nil {
-		return err
+		return o, err
 	}
-	defer a.Close()
-	var r forkResult
-	for i := range 2 {
-		if i == 1 {
-			if err := unix.Madvise(a.mem, unix.MADV_DONTFORK); err != nil {
-				return fmt.Errorf("MADV_DONTFORK: %w", err)
-			}
-		}
-		if err := r.fork(i, a); err != nil {
-			return err
-		}
+	o.Text = fmt.Sprintf("%d of %d pages found in the child; after MADV_DONTFORK %d, ", with.Pages, attackPages, without.Pages)
+	if without.Errno != 0 {
+		o.Text += outcome(without.Errno)
+	} else {
+		o.Text += "nothing refused"
 	}
-	return say(r)
-}
-
-// fork forks a child for the i-th time.
-func (r *forkResult) fork(i int, a *area) error {
-	var from, to [2]int // pipes: from the child, to it
-	for _, p := range []*[2]int{&from, &to} {
-		if err := unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
-			return fmt.Errorf("pipe: %w", err)
-		}
-		defer unix.Close(p[0])
-		defer unix.Close(p[1])
-	}
-	buf := make([]byte, 8)
-	binary.LittleEndian.PutUint64(a.mem, number)
-	binary.LittleEndian.PutUint64(buf, number+1)
-	if _, err := unix.Write(to[1], buf); err != nil {
-		return fmt.Errorf("write to a pipe: %w", err)
-	}
-	status, err := forked(a.addr(), a.addr(), len(buf), from[1], to[0])
-	if err != nil {
-		return err
-	}
-	r.Errno[i] = describe(status)
-	if status.Exited() {
-		r.Errno[i] = outcome(errnoOrNil(unix.Errno(status.ExitStatus())))
-	}
-	if n, _ := unix.Read(from[0], buf); n == len(buf) {
-		r.Sent[i] = binary.LittleEndian.Uint64(buf)
-	}
-	r.Left[i] = binary.LittleEndian.Uint64(a.mem)
-	return nil
-}
-
-func errnoOrNil(errno unix.Errno) error {
-	if errno == 0 {
-		return nil
-	}
-	return errno
+	o.Holds = with.Pages == attackPages && without.Pages == 0 && without.Errno == unix.EFAULT
+	return o, nil
 }

@@ -198,7 +198,25 @@ it in the same thread. "Not said" is where neither patch nor mail has a word on 
 	for _, c := range limits.Compare() {
 		b.WriteString(comparisonRow(c))
 	}
+	b.WriteString(limitsComing)
 }
+
+// limitsComing is what may change. None of it is in a kernel yet.
+const limitsComing = `
+Two proposals of 2026 would change this; neither is merged:
+
+- [Unmapped blocks in the page allocator][unmapped] keep whole blocks of 2 MiB out
+  of the direct map, for memfd_secret first. A block is taken out as a whole, which
+  splits no large page of the direct map and flushes TLBs once and not 512 times:
+  [pool](#pool), [direct-map-fragmentation](#direct-map-fragmentation),
+  [first-touch](#first-touch) and [tlb-flushes](#tlb-flushes) would be lifted.
+- [guest_memfd with a resource descriptor][resource] takes a guest's pages from
+  another file. With secret memory as that file it would do in the kernel what the
+  bridge does: [kvm-refused](#kvm-refused) would be lifted.
+
+[unmapped]: https://lore.kernel.org/all/20260726-page_alloc-unmapped-v3-0-6f5729aa9832@google.com/
+[resource]: https://lore.kernel.org/all/20260925-gmem-tmpfs-backend-v1-0-d36159822d18@google.com/
+`
 
 func comparisonRow(c limits.Point) string {
 	var links []string
@@ -230,7 +248,7 @@ func sentence(s string) string {
 }
 
 // names are words that stay as they are.
-var names = []string{"mmap", "mlock", "mlockall", "munlock", "userfaultfd", "memfd_secret", "kdump", "vhost", "vhost-vsock"}
+var names = []string{"mmap", "mlock", "mlockall", "munlock", "userfaultfd", "memfd_secret", "kdump", "vhost-vsock"}
 
 func renderLimit(b *bytes.Buffer, l limits.Limit, surveys []survey) {
 	b.WriteString(limitHead(l))
