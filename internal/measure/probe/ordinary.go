@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"offmap/memory"
@@ -52,5 +53,51 @@ func (h *host) reserved() Check {
 	if c.Status == Warn {
 		c.Detail += "; nothing can be done but to boot with another range"
 	}
+	if release, err := h.holdReserved(); err == nil {
+		defer release()
+	}
+	// Without a mapping, ours or a guest's, the kernel knows no type of them.
+	if types := memoryTypes(h.line(memoryTypeList), ranges); types != nil {
+		c.Detail += "; mapped " + strings.Join(types, ", ")
+		if !slices.Equal(types, []string{"write-back"}) {
+			c.Status = Warn
+			c.Detail += ": what isn't write-back is slow (the MTRRs say so, or another program mapped it so)"
+		}
+	}
 	return c
+}
+
+// holdReserved maps a page of reserved memory.
+func holdReserved() (release func() error, err error) {
+	layout, err := memory.LayoutOf(memory.Region{Size: memory.PageSize})
+	if err != nil {
+		return nil, err
+	}
+	ram, err := memory.New(memory.Reserved, layout)
+	if err != nil {
+		return nil, err
+	}
+	return ram.Close, nil
+}
+
+// memoryTypeList is the kernel's list of the memory types of ranges that are
+// mapped and not its own RAM (arch/x86/mm/pat/memtype.c). It takes debugfs.
+const memoryTypeList = "sys/kernel/debug/x86/pat_memtype_list"
+
+// memoryTypes lists the types that such a list has of the ranges, each once.
+func memoryTypes(list string, ranges []memory.ReservedRange) (types []string) {
+	for line := range strings.Lines(list) {
+		var start, end uint64 // end is behind the range
+		var kind string
+		if n, _ := fmt.Sscanf(line, "PAT: [mem 0x%x-0x%x] %s", &start, &end, &kind); n != 3 {
+			continue
+		}
+		for _, r := range ranges {
+			if start < r.End() && r.Start < end && !slices.Contains(types, kind) {
+				types = append(types, kind)
+			}
+		}
+	}
+	slices.Sort(types)
+	return types
 }

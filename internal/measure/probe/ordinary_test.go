@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"offmap/memory"
 )
@@ -46,9 +47,47 @@ func TestReserved(t *testing.T) {
 		{[]memory.ReservedRange{usable}, nil, OK, "65536 KiB at 0x40000000"},
 		{[]memory.ReservedRange{usable, unusable}, nil, Warn, "1024 KiB at 0x80000000 (can't be used: no RAM)"},
 	} {
-		h := &host{reservedRanges: func() ([]memory.ReservedRange, error) { return c.ranges, c.err }}
+		h := &host{
+			files:          files{fstest.MapFS{}},
+			reservedRanges: func() ([]memory.ReservedRange, error) { return c.ranges, c.err },
+			holdReserved:   func() (func() error, error) { return nil, memory.ErrUnavailable },
+		}
 		if got := h.reserved(); got.Status != c.status || !strings.Contains(got.Detail, c.says) {
 			t.Errorf("%+v: %+v, want %s and %q", c.ranges, got, c.status, c.says)
+		}
+	}
+}
+
+// TestReservedType holds the check to the kernel's list, and to a mapping of its
+// own being there when it reads that.
+func TestReservedType(t *testing.T) {
+	const other = "PAT memtype list:\nPAT: [mem 0x00000000fec00000-0x00000000fec01000] uncached-minus\n"
+	ranges := []memory.ReservedRange{{PhysRange: memory.PhysRange{Start: 0x60000000, Size: 64 << 20}}}
+	for _, c := range []struct {
+		mapped string // what a mapping adds to the list
+		status Status
+		says   string
+	}{
+		{"PAT: [mem 0x0000000060000000-0x0000000060001000] write-back\n", OK, "; mapped write-back"},
+		{"PAT: [mem 0x0000000063fff000-0x0000000064000000] uncached-minus\n", Warn, "; mapped uncached-minus"},
+		{"PAT: [mem 0x000000005ffff000-0x0000000060000000] uncached-minus\n", OK, ""},
+		{"PAT: [mem 0x0000000064000000-0x0000000064001000] uncached-minus\n", OK, ""},
+	} {
+		root := fstest.MapFS{memoryTypeList: &fstest.MapFile{Data: []byte(other)}}
+		h := &host{
+			files:          files{root},
+			reservedRanges: func() ([]memory.ReservedRange, error) { return ranges, nil },
+			holdReserved: func() (func() error, error) {
+				root[memoryTypeList].Data = []byte(other + c.mapped)
+				return func() error { root[memoryTypeList].Data = nil; return nil }, nil
+			},
+		}
+		got := h.reserved()
+		if got.Status != c.status || !strings.Contains(got.Detail, c.says) || c.says == "" && strings.Contains(got.Detail, "mapped") {
+			t.Errorf("%q: %+v, want %s and %q", c.mapped, got, c.status, c.says)
+		}
+		if root[memoryTypeList].Data != nil {
+			t.Errorf("%q: the mapping stays", c.mapped)
 		}
 	}
 }

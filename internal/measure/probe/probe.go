@@ -70,6 +70,7 @@ type host struct {
 
 	hugePages      func() (memory.HugePages, error)
 	reservedRanges func() ([]memory.ReservedRange, error)
+	holdReserved   func() (release func() error, err error)
 }
 
 // Run makes all checks for the guest that cfg describes. It opens and closes
@@ -79,7 +80,7 @@ type host struct {
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	h := &host{
 		files: files{cfg.Root}, cfg: cfg,
-		hugePages: memory.ReadHugePages, reservedRanges: memory.ReservedRanges,
+		hugePages: memory.ReadHugePages, reservedRanges: memory.ReservedRanges, holdReserved: holdReserved,
 	}
 	if cfg.Root == nil {
 		h.files = files{os.DirFS("/")}
