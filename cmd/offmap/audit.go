@@ -9,10 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
-	"strings"
-	"text/tabwriter"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +16,8 @@ import (
 	"offmap/audit/canary"
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
+	"offmap/internal/render/results"
+	"offmap/internal/render/table"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -112,15 +110,17 @@ const (
 )
 
 func listAvenues(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var rows [][]table.Cell
 	for _, a := range audit.Avenues() {
 		about := a.About
 		if a.Owner {
 			about += " (in the VMM's own name: nothing keeps that out)"
 		}
-		fmt.Fprintf(tw, "%s\t%s\n", a.Name, about)
+		rows = append(rows, table.Row(a.Name, about))
 	}
-	return tw.Flush()
+	list := &table.Table{Columns: []table.Column{{}, {Wide: true}}, Groups: []table.Group{{Rows: rows}}}
+	_, err := io.WriteString(w, table.Text{Width: terminalWidth()}.Write(list))
+	return err
 }
 
 func runAudit(cmd *cobra.Command, f auditFlags) error {
@@ -260,105 +260,10 @@ func failed(avenues []audit.Outcome, failOn string) bool {
 	return failOn == failInconclusive && !blocked
 }
 
-// printAudit prints the matrix: avenues down, backends across.
+// printAudit prints the matrix: avenues down, guests across.
 func printAudit(w io.Writer, doc *audit.Document) error {
-	var rows [][]string
-	add := func(name string, cell func(audit.Audited) string) {
-		row := []string{name}
-		for _, c := range doc.Matrix {
-			row = append(row, cell(c))
-		}
-		rows = append(rows, row)
-	}
-	add("backend", func(c audit.Audited) string { return string(c.Backend) })
-	add("attach", func(c audit.Audited) string { return string(c.Attach) })
-	add("pages planted", func(c audit.Audited) string { return strconv.Itoa(c.Planted) })
-	for _, owner := range []bool{false, true} {
-		heading := "by the host"
-		if owner {
-			heading = "in the VMM's own name, which nothing keeps out"
-		}
-		for i, a := range doc.Avenues {
-			if a.Owner != owner {
-				continue
-			}
-			if heading != "" {
-				rows = append(rows, nil, []string{heading})
-				heading = ""
-			}
-			add("  "+a.Name, func(c audit.Audited) string { return cell(c.Avenues[i]) })
-		}
-	}
-	_, err := fmt.Fprintf(w, "Attacks on guest RAM (Linux %s, KVM %s, %s), and the pages with the guest's canary that they found:\n\n%s%s",
-		doc.Host.Kernel, doc.Host.KVM, doc.Host.Accel, align(rows), reasons(doc))
+	matrix := table.Text{Indent: "  "}.Write(results.Audit(results.Of[audit.Document]{Doc: doc}))
+	_, err := fmt.Fprintf(w, "Attacks on guest RAM (Linux %s, KVM %s, %s), and the pages with the guest's canary that they found:\n\n%s",
+		doc.Host.Kernel, doc.Host.KVM, doc.Host.Accel, matrix)
 	return err
-}
-
-// align pads cells so that they stand below each other. A row of one cell is a
-// heading.
-func align(rows [][]string) string {
-	var widths []int
-	for _, row := range rows {
-		for i, text := range row {
-			if len(row) == 1 {
-				continue
-			}
-			if i == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(text))
-		}
-	}
-	var b strings.Builder
-	for _, row := range rows {
-		var line strings.Builder
-		for i, text := range row {
-			fmt.Fprintf(&line, "%-*s", widths[i]+2, text)
-		}
-		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
-	}
-	return b.String()
-}
-
-func cell(a audit.Outcome) string {
-	switch {
-	case a.Verdict == audit.Exposed:
-		return fmt.Sprintf("EXPOSED %d", a.Pages)
-	case a.Verdict == audit.Blocked && a.Errno != "":
-		return "blocked " + a.Errno
-	}
-	return string(a.Verdict)
-}
-
-// reasons says why attacks proved nothing: those on the guest that was asked
-// for first.
-func reasons(doc *audit.Document) string {
-	var said []string // avenues
-	names := map[string][]string{}
-	var order []string // reasons
-	for _, avenues := range append([][]audit.Outcome{doc.Avenues}, avenuesOf(doc.Matrix)...) {
-		for _, a := range avenues {
-			if a.Verdict != audit.Skipped && a.Verdict != audit.Inconclusive || slices.Contains(said, a.Name) {
-				continue
-			}
-			said = append(said, a.Name)
-			why := fmt.Sprintf("%s: %s", a.Verdict, a.Evidence)
-			if names[why] == nil {
-				order = append(order, why)
-			}
-			names[why] = append(names[why], a.Name)
-		}
-	}
-	var b strings.Builder
-	for _, why := range order {
-		fmt.Fprintf(&b, "\n%s: %s\n", strings.Join(names[why], ", "), why)
-	}
-	return b.String()
-}
-
-func avenuesOf(columns []audit.Audited) (list [][]audit.Outcome) {
-	for _, c := range columns {
-		list = append(list, c.Avenues)
-	}
-	return list
 }

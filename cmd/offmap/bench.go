@@ -14,6 +14,7 @@ import (
 
 	"offmap/internal/measure/bench"
 	"offmap/internal/process/exitcode"
+	"offmap/internal/render/table"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -126,7 +127,7 @@ func listScenarios(w io.Writer) error {
 		if s.Slow {
 			about += " (not with --quick)"
 		}
-		fmt.Fprintf(&b, "%-*s%s\n", indent, s.Name, beside(about, indent, terminalWidth()))
+		fmt.Fprintf(&b, "%-*s%s\n", indent, s.Name, table.Beside(about, indent, terminalWidth()))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

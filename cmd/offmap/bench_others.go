@@ -11,6 +11,7 @@ import (
 
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/bench/baseline"
+	"offmap/internal/render/table"
 )
 
 // otherVMMs are the programs of peers: what --peer calls them, what they are
@@ -50,7 +51,7 @@ func (f benchFlags) others(ctx context.Context, env *bench.Env) (missing []bench
 			remove()
 			return nil, nil, context.Cause(ctx)
 		}
-		slog.Info("no baselines: " + oneLine(err.Error()))
+		slog.Info("no baselines: " + table.OneLine(err.Error()))
 		missing = append(missing, bench.Unavailable{Subject: bench.Subject{Peer: bench.C}, Reason: err.Error()})
 	}
 	return missing, remove, nil

@@ -10,6 +10,7 @@ import (
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
+	"offmap/internal/render/table"
 	"offmap/kvm"
 	"offmap/memory/attach"
 )
@@ -60,7 +61,7 @@ func tryPairs(ctx context.Context, wanted []attach.Pair, asked []string) (workin
 		if m.Asked {
 			level = slog.LevelWarn
 		}
-		slog.Log(ctx, level, fmt.Sprintf("not %s: %s", m.Subject, oneLine(m.Reason)))
+		slog.Log(ctx, level, fmt.Sprintf("not %s: %s", m.Subject, table.OneLine(m.Reason)))
 	}
 	if len(working) == 0 {
 		return nil, nil, exitWith(exitcode.Cannot, errors.New("nothing to measure: no guest runs here in the memory that is asked for"))

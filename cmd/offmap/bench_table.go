@@ -11,6 +11,7 @@ import (
 	"golang.org/x/perf/benchunit"
 
 	"offmap/internal/measure/bench"
+	"offmap/internal/render/table"
 )
 
 // printBenchTable prints results for people: a block a scenario, metrics down
@@ -27,9 +28,9 @@ func printBenchTable(w io.Writer, doc *bench.Document, width int) error {
 			host += ", " + more.name + more.value
 		}
 	}
-	b.WriteString(beside(host, 0, width) + "\n")
+	b.WriteString(table.Beside(host, 0, width) + "\n")
 	if doc.Partial {
-		b.WriteString(beside("PARTIAL: the run was stopped before its end", 0, width) + "\n")
+		b.WriteString(table.Beside("PARTIAL: the run was stopped before its end", 0, width) + "\n")
 	}
 	for results := range groupBy(doc.Results, scenarioOf) {
 		printScenario(&b, results, width, h.Accel)
@@ -82,83 +83,58 @@ func printScenario(b *strings.Builder, results []bench.Result, width int, accel 
 	case "pvm":
 		heading = "under PVM: " + heading
 	}
-	fmt.Fprintf(b, "\n%s\n", beside(heading, 0, width))
+	fmt.Fprintf(b, "\n%s\n", table.Beside(heading, 0, width))
 	var subjects []bench.Subject // of which there is a figure
 	for _, r := range results {
 		if len(r.Values) > 0 && !slices.Contains(subjects, r.Subject) {
 			subjects = append(subjects, r.Subject)
 		}
 	}
-	rows := benchRows(results, subjects)
-	for first := 0; first < len(subjects); {
-		n := fitColumns(rows, first, width)
-		var block [][]string
-		for _, row := range rows {
-			if cells := row[1+first : 1+first+n]; strings.TrimSpace(strings.Join(cells, "")) != "" {
-				block = append(block, slices.Concat(row[:1], cells))
-			}
-		}
-		b.WriteString(align(block))
-		if first += n; first < len(subjects) {
-			b.WriteString("\n")
-		}
-	}
+	b.WriteString(table.Text{Width: width}.Write(benchRows(results, subjects)))
 	notMeasured(b, results, width)
 }
 
-// benchRows are the table's lines: names of the subjects, and for each metric a
-// line of medians and, where there are baselines, one of ratios to them.
-func benchRows(results []bench.Result, subjects []bench.Subject) [][]string {
-	names := []string{""}
+// benchRows is the scenario's table: subjects across, and for each metric a line
+// of medians and, where there are baselines, one of ratios to them.
+func benchRows(results []bench.Result, subjects []bench.Subject) *table.Table {
+	names := table.Row("")
 	for _, s := range subjects {
-		names = append(names, "  "+s.String())
+		names = append(names, indented(s.String()))
 	}
-	rows := [][]string{names}
+	var rows [][]table.Cell
 	for metric := range groupBy(results, func(r bench.Result) string { return r.Name }) {
 		scale := scaleOf(metric)
 		_, short, _ := strings.Cut(metric[0].Name, "/")
-		row, baseline := []string{"  " + short + ", " + scale.unit}, []string{"    of the baseline"}
-		measured, baselineed := false, false
+		row, baseline := table.Row("  "+short+", "+scale.unit), table.Row("    of the baseline")
+		measured, compared := false, false
 		for _, s := range subjects {
 			cell, ratio := "", ""
 			if i := slices.IndexFunc(metric, func(r bench.Result) bool { return r.Subject == s && len(r.Values) > 0 }); i >= 0 {
 				measured = true
 				cell = scale.cell(metric[i])
 				if c := metric[i].AgainstBaseline; c != nil {
-					baselineed = true
+					compared = true
 					ratio = comparison(c)
 				}
 			}
-			row, baseline = append(row, "  "+cell), append(baseline, "  "+ratio)
+			row, baseline = append(row, indented(cell)), append(baseline, indented(ratio))
 		}
 		if measured {
 			rows = append(rows, row)
 		}
-		if baselineed {
+		if compared {
 			rows = append(rows, baseline)
 		}
 	}
-	return rows
+	return &table.Table{Head: [][]table.Cell{names}, Groups: []table.Group{{Rows: rows}}}
 }
 
-// fitColumns is how many columns of rows, from first on, fit into width beside
-// the names; at least one.
-func fitColumns(rows [][]string, first, width int) int {
-	widest := func(column int) (most int) {
-		for _, row := range rows {
-			most = max(most, len([]rune(row[column]))+2)
-		}
-		return most
+// indented is a cell that stands off from the one before.
+func indented(text string) table.Cell {
+	if text != "" {
+		text = "  " + text
 	}
-	left, n := width-widest(0), 0
-	for 1+first+n < len(rows[0]) {
-		left -= widest(1 + first + n)
-		if left < -2 && n > 0 { // the last one's padding isn't there
-			break
-		}
-		n++
-	}
-	return n
+	return table.Cell{Text: text}
 }
 
 // scale is how the figures of a metric are written.
@@ -229,7 +205,7 @@ func notMeasured(b *strings.Builder, results []bench.Result, width int) {
 		if r.Status == bench.Measured {
 			continue
 		}
-		why := fmt.Sprintf("%s: %s", r.Status, oneLine(r.Reason))
+		why := fmt.Sprintf("%s: %s", r.Status, table.OneLine(r.Reason))
 		if who[why] == nil {
 			order = append(order, why)
 		}
@@ -238,7 +214,7 @@ func notMeasured(b *strings.Builder, results []bench.Result, width int) {
 		}
 	}
 	for _, why := range order {
-		fmt.Fprintf(b, "  %s\n", beside(strings.Join(who[why], ", ")+": "+why, 4, width))
+		fmt.Fprintf(b, "  %s\n", table.Beside(strings.Join(who[why], ", ")+": "+why, 4, width))
 	}
 }
 
@@ -251,5 +227,5 @@ func benchLegend(doc *bench.Document, width int) string {
 			break
 		}
 	}
-	return beside(signs, 0, width) + "\n"
+	return table.Beside(signs, 0, width) + "\n"
 }

@@ -17,6 +17,7 @@ import (
 
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/probe"
+	"offmap/internal/render/table"
 	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
@@ -167,7 +168,7 @@ func TestBenchTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := b.String()
-		flat := oneLine(text)
+		flat := table.OneLine(text)
 		for line := range strings.Lines(text) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
 				t.Errorf("width %d: %d characters: %s", width, n, line)

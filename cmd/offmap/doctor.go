@@ -1,12 +1,17 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
+	"offmap/internal/render/results"
+	"offmap/internal/render/table"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -47,10 +52,11 @@ in --backend, attached as --attach says.`,
 			if err != nil {
 				return err
 			}
+			doc := &probe.Document{Schema: probe.Schema, Host: host, Report: r}
 			if asJSON {
-				err = printJSON(os.Stdout, probe.Document{Schema: probe.Schema, Host: host, Report: r})
+				err = printJSON(os.Stdout, doc)
 			} else {
-				err = newDoctorPage(os.Stdout).print(host, r, b)
+				err = printDoctor(os.Stdout, doc, b, terminalText(os.Stdout))
 			}
 			if err != nil {
 				return err
@@ -67,4 +73,23 @@ in --backend, attached as --attach says.`,
 	fl.StringVar(&method, "attach", string(attach.Auto), "the attach that must work: "+names(attach.Methods()))
 	fl.VarP(&ram, "memory", "m", "guest RAM that is wanted: MiB, or with K, M, G")
 	return cmd
+}
+
+// terminalText writes tables for a file as wide as it is, and in colour, if it is
+// a terminal.
+func terminalText(f *os.File) (t table.Text) {
+	if cols, _, err := term.GetSize(int(f.Fd())); err == nil {
+		t.Width, t.Color = cols, os.Getenv("NO_COLOR") == ""
+	}
+	return t
+}
+
+// printDoctor prints what works first, then what is wrong, then all else.
+func printDoctor(w io.Writer, doc *probe.Document, wanted memory.Backend, trials table.Text) error {
+	checks := trials
+	trials.Indent, checks.More = "  ", true
+	h := doc.Host
+	_, err := fmt.Fprintf(w, "Linux %s, %d CPUs, KVM %s (%s)\n\n%s\n%s", h.Kernel, h.CPUs, h.KVM, h.Accel,
+		trials.Write(results.TrialsOn(doc, wanted)), checks.Write(results.Checks(doc)))
+	return err
 }

@@ -249,7 +249,7 @@ func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 			cfg.Stdout, cfg.Stderr = outputs.writer(i, os.Stdout), outputs.writer(i, os.Stderr)
 			if errs[i] = oneLab(ctx, f, cfg); errs[i] != nil {
 				errs[i] = fmt.Errorf("kernel %s: %w", cfg.Kernel.Series, errs[i])
-				fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: %s\n", printable(errs[i].Error()))
+				fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: %s\n", terminal.Printable(errs[i].Error()))
 			}
 			return nil
 		})

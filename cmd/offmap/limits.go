@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -14,6 +13,8 @@ import (
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/limits"
 	"offmap/internal/measure/probe"
+	"offmap/internal/render/results"
+	"offmap/internal/render/table"
 )
 
 func newLimitsCmd() *cobra.Command {
@@ -43,7 +44,7 @@ A limit that doesn't hold is a result: the exit code is 0 all the same.`,
 			if err != nil {
 				return err
 			}
-			doc := limits.Document{Schema: limits.Schema, Host: probe.ThisHost()}
+			doc := &limits.Document{Schema: limits.Schema, Host: probe.ThisHost()}
 			if doc.Limits, err = checkLimits(cmd.Context(), chosen); err != nil {
 				return err
 			}
@@ -94,62 +95,20 @@ func terminalWidth() int {
 	return min(cols, 100)
 }
 
-// state says in a word how a limit stands.
-func state(r limits.Result) string {
-	switch {
-	case r.Holds == nil:
-		return "?"
-	case *r.Holds:
-		return "holds"
-	}
-	return "NOT"
-}
-
 // printLimits prints the limits for people: at a glance, or in full.
-func printLimits(w io.Writer, doc limits.Document, full bool, width int) error {
-	const indent = 7 // behind the widest state
-	var b strings.Builder
-	fmt.Fprintf(&b, "Linux %s, %d CPUs, KVM %s (%s)\n\n", doc.Host.Kernel, doc.Host.CPUs, doc.Host.KVM, doc.Host.Accel)
-	var count [3]int
-	for _, r := range doc.Limits {
-		switch state(r) {
-		case "holds":
-			count[0]++
-		case "NOT":
-			count[1]++
-		default:
-			count[2]++
+func printLimits(w io.Writer, doc *limits.Document, full bool, width int) error {
+	text := fmt.Sprintf("Linux %s, %d CPUs, KVM %s (%s)\n\n", doc.Host.Kernel, doc.Host.CPUs, doc.Host.KVM, doc.Host.Accel)
+	if full {
+		text += table.Text{Width: width, Indent: "  "}.Write(results.LimitsInFull(doc))
+	} else {
+		count := map[string]int{}
+		for _, r := range doc.Limits {
+			count[results.State(r).Text]++
 		}
-		if full {
-			printLimit(&b, r, width)
-			continue
-		}
-		fmt.Fprintf(&b, "%-*s%s\n", indent, state(r), beside(r.Title+" ("+r.ID+")", indent, width))
-		fmt.Fprintf(&b, "%*s%s\n", indent, "", beside(r.Observed, indent, width))
+		text += table.Text{Width: width, More: true}.Write(results.Limits(results.Of[limits.Document]{Doc: doc})) + "\n" +
+			table.Beside(fmt.Sprintf("%d hold, %d don't hold on this kernel (%s), %d couldn't be checked (%s). `offmap limits --only ID` says all about one.",
+				count[results.Holds], count[results.HoldsNot], results.HoldsNot, count[results.Unknown], results.Unknown), 0, width) + "\n"
 	}
-	if !full {
-		fmt.Fprintf(&b, "\n%s\n", beside(fmt.Sprintf("%d hold, %d don't hold on this kernel (NOT), %d couldn't be checked (?). `offmap limits --only ID` says all about one.",
-			count[0], count[1], count[2]), 0, width))
-	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, text)
 	return err
-}
-
-// printLimit prints all that there is to say of a limit.
-func printLimit(w io.Writer, r limits.Result, width int) {
-	const indent = 11
-	fmt.Fprintf(w, "%s\n", beside(r.Title, 0, width))
-	holds := map[string]string{"holds": "yes", "NOT": "no", "?": "couldn't be checked"}[state(r)]
-	for _, line := range []struct{ name, text string }{
-		{"ID", r.ID}, {"source", r.Source}, {"", r.Link}, {"how", r.How}, {"expected", r.Expected},
-		{"observed", r.Observed}, {"holds", holds}, {"means", r.Means},
-	} {
-		fmt.Fprintf(w, "  %-*s%s\n", indent-2, line.name, beside(line.text, indent, width))
-	}
-	fmt.Fprintln(w)
-}
-
-// beside wraps a text that stands behind indent characters.
-func beside(text string, indent, width int) string {
-	return strings.Join(wrap(oneLine(text), width-indent), fmt.Sprintf("\n%*s", indent, ""))
 }

@@ -37,7 +37,7 @@ func (l *textLog) Handle(_ context.Context, r slog.Record) error {
 	}
 	r.Attrs(add)
 	b.WriteByte('\n')
-	text := printable(b.String())
+	text := terminal.Printable(b.String())
 	if terminal.IsRaw() {
 		text = strings.ReplaceAll(text, "\n", "\r\n")
 	}

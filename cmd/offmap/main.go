@@ -12,6 +12,7 @@ import (
 	"offmap/internal/lab/inside"
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
+	"offmap/internal/process/terminal"
 	"offmap/kvm"
 )
 
@@ -54,7 +55,7 @@ func Main(args []string) int {
 
 // explain says why the program ends.
 func explain(ctx context.Context, err error) {
-	text := fmt.Sprintf("offmap: %s\n", printable(err.Error()))
+	text := fmt.Sprintf("offmap: %s\n", terminal.Printable(err.Error()))
 	if noKVM, ok := errors.AsType[*kvm.OpenError](err); ok {
 		text += fmt.Sprintf("To fix it: %s.\n", probe.FixKVM(noKVM))
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 	"unicode/utf16"
-	"unicode/utf8"
 )
 
 // output is a stream whose reader may be slow, or have stopped reading. It is
@@ -52,26 +51,6 @@ func (o *output) Write(p []byte) (int, error) {
 		o.stuck = true
 		return 0, errStuck
 	}
-}
-
-// printable is s with all that isn't text escaped as in Go: a terminal acts on
-// what a guest, or whoever chose the name of a file, put into a message. Lines
-// stay lines.
-func printable(s string) string {
-	var b strings.Builder
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && n == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case r == '\n' || r == '\t' || strconv.IsPrint(r):
-			b.WriteRune(r)
-		default:
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
-		s = s[n:]
-	}
-	return b.String()
 }
 
 // maxQuote is how much of what a guest said is repeated, in characters.

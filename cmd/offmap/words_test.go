@@ -47,22 +47,6 @@ func TestGuestsWordsAreQuoted(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain\n\ttext, größer": "plain\n\ttext, größer",
-		"\x1b]0;title\x07\r":    `\x1b]0;title\a\r`,
-		"\u009b31m \u202e \xff": `\u009b31m \u202e \xff`,
-		"it's \"so\"":           "it's \"so\"",
-	} {
-		if got := printable(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-	if got := quote(strings.Repeat("ä", 1000)); len([]rune(got)) > maxQuote+5 {
-		t.Errorf("%d characters", len([]rune(got)))
-	}
-}
-
 // A guest may end with any code. It is said whose it is, be it with --quiet.
 func TestGuestsOwnExitCode(t *testing.T) {
 	needKVM(t)
@@ -88,5 +72,11 @@ func TestChildrensSignals(t *testing.T) {
 	}
 	if ignored := string(bytes.TrimSpace(out[len("SigIgn:"):])); ignored != "0000000000000000" {
 		t.Errorf("a child ignores the signals %s", ignored)
+	}
+}
+
+func TestQuote(t *testing.T) {
+	if got := quote(strings.Repeat("ä", 1000)); len([]rune(got)) > maxQuote+5 {
+		t.Errorf("%d characters", len([]rune(got)))
 	}
 }

@@ -7,12 +7,13 @@ import (
 	"unicode/utf8"
 
 	"offmap/internal/measure/probe"
+	"offmap/internal/render/table"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
 
-// TestDoctorPage holds the page to its order and its width.
-func TestDoctorPage(t *testing.T) {
+// TestPrintDoctor holds what doctor prints to its order and its width.
+func TestPrintDoctor(t *testing.T) {
 	const fix = "sudo a-command --that is=long && must stay --on one=line --so that=it can be pasted"
 	long := strings.Repeat("ein Wörtchen ", 20)
 	r := probe.Report{
@@ -29,14 +30,14 @@ func TestDoctorPage(t *testing.T) {
 	}
 	for _, width := range []int{0, 30, 60, 200} {
 		var out bytes.Buffer
-		p := &doctorPage{w: &out, width: width}
-		if err := p.print(probe.Host{Kernel: "6.1", KVM: "svm", Accel: "kvm"}, r, memory.Secret); err != nil {
+		doc := &probe.Document{Host: probe.Host{Kernel: "6.1", KVM: "svm", Accel: "kvm"}, Report: r}
+		if err := printDoctor(&out, doc, memory.Secret, table.Text{Width: width}); err != nil {
 			t.Fatal(err)
 		}
 		text, at := out.String(), 0
 		for _, want := range []string{
-			"Guest RAM in secret memory:\n  secret      bridge doesn't work", "in other memory:\n  anon        direct works\n",
-			"in the way:\nfail  broken", "fix: " + fix + "\n", "could be better:\nwarn  worse         so so\n", "fine:\nok    fine-one", "not here:\nskip  absent",
+			"Guest RAM in secret memory:\n  secret  bridge  doesn't work", "in other memory:\n  anon    direct  works\n",
+			"in the way:\nfail  broken ", "fix: " + fix + "\n", "could be better:\nwarn  worse     so so\n", "fine:\nok    fine-one", "not here:\nskip  absent    nothing",
 		} {
 			i := strings.Index(text[at:], want)
 			if i < 0 {
@@ -56,14 +57,13 @@ func TestDoctorPage(t *testing.T) {
 	}
 }
 
-func TestDoctorPageColor(t *testing.T) {
+func TestPrintDoctorColor(t *testing.T) {
 	var out bytes.Buffer
-	p := &doctorPage{w: &out, color: true}
 	r := probe.Report{Checks: []probe.Check{{Name: "x", Status: probe.Fail, Detail: "d", Fix: "f"}}}
-	if err := p.print(probe.Host{}, r, memory.Secret); err != nil {
+	if err := printDoctor(&out, &probe.Document{Report: r}, memory.Secret, table.Text{Color: true}); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(out.String(), "\x1b[31mfail  x             \x1b[0md\n") || !strings.Contains(out.String(), "\n                    fix: f\n") {
+	if !strings.Contains(out.String(), "\x1b[31mfail\x1b[0m  \x1b[31mx\x1b[0m  d\n") || !strings.Contains(out.String(), "\n         fix: f\n") {
 		t.Errorf("%q", out.String())
 	}
 }
