@@ -32,7 +32,7 @@ is missing.
 Exit code 3 if the guest that is asked for can't run here: one of --memory bytes
 in --backend, attached as --attach says.`,
 		Example: `  offmap doctor
-  offmap doctor --attach bridge -m 4G && offmap run -k debian:6.1 --backend secret --attach bridge -m 4G
+  offmap doctor --attach bridge -m 4G && offmap run -k debian:6.1 --attach bridge -m 4G
   offmap lab --kernel all -- doctor`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {

@@ -172,7 +172,7 @@ func TestEnds(t *testing.T) {
 			tm := newPTY(t)
 			before := tm.mode(t)
 			temp := t.TempDir()
-			cmd := tm.command(t, append([]string{"run", "-m", "32", "-k", testKernel(t, guest)}, e.args...)...)
+			cmd := tm.command(t, append([]string{"run", "-m", "32", "--backend", "memfd", "-k", testKernel(t, guest)}, e.args...)...)
 			cmd.Dir = temp
 			cmd.Env = append(cmd.Env, "TMPDIR="+temp)
 			if e.setUp != nil {
@@ -209,7 +209,7 @@ func TestEnds(t *testing.T) {
 func TestHangup(t *testing.T) {
 	needKVM(t)
 	tm := newPTY(t)
-	cmd := tm.start(t, "run", "-m", "32", "-k", testKernel(t, hang))
+	cmd := tm.start(t, "run", "-m", "32", "--backend", "memfd", "-k", testKernel(t, hang))
 	tm.awaitMode(t, cmd, func(m unix.Termios) bool { return m.Lflag&unix.ICANON == 0 })
 	tm.master.Close()
 	tm.slave.WriteString("x") // for the test's own read of it, which keeps it open

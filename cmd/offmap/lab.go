@@ -56,7 +56,7 @@ Afterwards the lab kernel's log is checked. If the kernel complained (oops,
 BUG, WARNING, stall, lockup...) or the module can't be unloaded, the exit code
 is 3, whatever the command's was.`,
 		Example: `  offmap lab -- doctor
-  offmap lab --kernel 7.x -- run -k debian:6.1 --backend secret --json
+  offmap lab --kernel 7.x -- run -k debian:6.1 --json
   offmap lab --kernel all --program ./attach.test -- -test.v
   offmap lab fetch && offmap lab shell`,
 		Args: cobra.ArbitraryArgs,

@@ -79,7 +79,7 @@ func TestLive(t *testing.T) {
 func TestLiveResizes(t *testing.T) {
 	needKVM(t)
 	tm := newPTY(t)
-	tm.start(t, "run", "--live", "--payload", "canary", "-m", "32")
+	tm.start(t, "run", "--live", "--payload", "canary", "-m", "32", "--backend", "memfd")
 	tm.await(t, protocol.CanaryPlanted)
 	if strings.Contains(tm.shown(), "\x1b[40;1H") {
 		t.Fatal("a line was drawn that the terminal hasn't got")

@@ -20,6 +20,7 @@ import (
 	"offmap/internal/process/exitcode"
 	"offmap/internal/process/terminal"
 	"offmap/internal/process/undumpable"
+	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm"
@@ -48,12 +49,13 @@ func newRunCmd() *cobra.Command {
 Ctrl-a Ctrl-a sends a Ctrl-a.
 
 The guest is a Linux kernel (--kernel), or without one an embedded payload that
-needs no kernel (--payload). Its RAM is ordinary memory unless --backend says
-otherwise; secret and reserved hide it from the host kernel, and where they can't
-be had, offmap refuses rather than use anything else.`,
+needs no kernel (--payload). Its RAM is secret memory, which the host kernel can't
+read. Where the host has none, offmap doesn't use other memory by itself: it ends
+with exit code 4 and says what to do. --backend chooses other memory, of which
+only reserved is hidden too.`,
 		Example: `  offmap run
-  offmap run -k debian:6.1 --backend secret
-  offmap run -k debian:6.1 --backend secret --exec 'cat /proc/meminfo'
+  offmap run -k debian:6.1
+  offmap run -k debian:6.1 --exec 'cat /proc/meminfo'
   offmap run -k ./bzImage -i ./initrd.img --append 'root=/dev/ram0' -m 2G -c 4`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +66,7 @@ be had, offmap refuses rather than use anything else.`,
 	f.guest.add(fl)
 	fl.VarP(&f.memory, "memory", "m", "guest RAM: MiB, or with K, M, G")
 	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of vCPUs")
-	fl.StringVar(&f.backend, "backend", string(memory.Memfd), "where guest RAM is at rest: "+names(memory.Backends()))
+	fl.StringVar(&f.backend, "backend", string(memory.Secret), "where guest RAM is at rest: "+names(memory.Backends()))
 	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
 	f.window.add(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
@@ -82,36 +84,26 @@ func names[T ~string](list []T) string {
 	return strings.Join(s, ", ")
 }
 
-func runGuest(ctx context.Context, f runFlags) (err error) {
-	backend, err := memory.ParseBackend(f.backend)
+// runGuest runs the guest that the flags describe.
+func runGuest(ctx context.Context, f runFlags) error {
+	pair, err := f.pair()
 	if err != nil {
-		return exitWith(exitcode.Usage, err)
+		return err
 	}
-	if !backend.Exposed() {
-		// Before anything else: this executes the program again.
+	if !pair.Backend.Exposed() {
+		// Before anything else, since this executes the program again.
 		if err := undumpable.Self("offmap"); err != nil {
-			return err
+			return advise(pair.Backend, err)
 		}
 	}
-	method, err := attach.ParseMethod(f.attach)
-	if err != nil {
-		return exitWith(exitcode.Usage, err)
-	}
-	if err := checkGuest(f.memory, f.cpus); err != nil {
+	s := session{runFlags: f}
+	if s.machine, err = f.config(pair); err != nil {
 		return err
 	}
-	if err := checkTimeout(f.timeout); err != nil {
+	if s.report, err = openReport(f.json, f.report); err != nil {
 		return err
 	}
-	opts, err := f.window.options(backend, method, uint64(f.memory))
-	if err != nil {
-		return err
-	}
-	if f.json && f.report != "" {
-		return usage("--json and --report exclude each other: one document, in one place")
-	}
-	watch, err := f.watch.open(f.json)
-	if err != nil {
+	if s.view, err = f.watch.open(f.json); err != nil {
 		return err
 	}
 	if f.timeout > 0 {
@@ -119,16 +111,54 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
 		defer cancel()
 	}
-	report, err := openReport(f.json, f.report)
-	if err != nil {
-		return err
-	}
 	guest, err := f.guest.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer guest.Close()
+	s.machine.Guest = guest.load
+	return s.run(ctx)
+}
 
+// pair returns where guest RAM is to be.
+func (f runFlags) pair() (p attach.Pair, err error) {
+	if p.Backend, err = memory.ParseBackend(f.backend); err == nil {
+		p.Attach, err = attach.ParseMethod(f.attach)
+	}
+	if err != nil {
+		err = exitWith(exitcode.Usage, err)
+	}
+	return p, err
+}
+
+// config checks the flags of the machine, and returns the machine without its
+// guest.
+func (f runFlags) config(p attach.Pair) (cfg vmm.Config, err error) {
+	if err := checkGuest(f.memory, f.cpus); err != nil {
+		return cfg, err
+	}
+	if err := checkTimeout(f.timeout); err != nil {
+		return cfg, err
+	}
+	if f.json && f.report != "" {
+		return cfg, usage("--json and --report exclude each other")
+	}
+	opts, err := f.window.options(p.Backend, p.Attach, uint64(f.memory))
+	return vmm.Config{
+		Memory: uint64(f.memory), CPUs: f.cpus, Backend: p.Backend, Attach: p.Attach, Options: opts, Warn: warn,
+	}, err
+}
+
+// session is a guest on this terminal.
+type session struct {
+	runFlags
+	machine vmm.Config
+	report  reportTarget
+	view    *watch
+}
+
+// run runs the guest, and writes its report.
+func (s *session) run(ctx context.Context) (err error) {
 	tty, err := terminal.Open(os.Stdin, func(what string) { slog.Debug(what) })
 	if err != nil {
 		return err
@@ -141,59 +171,81 @@ func runGuest(ctx context.Context, f runFlags) (err error) {
 	defer stop(nil)
 	disarm := lastResort(ctx, tty.Close)
 	defer disarm()
-	console := &output{w: os.Stdout, stopping: ctx.Done()}
-	if f.json {
-		console.w = os.Stderr
-	}
-	m, err := vmm.New(vmm.Config{
-		Memory: uint64(f.memory), CPUs: f.cpus, Backend: backend, Attach: method, Options: opts,
-		Guest: guest.load, Console: watch.console(console),
-		Warn: warn,
-	})
+	m, err := s.open(ctx)
 	if err != nil {
 		disarm()
-		return errors.Join(err, report.write(ctx, f.refused(backend, err)))
+		return errors.Join(err, s.report.write(ctx, s.refused(err)))
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	used, rejected := m.Attachment()
-	announce(f, backend, used, rejected, opts)
 
 	if err := tty.Start(); err != nil {
 		return err
 	}
-	watch.start(ctx, m, f, backend, opts.Window, tty)
-	defer watch.end(ctx)
+	s.view.start(ctx, m, s.runFlags, s.machine.Backend, s.machine.Options.Window, tty)
+	defer s.view.end(ctx)
 	if tty == nil {
 		go io.Copy(m.Input(), os.Stdin)
 	} else {
-		go typeIn(tty, watch.quitKeys(f), m.Input(), func() { m.Stop(); stop(errStopped) })
+		go typeIn(tty, s.view.quitKeys(s.runFlags), m.Input(), func() { m.Stop(); stop(errStopped) })
 	}
 	result, err := m.Run(ctx)
 	disarm()
-	watchErr := watch.end(ctx)
+	viewErr := s.view.end(ctx)
 	tty.Close()
 
-	doc := f.document(backend, rejected)
-	doc.Attach = used
-	doc.Populated, doc.Exposed, doc.ExposedPeak = result.Populated, result.Exposed, result.ExposedPeak
-	doc.Exits = result.Exits
-	if w := result.Faults; w != nil {
-		doc.Window = opts.Window
-		doc.Faults = &guestrun.Faults{Count: w.Count, P50: microseconds(w.P50), P99: microseconds(w.P99)}
-	}
-	if t := result.ToUserland; t > 0 {
-		ms := float64(t.Microseconds()) / 1000
-		doc.ToUserland = &ms
-	}
 	end := outcome(result.Outcome, err)
-	doc.Exit = guestrun.Exit{Reason: result.Outcome.Reason, Code: exitCode(end), Detail: result.Outcome.Detail}
-	if err := errors.Join(report.write(ctx, doc), watchErr); err != nil {
+	if err := errors.Join(s.report.write(ctx, s.ended(m, result, end)), viewErr); err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(end, err) // that is why
 		}
 		return err
 	}
 	return end
+}
+
+// open makes the machine, with its console on standard output, or with --json
+// on standard error.
+func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
+	console := &output{w: os.Stdout, stopping: ctx.Done()}
+	if s.json {
+		console.w = os.Stderr
+	}
+	s.machine.Console = s.view.console(console)
+	m, err := vmm.New(s.machine)
+	if err != nil {
+		return nil, advise(s.machine.Backend, err)
+	}
+	used, rejected := m.Attachment()
+	announce(s.runFlags, s.machine.Backend, used, rejected, s.machine.Options)
+	return m, nil
+}
+
+// advise adds to the error of a host that can't hide guest RAM what can be done.
+func advise(b memory.Backend, err error) error {
+	_, noKVM := errors.AsType[*kvm.OpenError](err)
+	if b.Exposed() || noKVM || !attach.Unavailable(err) {
+		return err
+	}
+	return fmt.Errorf("%w\n`offmap doctor` says what this host lacks. With --backend memfd the guest's RAM is ordinary memory, which the host kernel sees", err)
+}
+
+// ended is the report of a guest that has run.
+func (s *session) ended(m *vmm.Machine, r vmm.Result, end error) guestrun.Document {
+	used, rejected := m.Attachment()
+	doc := s.document(rejected)
+	doc.Attach = used
+	doc.Populated, doc.Exposed, doc.ExposedPeak = r.Populated, r.Exposed, r.ExposedPeak
+	doc.Exits = r.Exits
+	if w := r.Faults; w != nil {
+		doc.Window = s.machine.Options.Window
+		doc.Faults = &guestrun.Faults{Count: w.Count, P50: microseconds(w.P50), P99: microseconds(w.P99)}
+	}
+	if t := r.ToUserland; t > 0 {
+		ms := float64(t.Microseconds()) / 1000
+		doc.ToUserland = &ms
+	}
+	doc.Exit = guestrun.Exit{Reason: r.Outcome.Reason, Code: exitCode(end), Detail: r.Outcome.Detail}
+	return doc
 }
 
 // warn says what went wrong without ending the guest.
@@ -205,23 +257,23 @@ func warn(err error) {
 }
 
 // document is a report with what is known before the guest runs.
-func (f runFlags) document(b memory.Backend, rejected []attach.Rejection) guestrun.Document {
+func (s *session) document(rejected []attach.Rejection) guestrun.Document {
 	if rejected == nil {
 		rejected = []attach.Rejection{} // [] in JSON, not null
 	}
 	return guestrun.Document{
-		Schema: guestrun.Schema, Host: probe.ThisHost(), Backend: b, AttachRejected: rejected,
-		Memory: uint64(f.memory), Exits: map[string]uint64{},
+		Schema: guestrun.Schema, Host: probe.ThisHost(), Backend: s.machine.Backend, AttachRejected: rejected,
+		Memory: s.machine.Memory, Exits: map[string]uint64{},
 	}
 }
 
 // refused is the report of a guest that couldn't be made.
-func (f runFlags) refused(b memory.Backend, err error) guestrun.Document {
+func (s *session) refused(err error) guestrun.Document {
 	var rejected []attach.Rejection
 	if r, ok := errors.AsType[*attach.RefusedError](err); ok {
 		rejected = r.Rejected
 	}
-	doc := f.document(b, rejected)
+	doc := s.document(rejected)
 	doc.Exit = guestrun.Exit{Reason: guestrun.Refused, Code: exitCode(err), Detail: err.Error()}
 	return doc
 }

@@ -35,7 +35,7 @@ func TestPipes(t *testing.T) {
 		t.Cleanup(func() { cmd.Process.Kill() })
 		return cmd, fifo
 	}
-	hello := []string{"run", "-q", "-m", "32", "-c", "1"}
+	hello := []string{"run", "-q", "-m", "32", "--backend", "memfd"}
 	for _, flag := range []string{"--report", "--exposure"} {
 		t.Run(flag, func(t *testing.T) {
 			cmd, fifo := start(t, append(hello, flag, "FIFO")...)

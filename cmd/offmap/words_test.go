@@ -30,7 +30,7 @@ func TestGuestsWordsAreQuoted(t *testing.T) {
 	needKVM(t)
 	const words = "Kernel panic - not syncing: \x1b[31mred\x07 \xc2\x9b0m \xff end"
 	kernel := testKernel(t, say(words+"\r\n"), dawdle, crash)
-	stdout, stderr, code := offmap(t, "run", "-m", "32", "-k", kernel)
+	stdout, stderr, code := offmap(t, "run", "-m", "32", "--backend", "memfd", "-k", kernel)
 	if code != exitcode.Panic || !strings.Contains(stdout, words) {
 		t.Errorf("exit code %d, console %q", code, stdout)
 	}
@@ -41,7 +41,7 @@ func TestGuestsWordsAreQuoted(t *testing.T) {
 	if !clean(stderr) {
 		t.Errorf("stderr has what a terminal acts on: %q", stderr)
 	}
-	stdout, _, _ = offmap(t, "run", "-q", "-m", "32", "-k", kernel, "--json")
+	stdout, _, _ = offmap(t, "run", "-q", "-m", "32", "--backend", "memfd", "-k", kernel, "--json")
 	if doc, err := guestrun.Read(strings.NewReader(stdout)); err != nil || !clean(stdout) || !strings.Contains(doc.Exit.Detail, "\x1b[31mred\x07 \u009b0m") {
 		t.Errorf("%v, JSON %q", err, stdout)
 	}
@@ -51,7 +51,7 @@ func TestGuestsWordsAreQuoted(t *testing.T) {
 func TestGuestsOwnExitCode(t *testing.T) {
 	needKVM(t)
 	for _, code := range []int{0, 1, 2, 4, 124, 143} {
-		_, stderr, got := offmap(t, "run", "-q", "-m", "32", "-k", testKernel(t, exitWithCode(byte(code)), hang))
+		_, stderr, got := offmap(t, "run", "-q", "-m", "32", "--backend", "memfd", "-k", testKernel(t, exitWithCode(byte(code)), hang))
 		want := ""
 		if code != 0 {
 			want = "offmap: " + guestCode(code).Error() + "\n"

@@ -79,7 +79,7 @@ func (h *host) native(ctx context.Context) Check {
 	c.Status = OK
 	if kernel < interpreted {
 		c.Status = Warn
-		c.Fix = "offmap lab -- run -k debian:6.1 --backend secret"
+		c.Fix = "offmap lab -- run -k debian:6.1"
 	}
 	return c
 }
