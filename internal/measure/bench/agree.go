@@ -2,8 +2,7 @@ package bench
 
 import "fmt"
 
-// Disagreement is a result that two runs differ in by more than either said
-// that it might.
+// Disagreement is a result of two runs whose intervals don't overlap.
 type Disagreement struct {
 	Name    string
 	Subject Subject
@@ -14,14 +13,14 @@ func (d Disagreement) String() string {
 	return fmt.Sprintf("%s of %s: %v to %v %s, and %v to %v", d.Name, d.Subject, d.A.Low, d.A.High, d.A.Unit, d.B.Low, d.B.High)
 }
 
-// Agree compares two runs of the same thing: how many results both have an
-// interval for, and those of them whose intervals don't overlap. Runs of
-// different accel have nothing in common.
+// Agree compares two runs of the same plan. It returns the number of results for
+// which both have an interval, and those of them whose intervals don't overlap.
+// Results of different accel aren't compared.
 //
-// Of values that are independent, two intervals of a median miss each other
-// once in some thousands of times: much less often than one of them misses the
-// median. So results that disagree mean that the machine was another the second
-// time, by more than it varies within a run, or that the intervals are wrong.
+// With independent values, the two intervals of a median fail to overlap once in
+// thousands of times, much less often than one of them misses the median. So a
+// disagreement means that the machine changed between the runs by more than it
+// varies within one, or that the intervals are wrong.
 func Agree(a, b *Document) (compared int, list []Disagreement) {
 	type key struct {
 		name, accel string

@@ -1,10 +1,3 @@
-// Package bench measures what guest memory costs: in each backend and attach
-// that works here, on other VMMs, and in plain C as the baseline.
-//
-// A scenario takes one sample of one subject at a time. The runner goes round
-// the subjects, so that what drifts on a machine drifts for all of them, and
-// every sample starts from nothing: a guest that is measured is made for it,
-// since where its pages happened to fall decides much of what is seen.
 package bench
 
 import (
@@ -14,18 +7,18 @@ import (
 	"offmap/memory/attach"
 )
 
-// Subject is what a sample is taken of: guest memory in a backend, through an
-// attach; or with Peer something else that does the same work.
+// Subject is what is measured: guest memory in a backend, through an attach, or, if
+// Peer is set, another program that does the same work.
 type Subject struct {
-	attach.Pair      // never with attach.Auto; of a peer, what it has of it
+	attach.Pair      // never with attach.Auto; a peer may have only a backend, or neither
 	Peer        Peer `json:"peer,omitempty"` // "" is offmap itself
 }
 
-// Peer is something other than offmap that a scenario can run.
+// Peer is a program other than offmap that a scenario can run.
 type Peer string
 
-// The peers. C is the baseline: the same system calls or memory accesses in a
-// plain C program, without a VMM around them.
+// The peers. C is the baseline, a C program that makes the same system calls or
+// memory accesses without a VMM.
 const (
 	C       Peer = "c"
 	Gokvm   Peer = "gokvm"
@@ -33,8 +26,8 @@ const (
 	Q35     Peer = "qemu-q35"
 )
 
-// String is how results name the subject: "secret+bridge", "memfd+direct", or
-// a peer's name, with its backend if it has one ("c memfd").
+// String returns the subject's name in results: a pair such as "secret+bridge", or
+// a peer, with its backend if it has one, such as "c memfd".
 func (s Subject) String() string {
 	switch {
 	case s.Peer != "" && s.Backend != "":
@@ -45,18 +38,18 @@ func (s Subject) String() string {
 	return s.Pair.String()
 }
 
-// Metric is one figure that a scenario yields.
+// Metric is one kind of value that a scenario measures.
 type Metric struct {
-	// Name is in lower case, with dashes; a point of a curve ends in its X,
-	// as in "chase/64KiB".
+	// Name is in lower case, with dashes. That of a point of a curve ends in
+	// its X, as in "chase/64KiB".
 	Name string
 	// Unit is a unit of Go's benchmark format: "ns/op", "B/s", "ns/page",
 	// "sec", "B", "faults".
 	Unit string
-	// More says that more is better; otherwise less is.
+	// More is set if a higher value is better.
 	More bool
-	// Curve, if not "", is what X is of: the metrics of a scenario with the
-	// same Curve are points of one line.
+	// Curve, if not "", names the quantity X. The metrics of a scenario with
+	// the same Curve are points of one line.
 	Curve string // such as "working set"
 	X     float64
 	XUnit string // such as "B"
@@ -65,50 +58,52 @@ type Metric struct {
 // Scenario is something to measure.
 type Scenario struct {
 	Name  string // in lower case, with dashes
-	About string // one line for people: what is measured, and how
-	// Metrics are what Sample returns, in its order.
+	About string // one line: what is measured, and how
+	// Metrics are those of the values that Sample returns, in the same order.
 	Metrics []Metric
-	// Native scenarios say something only of hardware that runs the guest's
-	// instructions itself. They are refused where KVM or the machine below it
-	// emulates them.
+	// Native is set if the values have a meaning only where the CPU runs the
+	// guest's instructions. The scenario is refused where KVM, or the machine
+	// below it, emulates them.
 	Native bool
-	// Slow scenarios are left out of a quick run, unless they are asked for.
+	// Slow is set if a quick run leaves the scenario out, unless it was asked
+	// for by name.
 	Slow bool
-	// Subjects are those that the scenario can be measured for, of the pairs
-	// that work here. The first one is not special.
+	// Subjects returns the subjects of the scenario, given the pairs that work
+	// on this host.
 	Subjects func(e *Env, working []Subject) []Subject
-	// Sample measures a subject once, from nothing, and leaves nothing behind.
-	// A NaN stands for a metric that the subject hasn't got. Errors that wrap
-	// ErrCannot are told, and the subject isn't asked again; nor is it after
-	// any other than one that wraps ErrLost.
+	// Sample measures a subject once, and leaves nothing behind. A NaN stands
+	// for a metric that the subject doesn't have. After an error that wraps
+	// ErrLost the subject is sampled again; after any other it isn't, and it
+	// counts as refused if the error wraps ErrCannot, and as failed otherwise.
 	Sample func(ctx context.Context, e *Env, s Subject) ([]float64, error)
 }
 
-// ErrCannot is what a scenario wraps where a subject can't be measured here.
+// ErrCannot is wrapped by errors of Sample when a subject can't be measured on this
+// host.
 var ErrCannot = errors.New("can't be measured here")
 
-// ErrLost is what a scenario wraps where a sample came to nothing through a
-// peer that fails now and then: the subject is asked again, and the loss told.
+// ErrLost is wrapped by errors of Sample when a sample failed because of a peer that
+// fails now and then.
 var ErrLost = errors.New("lost")
 
-// ErrEmulated wraps ErrCannot: KVM interpreted the guest's instructions, so that
-// times of it say nothing of memory.
+// ErrEmulated is returned by Sample if KVM interpreted the guest's instructions, so
+// that its times have no meaning. It wraps ErrCannot.
 var ErrEmulated = emulatedError{}
 
 type emulatedError struct{}
 
-func (emulatedError) Error() string { return "the guest was emulated, and its times say nothing" }
+func (emulatedError) Error() string { return "KVM emulated the guest, so its times have no meaning" }
 func (emulatedError) Unwrap() error { return ErrCannot }
 
-// Env is what scenarios find on this host.
+// Env is what a host offers to scenarios.
 type Env struct {
 	Host Host
-	// Quick asks for the smallest sizes that still say something.
+	// Quick asks for the smallest sizes with meaningful values.
 	Quick bool
-	// Baseline is the program of package baseline, or "" if there is none.
+	// Baseline is the path of the program of package baseline, or "".
 	Baseline string
-	// Peers are the programs of other VMMs that are here.
+	// Peers are the paths of other VMMs' programs.
 	Peers map[Peer]string
-	// Kernel and Initrd are files of a Linux guest to boot, or "".
+	// Kernel and Initrd are paths of a Linux guest to boot, or "".
 	Kernel, Initrd string
 }

@@ -8,13 +8,12 @@ import (
 	"golang.org/x/perf/benchfmt"
 )
 
-// WriteBenchfmt writes the document's values in Go's benchmark format, a line
-// a value, for benchstat and its like
+// WriteBenchfmt writes the document's values in Go's benchmark format, one on each
+// line, for benchstat and similar tools
 // (https://go.dev/design/14313-benchmark-format).
 //
-// What tells subjects from each other is configuration, and benchstat makes a
-// table for each configuration: `benchstat -table accel -col subject FILE` has
-// subjects beside each other, the one to compare with first, and
+// The subject is part of the configuration, and benchstat makes a table for each
+// configuration. `benchstat -table accel -col subject FILE` compares subjects, and
 // `benchstat -table accel,subject OLD NEW` compares two runs.
 func WriteBenchfmt(w io.Writer, d *Document) error {
 	out := benchfmt.NewWriter(w)
@@ -40,9 +39,9 @@ func WriteBenchfmt(w io.Writer, d *Document) error {
 
 type setting struct{ key, value string }
 
-// configuration is what a value was measured with. All have the same keys, so
-// that none is left over from the line before; what isn't known is "none" or
-// "unknown".
+// configuration returns the configuration of a result's values. It always has the
+// same keys, so that none is left from the line before. A missing value is "none"
+// or "unknown".
 func configuration(h Host, r Result) []setting {
 	none := func(s string) string { return cmp.Or(s, "none") }
 	return []setting{
@@ -52,8 +51,8 @@ func configuration(h Host, r Result) []setting {
 	}
 }
 
-// benchmarkName is a result's name as the format wants it: no white space, and
-// a capital behind the word Benchmark.
+// benchmarkName returns a result's name in the form that the format requires:
+// without white space, and with a capital first letter.
 func benchmarkName(name string) []byte {
 	name = strings.Join(strings.Fields(name), "-")
 	if name == "" {
@@ -62,7 +61,8 @@ func benchmarkName(name string) []byte {
 	return []byte(strings.ToUpper(name[:1]) + name[1:])
 }
 
-// units says which way each unit is better, where its metrics agree on that.
+// units returns for each unit whether lower or higher is better, unless its metrics
+// disagree.
 func units(results []Result) (list []*benchfmt.UnitMetadata) {
 	more := map[string]bool{}
 	mixed := map[string]bool{}

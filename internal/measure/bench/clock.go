@@ -2,26 +2,26 @@ package bench
 
 import "time"
 
-// Progress is how far a run is.
+// Progress is the progress of a run.
 type Progress struct {
 	Scenario         string
 	Index, Scenarios int // Index from 0
 	Subject          Subject
-	Round, Rounds    int // Round 0 is to warm up; Rounds can be exceeded
-	// Left is an estimate; negative while nothing is known to make one from.
+	Round, Rounds    int // Round 0 is the warm-up; it can exceed Rounds
+	// Left is an estimate of the time left, negative while there is none.
 	Left time.Duration
-	// Done is the share of the run that is behind it, by the same estimate.
+	// Done is the share of the run that is done, by the same estimate.
 	Done float64
 }
 
-// clock shares out a run's time, and estimates what is left of it.
+// clock divides a run's time among scenarios, and estimates the time left.
 type clock struct {
 	plan  Plan
 	start time.Time
 
-	index int           // of the scenario that is being measured
-	began time.Time     // that scenario
-	share time.Duration // of the run's time for it; 0 without a Duration
+	index int           // of the current scenario
+	began time.Time     // when that scenario began
+	share time.Duration // its share of the run's time; 0 without a Duration
 	round time.Duration // how long its last round took
 }
 
@@ -34,8 +34,8 @@ func (c *clock) begin(i int) {
 	}
 }
 
-// more reports whether the scenario is to have another round. One that has
-// begun has a round to warm up and one that counts.
+// more reports whether the scenario has another round. One that has begun has the
+// warm-up and at least one more.
 func (c *clock) more(round int) bool {
 	fits := time.Since(c.began)+c.round <= c.share
 	switch {
@@ -51,19 +51,19 @@ func (c *clock) more(round int) bool {
 	return true
 }
 
-// progress is for the turn-th of some subjects in a round.
+// progress returns the progress at the given turn of a round.
 func (c *clock) progress(name string, s Subject, round, turn, subjects int) Progress {
 	p := Progress{
 		Scenario: name, Index: c.index, Scenarios: len(c.plan.Scenarios),
 		Subject: s, Round: round, Rounds: c.plan.Rounds, Left: -1,
 	}
-	turns := round*subjects + turn // behind this one
+	turns := round*subjects + turn // that are done
 	if c.index == 0 && turns == 0 {
 		return p
 	}
 	before, here := c.began.Sub(c.start), time.Since(c.began)
-	// The turns that are to come are taken for those that were, and the
-	// scenarios likewise.
+	// The estimate takes the turns and scenarios to come to be as long as those
+	// that are done.
 	var whole, mean time.Duration
 	if turns == 0 {
 		mean = before / time.Duration(c.index)

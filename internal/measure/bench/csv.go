@@ -14,12 +14,12 @@ var csvColumns = []string{
 	"subject", "backend", "attach", "peer", "page_bytes", "status", "sample", "value",
 }
 
-// WriteCSV writes the document's values in long form, a line a value with all
-// that is known of it, for R's read.csv or pandas. Samples are numbered from 1
-// in the order taken. Results without values have no lines.
+// WriteCSV writes the document's values as CSV in long form, one on each line, for
+// R's read.csv or pandas. Samples are numbered from 1 in the order taken. Results
+// without values have no lines.
 func WriteCSV(w io.Writer, d *Document) error {
 	c := csv.NewWriter(w)
-	c.Write(csvColumns) // its error is kept for Error
+	c.Write(csvColumns) // Error returns its error
 	h := d.Host
 	for _, r := range d.Results {
 		scenario, metric, _ := strings.Cut(r.Name, "/")
@@ -36,7 +36,7 @@ func WriteCSV(w io.Writer, d *Document) error {
 	return c.Error()
 }
 
-// x is where on its curve a result is, if it is on one.
+// x returns the X of a result that is on a curve, or "".
 func x(r Result) string {
 	if r.Curve == "" {
 		return ""
@@ -44,7 +44,7 @@ func x(r Result) string {
 	return number(r.X)
 }
 
-// page is the page size, if it is known.
+// page returns the page size in bytes, or "" if it isn't known.
 func page(r Result) string {
 	if r.Page == 0 {
 		return ""
@@ -52,5 +52,5 @@ func page(r Result) string {
 	return strconv.FormatUint(r.Page, 10)
 }
 
-// number writes the shortest text that is read back as v.
+// number returns the shortest text that is parsed as v.
 func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }

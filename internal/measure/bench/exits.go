@@ -10,17 +10,17 @@ import (
 	"offmap/memory"
 )
 
-// exitScenarios is what it costs a guest to leave for the VMM and come back.
+// exitScenarios measure a VM exit to the VMM and back.
 func exitScenarios() []Scenario {
 	return []Scenario{{
 		Name: "exits",
-		About: "a VM exit to the VMM and back that no device answers, by the guest's TSC: a port's write and read, a read of an address without memory; " +
-			"c is a loop around ioctl(KVM_RUN) in C, with the same guest code and by the host's clock",
+		About: "a VM exit to the VMM and back with no device involved, by the guest's TSC: a write to a port, a read of one, and a read of an address without memory; " +
+			"c is a loop around ioctl(KVM_RUN) in C with the same guest code, by the host's clock",
 		Metrics: []Metric{
 			{Name: "port-write", Unit: "ns/op"}, {Name: "port-read", Unit: "ns/op"}, {Name: "mmio-read", Unit: "ns/op"},
 		},
-		// An exit doesn't touch guest RAM but for the instruction's own
-		// page: one ordinary backend stands for them all.
+		// An exit uses no guest RAM but the page of the instruction, so one
+		// ordinary backend is enough.
 		Subjects: func(e *Env, working []Subject) []Subject {
 			return e.withBaseline(only(working, memory.Memfd, memory.Secret), memory.Memfd)
 		},
@@ -44,10 +44,10 @@ func sampleExits(ctx context.Context, s Subject, count uint64) ([]float64, error
 		return nil, err
 	}
 	if n != count {
-		return nil, fmt.Errorf("payload exits said %.200q: that isn't what it was asked for", r.Said)
+		return nil, fmt.Errorf("payload exits said %.200q: not what it was asked for", r.Said)
 	}
 	if got := r.Exits["mmio"]; got < count {
-		return nil, fmt.Errorf("payload exits read %d times where no memory is, and KVM left for it %d times", count, got)
+		return nil, fmt.Errorf("payload exits read %d times from an address without memory, and KVM made %d exits for it", count, got)
 	}
 	if err := r.likely(writes + reads + loads); err != nil {
 		return nil, err

@@ -9,28 +9,29 @@ import (
 	"offmap/vmm"
 )
 
-// The guest's TSC against the host's clock. The guest reads its TSC right
-// before and right after each mark, and the host's clock is read between the
-// two; so the time between two marks by the host's clock must lie between the
-// shortest and the longest that the guest can have seen.
+// The check of the guest's TSC against the host's clock. The guest reads its TSC
+// right before and right after each mark, and the host reads its clock between the
+// two. So the time between two marks by the host's clock must be between the
+// shortest and the longest time by the guest's TSC.
 const (
-	// clockLeast is how far the marks are apart at least: an exit takes some
-	// microseconds, and in the lab some hundreds.
+	// clockLeast is the least time between the marks: an exit takes a few
+	// microseconds, and a few hundred in the lab.
 	clockLeast = 100 * time.Millisecond
-	// clockDrift is how far the two may differ beyond that, as a part of the
-	// time: CLOCK_MONOTONIC is slewed by up to 500 ppm (adjtimex(2)), and a
-	// TSC that Linux calibrates against the PIT alone is good to 500 ppm.
+	// clockDrift is by how much the two may differ beyond that, as a share of
+	// the time: CLOCK_MONOTONIC is slewed by up to 500 ppm (adjtimex(2)), and
+	// Linux calibrates a TSC against the PIT to 500 ppm.
 	clockDrift = 0.002
-	// clockBlur is how wide the two may leave it open: more, and the check
-	// says nothing. The best of payload.BenchMarkings marks counts at either
-	// end, so that one interrupted exit doesn't matter.
+	// clockBlur is the most by which the shortest and the longest time may
+	// differ, as a share of the time: with more, the check has no meaning. Of
+	// the payload.BenchMarkings marks at either end the best counts, so that
+	// one interrupted exit doesn't matter.
 	clockBlur = 0.01
 )
 
-// errClock is a guest whose clock isn't what KVM says.
+// errClock says that a guest's TSC doesn't have the frequency that KVM reports.
 var errClock = errors.New("the guest's TSC and the host's clock don't agree")
 
-// checkMarks holds the guest's marks against the host's times of them.
+// checkMarks compares the guest's marks with the host's times of them.
 func checkMarks(r payload.BenchReport, host []time.Time, khz int) error {
 	if len(host) != 2*payload.BenchMarkings {
 		return fmt.Errorf("the guest marked %d moments instead of %d", len(host), 2*payload.BenchMarkings)
@@ -54,12 +55,12 @@ func checkMarks(r payload.BenchReport, host []time.Time, khz int) error {
 		return fmt.Errorf("%w: %.6f to %.6f s by the TSC at %d kHz, %.6f s by the clock", errClock, short, long, khz, took)
 	}
 	if long-short > clockBlur*short {
-		return fmt.Errorf("the guest's TSC can't be held against the host's clock: %.6f to %.6f s, since its vCPU was interrupted at every mark", short, long)
+		return fmt.Errorf("the guest's TSC can't be compared with the host's clock: %.6f to %.6f s, because its vCPU was interrupted at every mark", short, long)
 	}
 	return nil
 }
 
-// sharpest is the mark that took least.
+// sharpest returns the mark that took the least time.
 func sharpest(marks []payload.BenchMark) (best int, err error) {
 	for i, m := range marks {
 		if m.After < m.Before || i > 0 && m.Before < marks[i-1].After {
@@ -72,12 +73,11 @@ func sharpest(marks []payload.BenchMark) (best int, err error) {
 	return best, nil
 }
 
-// mostUnits is more than any operation can do, and exact as a float64.
+// mostUnits is more than the units of any operation, and exact as a float64.
 const mostUnits = 1 << 50
 
-// judge turns what the guest reports into results, in the order of the measured
-// operations. Every figure is the guest's word: all are positive and finite, or
-// there is an error.
+// judge returns the guest's results, in the order of the measured operations. The
+// guest isn't trusted: values that aren't positive and finite are an error.
 func (p accesses) judge(r payload.BenchReport, host []time.Time, khz int) ([]measured, error) {
 	if khz <= 0 {
 		return nil, fmt.Errorf("a TSC of %d kHz", khz)
@@ -104,11 +104,11 @@ func (p accesses) judge(r payload.BenchReport, host []time.Time, khz int) ([]mea
 	return results, nil
 }
 
-// fewEmulated is how many instructions KVM may interpret of a guest that is
-// native, beside those that access devices: some on its way into user mode.
+// fewEmulated is the most instructions that KVM may interpret of a native guest,
+// besides accesses to devices: a few on its way to user mode.
 const fewEmulated = 1000
 
-// checkNative refuses the times of a guest whose instructions KVM interpreted.
+// checkNative returns an error if KVM interpreted the guest's instructions.
 func checkNative(r vmm.Result) error {
 	if r.Emulated == nil {
 		return fmt.Errorf("%w: KVM doesn't say whether it interpreted the guest (KVM_GET_STATS_FD, Linux 5.14)", ErrCannot)

@@ -9,17 +9,16 @@ import (
 	"offmap/memory"
 )
 
-// Nodes of a ring: one a cache line, or one a page.
+// The sizes in bytes of a ring's node: a cache line, or a page.
 const (
 	cacheLine = 64
 	aPage     = memory.PageSize
 )
 
-// chaseTime is how long each is measured, after as long to fill the caches from
-// a ring that was made in another order.
+// chaseTime is how long each ring is measured, after the same time to warm up.
 const chaseTime = 5 * time.Millisecond
 
-// latencyScenarios are loads that each wait for the one before.
+// latencyScenarios measure loads whose addresses depend on the load before.
 func latencyScenarios() []Scenario {
 	const about = "time of a load whose address is what the load before it read, round a pseudo-random ring of all "
 	return []Scenario{
@@ -38,18 +37,19 @@ func latencyScenarios() []Scenario {
 	}
 }
 
-// withoutWindows is for memory that takes minutes behind a window.
+// withoutWindows leaves out subjects with a window, in which large memory takes
+// minutes.
 func withoutWindows(sc Scenario) Scenario {
 	all := sc.Subjects
 	sc.Subjects = func(e *Env, working []Subject) []Subject { return all(e, unpaged(working)) }
 	return sc
 }
 
-// quickSizes are the working sets of a quick run: in the caches of each level
-// that most processors have, and in none.
+// quickSizes are the working sets of a quick run. On most processors there is one
+// for the cache of each level, and one that fits in none.
 var quickSizes = []uint64{16 << 10, 256 << 10, 4 << 20, 64 << 20}
 
-// chases are figures of rings from one size to another, in bytes.
+// chases returns the figures of rings from one size to another, in bytes.
 func chases(stride, from, to uint64) (figures []figure) {
 	for size := from; size <= to; size *= 2 {
 		m := Metric{Name: sizeName(size), Unit: "ns/op", Curve: "working set", X: float64(size), XUnit: "B"}
@@ -67,7 +67,7 @@ func chases(stride, from, to uint64) (figures []figure) {
 	return figures
 }
 
-// sizeName writes bytes as 64KiB.
+// sizeName returns a size in bytes in the form 64KiB.
 func sizeName(n uint64) string {
 	for _, u := range []struct {
 		name  string
@@ -80,7 +80,7 @@ func sizeName(n uint64) string {
 	return fmt.Sprintf("%dB", n)
 }
 
-// countName writes a number of pages as 64Ki.
+// countName returns a number of pages in the form 64Ki.
 func countName(n uint64) string {
 	if n >= 1<<10 {
 		return fmt.Sprintf("%dKi", n>>10)

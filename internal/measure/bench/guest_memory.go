@@ -15,29 +15,29 @@ import (
 	"offmap/memory/attach"
 )
 
-// figure is a metric and the operations that it takes. The last of them is the
-// one that counts; those before it prepare its memory, or warm it up.
+// figure is a metric and the operations to measure it. The last one is measured;
+// those before it prepare the memory, or warm up.
 type figure struct {
 	Metric
 	ops   []access
 	value func(measured) float64
-	quick bool // of a scenario that isn't slow: part of a quick run
+	quick bool // measured in a quick run, if the scenario is
 }
 
-// scattered touches all memory for the first time, page by page in a
-// pseudo-random order. A kernel hands pages out in an order that comes from
-// what was freed before, in runs that go up for one subject and down for the
-// next, and caches and TLBs tell the two apart: this is as bad for all of them.
+// scattered is a first write to all pages in a pseudo-random order. The kernel's
+// allocator returns pages in ascending runs to one subject and in descending ones
+// to the next, depending on what was freed before, and caches and TLBs behave
+// differently with the two. A random order is equally bad for all subjects.
 func scattered(size uint64) []access {
 	return []access{{kind: payload.BenchScatter, size: size, stride: memory.PageSize}}
 }
 
-// untouched leaves fresh memory as it is.
+// untouched is no preparation of the memory.
 func untouched(uint64) []access { return nil }
 
-// memoryScenario makes a scenario of figures, measured one after the other in
-// one guest with size bytes to measure, or in one process, after what before
-// does to them. What its name, its text and whom it is for are, sc says.
+// memoryScenario completes the scenario sc. Its figures are measured one after the
+// other in one guest, or one process, with size bytes of memory, after the
+// operations before.
 func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64) []access, figures []figure) Scenario {
 	for _, f := range figures {
 		sc.Metrics = append(sc.Metrics, f.Metric)
@@ -50,10 +50,10 @@ func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64)
 	}
 	sc.Sample = func(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 		if e.Host.CPUs < cpus {
-			return nil, fmt.Errorf("%w: it takes %d CPUs, and this host has %d", ErrCannot, cpus, e.Host.CPUs)
+			return nil, fmt.Errorf("%w: it needs %d CPUs, and this host has %d", ErrCannot, cpus, e.Host.CPUs)
 		}
 		p := accesses{cpus: cpus, size: size, ops: before(size)}
-		last := make(map[int]int) // of a figure's operations, among the results
+		last := make(map[int]int) // by figure, the index of the result that counts
 		for i, f := range figures {
 			if op := f.ops[len(f.ops)-1]; op.kind.AVX() && !cpuid.CPU.Supports(cpuid.AVX2) || e.Quick && !sc.Slow && !f.quick {
 				continue
@@ -77,13 +77,13 @@ func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64)
 	return sc
 }
 
-// unpaged leaves out guests behind a window, which fault their way through
-// memory for long; scenarios of their own say what a fault costs.
+// unpaged leaves out subjects with a window, whose guests would mostly fault. Other
+// scenarios measure the cost of a fault.
 func unpaged(working []Subject) []Subject {
 	return slices.DeleteFunc(slices.Clone(working), func(s Subject) bool { return s.Attach == attach.ViaWindow })
 }
 
-// run runs the program as a subject does.
+// run runs the program on a subject.
 func (p accesses) run(ctx context.Context, e *Env, s Subject) ([]measured, error) {
 	if err := enough(s.Backend, p.size); err != nil {
 		return nil, err
@@ -94,28 +94,28 @@ func (p accesses) run(ctx context.Context, e *Env, s Subject) ([]measured, error
 	return p.inGuest(ctx, s)
 }
 
-// enough wraps ErrCannot where the host hasn't got size bytes to spare for a
-// backend. Not all see to that themselves, and a host that runs out kills
-// somebody.
+// enough returns an error that wraps ErrCannot if the host doesn't have size bytes
+// available for a backend. Some backends don't check that themselves, and the OOM
+// killer would kill a process.
 func enough(b memory.Backend, size uint64) error {
 	if b == memory.Hugetlb || b == memory.Reserved {
-		return nil // memory that was set aside before
+		return nil // the memory was reserved before
 	}
 	info, err := memory.ReadMeminfo()
 	if err != nil {
 		return err
 	}
 	if have := info["MemAvailable"]; have < size+size/4 {
-		return fmt.Errorf("%w: it takes %d MiB of memory, and this host has %d MiB available", ErrCannot, size>>20, have>>20)
+		return fmt.Errorf("%w: it needs %d MiB of memory, and this host has %d MiB available", ErrCannot, size>>20, have>>20)
 	}
 	return nil
 }
 
-// workingSet is how much memory the scenarios go over that aren't about its
-// size, in bytes: more than caches hold.
+// workingSet is the memory in bytes that scenarios use which don't vary its size.
+// It is more than caches have.
 const workingSet = 64 << 20
 
-// bandwidthScenarios are accesses in sequence.
+// bandwidthScenarios measure sequential accesses.
 func bandwidthScenarios() []Scenario {
 	const about = "bytes a second in sequence over 64 MiB (copies: from one half to the other), by instructions of 8, 16 (SSE2) and 32 (AVX2) bytes, " +
 		"by rep stosb and movsb, and by stores past the caches (nt); c is the same loops in C (quick: 16 bytes, no windows)"
@@ -125,8 +125,8 @@ func bandwidthScenarios() []Scenario {
 	}
 }
 
-// streamTime is how long each is measured: a pass over the working set, or
-// more.
+// streamTime is the least time for which each is measured, in whole passes over the
+// working set.
 const streamTime = 10 * time.Millisecond
 
 func streams() (figures []figure) {
@@ -147,7 +147,7 @@ func streams() (figures []figure) {
 	return figures
 }
 
-// randomScenarios are accesses that don't wait for each other, anywhere.
+// randomScenarios measure independent accesses at random.
 func randomScenarios() []Scenario {
 	var figures []figure
 	before := []access{{kind: payload.BenchFill, size: workingSet}}
@@ -161,7 +161,7 @@ func randomScenarios() []Scenario {
 	}
 	return []Scenario{memoryScenario(Scenario{
 		Name:   "random",
-		About:  "time of an 8-byte read and write anywhere in 64 MiB, many at a time; c is the same loops in C",
+		About:  "the time of an 8-byte read and write at random in 64 MiB, many in flight at once; c is the same loops in C",
 		Native: true, Slow: true,
 	}, 1, workingSet, scattered, figures)}
 }

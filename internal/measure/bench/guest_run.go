@@ -11,29 +11,30 @@ import (
 	"offmap/vmm/boot"
 )
 
-// Where a guest that measures has its program and its memory: behind the
-// payload itself, which checks that, and the memory at the start of a huge page.
+// The addresses of the guest's program and of the memory that it measures. The
+// program is behind the payload, which checks that. The memory is at the start of a
+// huge page.
 const (
 	programAt memory.GPA = 1 << 20
 	memoryAt  memory.GPA = 2 << 20
 )
 
-// measuredGuest is a guest that goes through a program of accesses.
+// measuredGuest is a guest that runs a program of accesses.
 type measuredGuest struct {
 	accesses
 	ring uint8
-	// change, if not nil, is called when the guest is loaded.
+	// change, if not nil, is called after the guest is loaded.
 	change func(ram memory.Guest, cpu boot.CPU) error
 }
 
-// inGuest runs the program in a guest made for it, with its memory in the
-// subject's, and returns the results of the operations that are measured.
+// inGuest runs the program in a new guest with the subject's memory. It returns the
+// results of the operations that are measured.
 func (p accesses) inGuest(ctx context.Context, s Subject) ([]measured, error) {
 	return measuredGuest{accesses: p, ring: 3}.run(ctx, s)
 }
 
 func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, err error) {
-	marks := make(chan time.Time, 2*payload.BenchMarkings+1) // one more would be too many
+	marks := make(chan time.Time, 2*payload.BenchMarkings+1) // one more than expected, to notice it
 	_, err = guest{
 		payload: "bench", cpus: g.cpus, size: g.ram(), native: true, load: g.load,
 		event: func(v byte) {
@@ -62,17 +63,17 @@ func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, 
 	return results, err
 }
 
-// ram is how many bytes of RAM the guest takes.
+// ram returns the size of the guest's RAM in bytes.
 func (g measuredGuest) ram() uint64 { return max(uint64(memoryAt)+g.size, memory.MinSize) }
 
-// load puts the payload and its program into RAM.
+// load loads the payload and its program into RAM.
 func (g measuredGuest) load(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error) {
 	program, err := g.encode(uint64(programAt), uint64(memoryAt), khz)
 	if err != nil {
 		return nil, err
 	}
 	if len(program) > int(memoryAt-programAt) {
-		return nil, fmt.Errorf("a bench program of %d bytes: it has room for %d", len(program), memoryAt-programAt)
+		return nil, fmt.Errorf("a bench program of %d bytes: at most %d", len(program), memoryAt-programAt)
 	}
 	cpus, err := boot.Payload(ram, p.Image(), boot.PayloadConfig{
 		CPUs: g.cpus, Ring: g.ring, AVX: g.needsAVX(), Args: []uint64{uint64(programAt)},

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// touchSize is how much memory is touched for the first time.
+	// touchSize is the size in bytes of the memory that is written.
 	touchSize = 32 << 20
-	// touchTime is after how long that may stop, with the pages that it has
-	// come to.
+	// touchTime is the time after which the guest stops, with however many
+	// pages it has written.
 	touchTime = time.Second
 )
 
-// touchScenarios are the first write to each page of RAM that nobody has
-// touched. It is a sample of its own, since there is only one first time.
+// touchScenarios measure the first write to each page of RAM. They are scenarios of
+// their own, because the other ones have written the pages before.
 func touchScenarios() []Scenario {
-	const about = "a guest's first write to each page of 32 MiB of fresh RAM, as far as it comes in a second; c is the same on a mapping without KVM"
+	const about = "a guest's first write to each page of 32 MiB of RAM, or to as many as it writes in a second; c is the same on a mapping without KVM"
 	return []Scenario{
 		firstTouch(Scenario{Name: "first-touch", About: about}, 1),
 		firstTouch(Scenario{Name: "first-touch-2", About: about + "; two vCPUs, each with half of the RAM", Slow: true}, 2),
@@ -47,9 +47,9 @@ func firstTouch(sc Scenario, cpus int) Scenario {
 			return nil, err
 		}
 		if len(figures) != 3 {
-			return nil, fmt.Errorf("C baseline touch: %d figures instead of 3", len(figures))
+			return nil, fmt.Errorf("C baseline touch: %d numbers instead of 3", len(figures))
 		}
-		return figures[1:2], nil // of its times, that of a page's first write
+		return figures[1:2], nil // the time of a page's first write
 	}
 	return sc
 }

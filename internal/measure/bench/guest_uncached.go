@@ -8,17 +8,16 @@ import (
 	"offmap/vmm/boot"
 )
 
-// uncachedBuffer is what the guest maps uncached, and what it compares that
-// with, in bytes: a page of its page tables each.
+// uncachedBuffer is the size in bytes of the memory that the guest maps uncached,
+// and of the memory to compare with. One page of its page tables maps each.
 const uncachedBuffer = 2 << 20
 
-// uncachedScenarios are accesses to memory that the guest keeps out of the
-// caches.
+// uncachedScenarios measure accesses to memory that the guest maps uncached.
 func uncachedScenarios() []Scenario {
 	kinds := []struct {
 		name string
 		kind payload.BenchKind
-		unit float64 // of the operation's units, in an access
+		unit float64 // the operation's units for each access
 	}{
 		{"read", "read-8", 8}, {"random-read", "random-read", 1},
 		{"write", "write-8", 8}, {"random-write", "random-write", 1},
@@ -27,10 +26,10 @@ func uncachedScenarios() []Scenario {
 		Name: "uncached",
 		Slow: true,
 		About: "an 8-byte access in sequence and at random to 2 MiB that the guest's own page tables map uncached (index 3 of the PAT), and to 2 MiB that they don't; " +
-			"a ratio of 1 is a KVM that ignores them, as it may",
+			"a ratio of 1 means that KVM ignores the guest's memory types, which it may",
 		Native: true,
-		// It is about the guest's page tables: one ordinary backend stands
-		// for them all.
+		// The backend doesn't matter for the guest's page tables: one ordinary
+		// backend is enough.
 		Subjects: func(_ *Env, working []Subject) []Subject { return only(working, memory.Memfd, memory.Secret) },
 	}
 	g := measuredGuest{

@@ -9,7 +9,7 @@ import (
 	"offmap/memory"
 )
 
-// ThisHost describes this host, as far as it bears on what is measured here.
+// ThisHost describes this host. root is the root of its file system.
 func ThisHost(root fs.FS) Host {
 	return Host{
 		Host:     probe.ThisHost(),
@@ -19,11 +19,11 @@ func ThisHost(root fs.FS) Host {
 	}
 }
 
-// governor names the CPUs' frequency governor, or all of them where they
-// differ (Documentation/admin-guide/pm/cpufreq.rst). Virtual machines have
-// none.
+// governor returns the CPUs' frequency governor
+// (Documentation/admin-guide/pm/cpufreq.rst), several joined by "+" if CPUs differ.
+// Virtual machines have none.
 func governor(root fs.FS) string {
-	files, _ := fs.Glob(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor") // the pattern is sound
+	files, _ := fs.Glob(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor") // the pattern is valid
 	var names []string
 	for _, f := range files {
 		if b, err := fs.ReadFile(root, f); err == nil {
@@ -34,8 +34,8 @@ func governor(root fs.FS) string {
 	return strings.Join(slices.Compact(names), "+")
 }
 
-// chosen reads a setting of transparent huge pages, such as "always [never]"
-// (Documentation/admin-guide/mm/transhuge.rst).
+// chosen returns the current value of a setting of transparent huge pages: "never"
+// for "always [never]" (Documentation/admin-guide/mm/transhuge.rst).
 func chosen(root fs.FS, setting string) string {
 	b, err := fs.ReadFile(root, "sys/kernel/mm/transparent_hugepage/"+setting)
 	if err != nil {
@@ -46,8 +46,8 @@ func chosen(root fs.FS, setting string) string {
 	return word
 }
 
-// page is the size in bytes of the pages that a subject's memory is made of, 0
-// where it has none of its own or the kernel chooses.
+// page returns the size in bytes of the pages of a subject's memory, or 0 if it has
+// no backend or the kernel chooses the size.
 func (h Host) page(s Subject) uint64 {
 	switch s.Backend {
 	case "":
@@ -59,7 +59,7 @@ func (h Host) page(s Subject) uint64 {
 			return 0
 		}
 	case memory.Memfd:
-		// "advise" is for memory that was advised, which ours isn't.
+		// "advise" is for memory with MADV_HUGEPAGE, which offmap doesn't use.
 		if slices.Contains([]string{"always", "within_size", "force"}, h.ShmemTHP) {
 			return 0
 		}

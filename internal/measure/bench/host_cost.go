@@ -14,13 +14,13 @@ import (
 	"offmap/memory"
 )
 
-// costScenarios are what the VMM takes for itself.
+// costScenarios measure the VMM's own use of CPU time and memory.
 func costScenarios() []Scenario {
 	return []Scenario{{
 		Name: "vmm-cost",
 		Slow: true,
 		About: "offmap run of the payload touch with 32 MiB of RAM, as a process of its own: its CPU time, the guest's included, from start to end; " +
-			"and the most memory of its own that it was seen to have (Rss of /proc/PID/smaps, 50 times a second, of all mappings smaller than guest RAM, its own program included)",
+			"and the peak of its own memory (Rss of /proc/PID/smaps, sampled 50 times a second, of all mappings smaller than guest RAM, its program included)",
 		Metrics: []Metric{
 			{Name: "elapsed", Unit: "sec"}, {Name: "cpu-user", Unit: "sec"}, {Name: "cpu-system", Unit: "sec"}, {Name: "rss", Unit: "B"},
 		},
@@ -35,7 +35,7 @@ func costScenarios() []Scenario {
 	}}
 }
 
-// self is the program that is run; tests have another.
+// self returns the path of the program to run. Tests replace it.
 var self = os.Executable
 
 const (
@@ -67,13 +67,13 @@ func sampleCost(ctx context.Context, program string, s Subject) ([]float64, erro
 		return nil, fmt.Errorf("offmap run: %w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}
 	if rss == 0 {
-		rss = math.NaN() // it ended before it could be seen
+		rss = math.NaN() // it ended before the first sample
 	}
 	return []float64{elapsed.Seconds(), state.UserTime().Seconds(), state.SystemTime().Seconds(), rss}, nil
 }
 
-// mostRSS looks at a process until it has ended, and returns the most memory of
-// its own that it was seen to have, in bytes, and how it ended.
+// mostRSS samples a process until it has ended. It returns the peak of its own
+// memory in bytes, and how it ended.
 func mostRSS(pid int, ended <-chan error) (most float64, err error) {
 	tick := time.NewTicker(costInterval)
 	defer tick.Stop()
@@ -83,7 +83,7 @@ func mostRSS(pid int, ended <-chan error) (most float64, err error) {
 			return most, err
 		case <-tick.C:
 		}
-		if rss := resident(pid, costSize); rss > most { // not a NaN, when it has just ended
+		if rss := resident(pid, costSize); rss > most { // not if it is NaN: the process has just ended
 			most = rss
 		}
 	}

@@ -23,9 +23,9 @@ func buildProgram(t *testing.T) string {
 	return path
 }
 
-// TestCost runs the program and holds that its own memory is more than nothing
-// and less than with the guest's, which it has all touched; and that a backend
-// that can't be had and an end from outside are told for what they are.
+// TestCost checks that the program's own memory doesn't include the guest's, all of
+// which is used, and the errors for a backend that doesn't work and for a
+// cancelled run.
 func TestCost(t *testing.T) {
 	testEnv(t)
 	program := buildProgram(t)

@@ -8,16 +8,16 @@ import (
 	"offmap/memory"
 )
 
-// directMapScenarios are what memory of a backend does to the rest of the host.
+// directMapScenarios measure how much of the direct map a backend's memory splits.
 func directMapScenarios() []Scenario {
-	// What is split stays split, the warm-up's share included: before is
-	// before the whole run.
-	before, _ := memory.ReadMeminfo() // all 0 where it can't be read, which Sample tells
+	// A large page stays split, also one that the warm-up splits, so before is
+	// read before the whole run.
+	before, _ := memory.ReadMeminfo() // 0 if it can't be read: Sample returns an error
 	return []Scenario{{
 		Name: "direct-map",
 		Slow: true,
-		About: "how much RAM the kernel maps for itself with pages of each size (/proc/meminfo): before this run, while 256 MiB of the backend's memory is populated (quick: 64), " +
-			"and after it is freed; it is the host's, so what one backend splits is seen in the others' figures too",
+		About: "how much RAM the direct map has in pages of each size (/proc/meminfo): before the run, while 256 MiB of the backend's memory are populated (quick: 64), " +
+			"and after they are freed. There is one direct map, so what one backend splits shows in the others' values too",
 		Metrics: []Metric{
 			{Name: "4k-before", Unit: "B"}, {Name: "2m-before", Unit: "B", More: true}, {Name: "1g-before", Unit: "B", More: true},
 			{Name: "4k-during", Unit: "B"}, {Name: "2m-during", Unit: "B", More: true}, {Name: "1g-during", Unit: "B", More: true},
@@ -30,8 +30,7 @@ func directMapScenarios() []Scenario {
 	}}
 }
 
-// secretAndControl are secret memory and the ordinary memory that is most like
-// it.
+// secretAndControl returns secret memory, and memfd as the control.
 func secretAndControl(_ *Env, working []Subject) []Subject {
 	return oneEach(only(working, memory.Memfd, memory.Secret))
 }
@@ -57,7 +56,7 @@ func sampleDirectMap(s Subject, size uint64, before memory.Meminfo) ([]float64, 
 	return values, err
 }
 
-// populated is guest memory without a guest, all of it written to.
+// populated returns guest memory without a guest, with every page written.
 func populated(b memory.Backend, size uint64) (*memory.RAM, error) {
 	layout, err := memory.NewLayout(size)
 	if err != nil {

@@ -7,8 +7,7 @@ import (
 	"offmap/memory/attach"
 )
 
-// newVM makes a VM with size bytes of RAM in its slots, of which nothing is
-// touched.
+// newVM creates a VM with size bytes of RAM in its slots. No page of it is written.
 func newVM(s Subject, size uint64) (*attach.VM, error) {
 	layout, err := memory.NewLayout(size)
 	if err != nil {

@@ -13,15 +13,15 @@ import (
 	"offmap/memory"
 )
 
-// neighbourScenarios are what memory of a backend costs others on the host.
+// neighbourScenarios measure how a backend's memory slows other programs.
 func neighbourScenarios() []Scenario {
 	return []Scenario{{
 		Name: "neighbour",
 		Slow: true,
-		About: "another's work before and while 256 MiB of the backend's memory is populated (quick: 64), while it is there, and after it is freed. " +
-			"chase follows pointers in ordinary memory: user space doesn't use the direct map, so only the TLB flushes of populating can slow it. " +
-			"read is pread(2) of 64 bytes at random of a memfd, which the kernel copies through the direct map: smaller pages there cost it TLB misses. " +
-			"read-new reads a file made afterwards, whose pages may be those just freed",
+		About: "another program's work before and while 256 MiB of the backend's memory are populated (quick: 64), while they exist, and after they are freed. " +
+			"chase follows pointers in ordinary memory: user space doesn't use the direct map, so only TLB flushes can slow it. " +
+			"read is pread(2) of 64 random bytes of a memfd, which the kernel copies through the direct map: smaller pages in it cause TLB misses. " +
+			"read-new reads a file created afterwards, which may get the pages that were freed",
 		Native: true,
 		Metrics: []Metric{
 			{Name: "chase-before", Unit: "ns/op"}, {Name: "chase-populating", Unit: "ns/op"},
@@ -34,7 +34,7 @@ func neighbourScenarios() []Scenario {
 	}}
 }
 
-// line is a cache line that says which is next.
+// line is a cache line with the index of the next one.
 type line struct {
 	next uint32
 	_    [60]byte
@@ -90,8 +90,8 @@ func sampleNeighbour(ctx context.Context, e *Env, s Subject) (values []float64, 
 	}, errors.Join(err, again.Close())
 }
 
-// cycle is n lines in one cycle of random order, by Sattolo's shuffle: nothing
-// but the load itself says where the next one is.
+// cycle returns n lines in a single cycle of random order, by Sattolo's shuffle, so
+// that each load depends on the one before.
 func cycle(n int) []line {
 	lines := make([]line, n)
 	for i := range lines {
@@ -105,7 +105,7 @@ func cycle(n int) []line {
 	return lines
 }
 
-// follow makes n steps from at on.
+// follow makes n steps from line at.
 func follow(lines []line, at uint32, n int) uint32 {
 	for range n {
 		at = lines[at].next
@@ -113,8 +113,8 @@ func follow(lines []line, at uint32, n int) uint32 {
 	return at
 }
 
-// chaseUntil follows lines until done says something, and returns the
-// nanoseconds of a step and what it said.
+// chaseUntil follows lines until it receives from done. It returns the time of a
+// step in nanoseconds, and what it received.
 func chaseUntil(lines []line, done <-chan error) (float64, error) {
 	const batch = 1000
 	start, at := time.Now(), uint32(0)
@@ -128,14 +128,14 @@ func chaseUntil(lines []line, done <-chan error) (float64, error) {
 	}
 }
 
-// timed returns the nanoseconds of each of the n operations that f does.
+// timed returns the time in nanoseconds of each of the n operations of f.
 func timed(n int, f func()) float64 {
 	start := time.Now()
 	f()
 	return nanoseconds(time.Since(start)) / float64(n)
 }
 
-// newReadFile is a memfd of size bytes, all of them written.
+// newReadFile returns a memfd of size bytes, all of them written.
 func newReadFile(size uint64) (*os.File, error) {
 	fd, err := unix.MemfdCreate("neighbour", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -150,8 +150,8 @@ func newReadFile(size uint64) (*os.File, error) {
 	return f, nil
 }
 
-// readRandom reads a cache line of n random pages of a file of size bytes, and
-// returns the nanoseconds of a read.
+// readRandom reads n random cache lines of a file of size bytes. It returns the time
+// of a read in nanoseconds.
 func readRandom(f *os.File, size uint64, n int) (float64, error) {
 	random := rand.New(rand.NewPCG(3, 4))
 	var b [64]byte

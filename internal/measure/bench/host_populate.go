@@ -13,11 +13,11 @@ import (
 	"offmap/memory/attach"
 )
 
-// populateScenarios are what guest RAM costs the host without a guest.
+// populateScenarios measure the cost of guest RAM without a guest.
 func populateScenarios() []Scenario {
 	return []Scenario{{
 		Name:  "create",
-		About: "a VM with 64 MiB of RAM attached (quick: 32) that nothing touches: making it, with the attach's trials, and closing it; c makes and closes the same with nothing tried",
+		About: "creating and closing a VM with 64 MiB of RAM (quick: 32) of which no page is written, the trials of its attach included; c does the same without trials",
 		Metrics: []Metric{
 			{Name: "make", Unit: "ns/op"}, {Name: "release", Unit: "ns/op"},
 		},
@@ -28,7 +28,7 @@ func populateScenarios() []Scenario {
 	}, {
 		Name: "populate",
 		About: "the first write to each 4 KiB of 64 MiB (quick: 32) of a backend's memory, from the host: by one thread, by one for each CPU, " +
-			"by one through the bridge's view as KVM does it; and giving the memory back",
+			"by one through the bridge's mapping, as KVM does it; and freeing the memory",
 		Metrics: []Metric{
 			{Name: "one-thread", Unit: "ns/page"}, {Name: "all-threads", Unit: "ns/page"},
 			{Name: "view", Unit: "ns/page"}, {Name: "release", Unit: "ns/page"},
@@ -40,7 +40,7 @@ func populateScenarios() []Scenario {
 	}}
 }
 
-// hostSize is how much memory they measure, in bytes.
+// hostSize returns the size of the memory in bytes.
 func hostSize(e *Env) uint64 { return e.pick(memory.MinSize, 64<<20) }
 
 func sampleCreate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
@@ -79,9 +79,8 @@ func samplePopulate(ctx context.Context, e *Env, s Subject) ([]float64, error) {
 	return []float64{one, all, view, release}, err
 }
 
-// populate writes to each page of a machine's RAM, through the mapping that is
-// KVM's with view, and gives the memory back. It returns the nanoseconds of a
-// page.
+// populate writes to each page of a VM's RAM, with view through KVM's mapping, and
+// frees it. It returns the times of a page in nanoseconds.
 func populate(s Subject, size uint64, threads int, view bool) (write, release float64, err error) {
 	m, err := newVM(s, size)
 	if err != nil {
@@ -89,12 +88,12 @@ func populate(s Subject, size uint64, threads int, view bool) (write, release fl
 	}
 	at := m.RAM.Pointer()
 	if view {
-		at = m.Slots()[0].Memory // all of it: there is no RAM above the PCI hole
+		at = m.Slots()[0].Memory // there is only one slot: no RAM above the PCI hole
 	}
 	start := time.Now()
 	err = touchPages(at, size, threads)
 	took := time.Since(start)
-	// What is timed is the memory alone, which nothing else has any more.
+	// Nothing else has a reference to the memory, so this times its freeing.
 	err = errors.Join(err, m.Detach())
 	start = time.Now()
 	err = errors.Join(err, m.Close())

@@ -7,7 +7,7 @@ import (
 	"offmap/memory/attach"
 )
 
-// pick is how much to measure.
+// pick returns quick in a quick run, and full otherwise.
 func (e *Env) pick(quick, full uint64) uint64 {
 	if e.Quick {
 		return quick
@@ -15,8 +15,7 @@ func (e *Env) pick(quick, full uint64) uint64 {
 	return full
 }
 
-// withBaseline adds the C baseline in each of the backends that it knows, where there
-// is a program for it.
+// withBaseline adds the C baseline, if there is one, in each of the backends.
 func (e *Env) withBaseline(s []Subject, backends ...memory.Backend) []Subject {
 	if e.Baseline == "" {
 		return s
@@ -28,13 +27,13 @@ func (e *Env) withBaseline(s []Subject, backends ...memory.Backend) []Subject {
 	return s
 }
 
-// only keeps the subjects in one of the backends.
+// only returns the subjects in one of the backends.
 func only(s []Subject, backends ...memory.Backend) []Subject {
 	return slices.DeleteFunc(slices.Clone(s), func(s Subject) bool { return !slices.Contains(backends, s.Backend) })
 }
 
-// oneEach keeps one subject of each backend, for scenarios without a guest. Of
-// a backend that can be attached in several ways it is the one with a bridge.
+// oneEach returns one subject of each backend, for scenarios without a guest: the
+// one with the bridge if there are several.
 func oneEach(s []Subject) []Subject {
 	var kept []Subject
 	for _, b := range memory.Backends() {

@@ -11,9 +11,9 @@ import (
 	"offmap/memory"
 )
 
-// touchPages writes a byte to each page of size bytes from at on, in as many
-// threads, each of which has a share. It is a plain store, as in C. A page that
-// the kernel refuses to give is an error.
+// touchPages writes a byte to each page of the size bytes at at, divided among a
+// number of threads. It uses a plain store, as in C. It returns an error if the
+// kernel can't allocate a page.
 func touchPages(at unsafe.Pointer, size uint64, threads int) error {
 	errs := make([]error, threads)
 	share := size / uint64(threads) / memory.PageSize * memory.PageSize
@@ -36,13 +36,13 @@ func touchPages(at unsafe.Pointer, size uint64, threads int) error {
 
 func touchShare(at unsafe.Pointer, size uint64) (err error) {
 	var off uint64
-	// A refused page raises SIGBUS.
+	// A page that can't be allocated raises SIGBUS.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
 		case interface{ Addr() uintptr }:
-			err = fmt.Errorf("writing to page %d of %d: the kernel gives no memory (out of memory, or RLIMIT_MEMLOCK): %w",
+			err = fmt.Errorf("writing to page %d of %d: the kernel allocates no memory (out of memory, or RLIMIT_MEMLOCK): %w",
 				off/memory.PageSize, size/memory.PageSize, unix.EFAULT)
 		default:
 			panic(e)

@@ -17,13 +17,13 @@ import (
 	"offmap/memory/uffd"
 )
 
-// userfaultScenarios are the round trip of a fault that a program answers,
-// without a guest and without a pager's choices.
+// userfaultScenarios measure the round trip of a fault that another thread answers,
+// without a guest or a pager.
 func userfaultScenarios() []Scenario {
 	return []Scenario{{
 		Name: "userfault",
-		About: "a system call that touches a missing page, whose fault another thread answers with a page of zeros: " +
-			"of a memfd with UFFDIO_CONTINUE, as the window does; of anonymous memory with UFFDIO_COPY (C alone); c is the same in C",
+		About: "a system call that accesses a missing page, for which another thread provides a page of zeros: " +
+			"of a memfd with UFFDIO_CONTINUE, as the window does; of anonymous memory with UFFDIO_COPY (C only); c is the same in C",
 		Metrics: []Metric{{Name: "continue", Unit: "ns/fault"}, {Name: "copy", Unit: "ns/fault"}},
 		Subjects: func(e *Env, working []Subject) []Subject {
 			s := behindWindow(e, working)
@@ -55,7 +55,7 @@ func baselineUserfault(ctx context.Context, e *Env, faults uint64) ([]float64, e
 	return values, nil
 }
 
-// userfault takes faults one by one and returns the nanoseconds of each.
+// userfault takes faults one by one. It returns the time of each in nanoseconds.
 func userfault(faults uint64) (each float64, err error) {
 	size := faults * memory.PageSize
 	fd, err := unix.MemfdCreate("userfault", unix.MFD_CLOEXEC)
@@ -88,12 +88,12 @@ func userfault(faults uint64) (each float64, err error) {
 
 	answered := make(chan error, 1)
 	go func() {
-		// Whoever waits for an answer gets none after an error: closing
-		// releases them.
+		// After an error nobody answers faults any more: closing the
+		// descriptor wakes the threads that wait.
 		err := answer(r, fd, stop)
 		answered <- errors.Join(err, r.Close())
 	}()
-	// The page is touched by the kernel and never by Go: see package uffd.
+	// The kernel accesses the page, not Go code: see package uffd.
 	start := time.Now()
 	for off := uint64(0); off < size && err == nil; off += memory.PageSize {
 		_, err = unix.Read(int(zero.Fd()), mem[off:off+1])
@@ -103,7 +103,7 @@ func userfault(faults uint64) (each float64, err error) {
 	return nanoseconds(took) / float64(faults), errors.Join(err, werr, <-answered)
 }
 
-// answer writes a page for each fault and has it mapped, until stop is readable.
+// answer fills and maps a page for each fault, until stop is readable.
 func answer(r *uffd.Range, fd, stop int) error {
 	var faults uffd.Faults
 	page := make([]byte, memory.PageSize)

@@ -21,16 +21,16 @@ import (
 func linuxBootScenarios() []Scenario {
 	return []Scenario{{
 		Name: "linux-boot",
-		About: "Linux boots to userland, and times port writes there: one kernel, initrd and command line on all VMMs, 512 MiB, 1 vCPU, " +
+		About: "Linux boots to userland and measures port writes there: the same kernel, initrd and command line on all VMMs, 512 MiB, 1 vCPU; " +
 			"but peers' guests have no ACPI, gokvm's no APIC, and microvm's no PCI",
 		Metrics: []Metric{
 			// From the start of the VMM's process to the guest's first line.
 			{Name: "to-userland", Unit: "sec"},
-			// The same from the moment when the machine is made.
+			// The same from the creation of the machine.
 			{Name: "machine-to-userland", Unit: "sec"},
-			// The CPU time of all of the VMM's threads by then, the guest's included.
+			// The CPU time of all of the VMM's threads until then, the guest's included.
 			{Name: "cpu-to-userland", Unit: "sec"},
-			// What the VMM has resident beside guest RAM then.
+			// The VMM's resident memory without guest RAM, at that time.
 			{Name: "resident", Unit: "B"},
 			{Name: "port-write", Unit: "ns/op"},
 		},
@@ -50,13 +50,13 @@ func linuxBootScenarios() []Scenario {
 
 const (
 	linuxMemory = 512 << 20
-	// defaultKernel is the oldest that offmap knows, which boots quickest.
+	// defaultKernel is the oldest that offmap knows, which boots fastest.
 	defaultKernel = "debian:6.1"
-	// linuxTimeout is for a boot, which takes some 10 s under TCG.
+	// linuxTimeout is the most time for a boot, which takes about 10 s under TCG.
 	linuxTimeout = 2 * time.Minute
 )
 
-// portWrites is how many are timed: half a second's, or some of it.
+// portWrites is the number of port writes to measure: at most half a second of them.
 func (h Host) portWrites() int {
 	if h.Accel == "tcg" {
 		return 20_000
@@ -67,7 +67,7 @@ func (h Host) portWrites() int {
 // bootLinux boots a subject's guest once.
 func bootLinux(ctx context.Context, e *Env, s Subject) (values []float64, err error) {
 	if e.Host.KVM == "pvm" {
-		return nil, fmt.Errorf("%w: a Linux kernel is ring-0 code, which this KVM interprets, and would take an hour to boot", ErrCannot)
+		return nil, fmt.Errorf("%w: a Linux kernel is ring-0 code, which this KVM interprets: it would take an hour to boot", ErrCannot)
 	}
 	dir, err := os.MkdirTemp("", "offmap-bench-")
 	if err != nil {
@@ -82,7 +82,7 @@ func bootLinux(ctx context.Context, e *Env, s Subject) (values []float64, err er
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, linuxTimeout, fmt.Errorf("no end after %v", linuxTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, linuxTimeout, fmt.Errorf("still running after %v", linuxTimeout))
 	defer cancel()
 	b, err := v.boot(ctx, g.writes)
 	if err != nil {
@@ -100,14 +100,14 @@ func bootLinux(ctx context.Context, e *Env, s Subject) (values []float64, err er
 	}, nil
 }
 
-// linuxGuest is what is booted, as files for VMMs that read nothing else.
+// linuxGuest is the guest to boot, as files.
 type linuxGuest struct {
 	kernel, initrd string
 	tscKHz, writes int
-	report         string // where offmap may write one
+	report         string // where offmap writes its report
 }
 
-// linux prepares a guest, with files of its own in dir.
+// linux prepares a guest. It creates files in dir.
 func (e *Env) linux(ctx context.Context, dir string) (g linuxGuest, err error) {
 	g = linuxGuest{kernel: e.Kernel, initrd: e.Initrd, writes: e.Host.portWrites(), report: filepath.Join(dir, "report.json")}
 	if g.kernel == "" {
@@ -143,8 +143,8 @@ func writeInitrd(path string) (err error) {
 	return errors.Join(err, f.Close())
 }
 
-// tscKHz is the frequency that KVM gives a guest's TSC, which guests of all
-// VMMs are told: measured against an emulated PIT it comes out wrong on a busy
+// tscKHz returns the frequency of a guest's TSC, which is passed to the guests of
+// all VMMs. If a guest measured it with an emulated PIT, it would be wrong on a busy
 // machine.
 func tscKHz() (khz int, err error) {
 	sys, err := kvm.Open("")
@@ -165,7 +165,7 @@ func tscKHz() (khz int, err error) {
 	return cpu.TSCKHz()
 }
 
-// readToUserland reads the seconds to userland from a report of offmap run.
+// readToUserland returns the seconds to userland from a report of offmap run.
 func readToUserland(path string) (float64, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -177,7 +177,7 @@ func readToUserland(path string) (float64, error) {
 		return 0, fmt.Errorf("report of offmap run: %w", err)
 	}
 	if doc.ToUserland == nil {
-		return 0, errors.New("report of offmap run: the guest didn't say that its userland runs")
+		return 0, errors.New("report of offmap run: the guest didn't signal that its userland runs")
 	}
 	return *doc.ToUserland / 1000, nil
 }

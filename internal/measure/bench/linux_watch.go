@@ -14,16 +14,16 @@ import (
 	"offmap/internal/process/pdeathsig"
 )
 
-// linuxTimes is what a boot came to.
+// linuxTimes is the result of a boot.
 type linuxTimes struct {
 	userland time.Duration // from the start of the process
-	cpu      time.Duration // of the process until then
-	resident float64       // bytes beside guest RAM then, NaN where nobody tells
-	writes   time.Duration // that all port writes took, by the guest's clock
+	cpu      time.Duration // of the process, until userland
+	resident float64       // bytes without guest RAM, at that time; NaN if unknown
+	writes   time.Duration // for all port writes, by the guest's clock
 }
 
-// boot starts the VMM and reads its guest's console until the guest has timed
-// so many port writes. The process is gone when it returns.
+// boot starts the VMM and reads its guest's console until the guest has made that
+// many port writes. The process has ended when boot returns.
 func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	var said tail
 	cmd := pdeathsig.Command(ctx, v.path)
@@ -40,7 +40,7 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	w.pid = cmd.Process.Pid
 	err = w.run()
 	switch {
-	case errors.Is(err, io.EOF): // it ends, with a code of its own
+	case errors.Is(err, io.EOF): // it is ending by itself
 	case err == nil && v.own:
 		io.Copy(io.Discard, out)
 	default:
@@ -55,7 +55,7 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	case errors.Is(err, io.EOF) && v.cannot != 0 && cmd.ProcessState.ExitCode() == v.cannot:
 		return linuxTimes{}, fmt.Errorf("%w: %s%s", ErrCannot, v.args[0], said.quote())
 	case errors.Is(err, io.EOF):
-		err = fmt.Errorf("it ended before its guest was through, %v", cmd.ProcessState)
+		err = fmt.Errorf("it ended before its guest was done, %v", cmd.ProcessState)
 	case err == nil && v.own:
 		err = ended
 	}
@@ -68,7 +68,7 @@ func (v vmmProgram) boot(ctx context.Context, writes int) (linuxTimes, error) {
 	return w.linuxTimes, err
 }
 
-// watch reads a console. What is on it is a guest's to choose.
+// watch reads a guest's console, whose contents aren't trusted.
 type watch struct {
 	linuxTimes
 	start   time.Time
@@ -78,16 +78,16 @@ type watch struct {
 	said    *tail
 }
 
-// run reads to the end of the port writes; the console's end before that is
-// io.EOF.
+// run reads to the end of the port writes. It returns io.EOF if the console ends
+// before that.
 func (w *watch) run() (err error) {
 	now, err := w.await(protocol.UserlandLine)
 	if err != nil {
 		return err
 	}
 	w.userland = now.Sub(w.start)
-	// Not later: a look at a process takes time, which the port writes on one
-	// CPU would be seen to take.
+	// Not later: on one CPU, the time to read this would count as time of the
+	// port writes.
 	if w.cpu, err = cpuTime(w.pid); err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (w *watch) run() (err error) {
 	}
 }
 
-// await reads until a line is just text, and returns when that was.
+// await reads until a line is exactly text. It returns the time of that.
 func (w *watch) await(text string) (time.Time, error) {
 	for {
 		line, err := w.line()
@@ -121,7 +121,7 @@ func (w *watch) await(text string) (time.Time, error) {
 	}
 }
 
-// line reads a line. Of one that is longer than the buffer it is a piece.
+// line reads a line, or a part of one that is longer than the buffer.
 func (w *watch) line() (string, error) {
 	piece, _, err := w.console.ReadLine()
 	line := strings.TrimRight(string(piece), "\r")
@@ -129,8 +129,8 @@ func (w *watch) line() (string, error) {
 	return line, err
 }
 
-// checkClock makes sure that what took so long by the guest's clock took about
-// as long here, where it began and ended with a line on a slow console.
+// checkClock returns an error if a time by the guest's clock differs too much from
+// that by the host's, which includes the output of a line on a slow console.
 func checkClock(guest, host time.Duration) error {
 	const console = 100 * time.Millisecond
 	if off := (guest - host).Abs(); off > console+host/5 {
@@ -139,13 +139,13 @@ func checkClock(guest, host time.Duration) error {
 	return nil
 }
 
-// tail keeps the end of what is written to it.
+// tail is a writer that keeps the end of what is written.
 type tail struct {
 	mu   sync.Mutex
 	text []byte
 }
 
-// tailSize is enough for an error and for the last lines before a guest died.
+// tailSize is enough for an error, and for a guest's last lines.
 const tailSize = 1024
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -156,8 +156,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// quote is the text with what could steer a terminal escaped, for the end of
-// an error; "" if there is none.
+// quote returns the text for the end of an error, with control characters escaped,
+// or "" if there is none.
 func (t *tail) quote() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

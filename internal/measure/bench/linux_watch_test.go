@@ -12,8 +12,7 @@ import (
 	"offmap/guest/protocol"
 )
 
-// A VMM as a shell script: what boots well, and stays when its guest has said
-// all.
+// Parts of shell scripts that take the place of a VMM.
 var (
 	scriptUserland = "echo '" + protocol.UserlandLine + "'; "
 	scriptStart    = "echo '" + protocol.ExitsStart(5) + "'; "
@@ -50,7 +49,7 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// TestBootTakesTime has userland come late, and burn a CPU until then.
+// TestBootTakesTime has a guest that uses CPU time before userland.
 func TestBootTakesTime(t *testing.T) {
 	b, err := script("echo 'not offmap: userland'; sleep 0.1; i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; "+scriptBoots+scriptStays).boot(t.Context(), 5)
 	if err != nil {
@@ -72,7 +71,7 @@ func TestBootFails(t *testing.T) {
 		{name: "a peer dies", script: `echo 'no KVM \033[2J' >&2; exit 1`, says: `no KVM \x1b[2J`, is: []error{ErrLost}, isnt: []error{ErrCannot}},
 		{name: "a peer dies later", script: scriptUserland + scriptStart + `kill -9 $$`, says: "killed", is: []error{ErrLost}},
 		{name: "a peer that can't", script: `echo 'no KVM' >&2; exit 1`, cannot: 1, says: "no KVM", is: []error{ErrCannot}, isnt: []error{ErrLost}},
-		{name: "offmap dies", script: `exit 1`, own: true, cannot: 4, says: "ended before its guest was through, exit status 1", isnt: []error{ErrLost, ErrCannot}},
+		{name: "offmap dies", script: `exit 1`, own: true, cannot: 4, says: "exit status 1", isnt: []error{ErrLost, ErrCannot}},
 		{name: "offmap that can't", script: `exit 4`, own: true, cannot: 4, is: []error{ErrCannot}},
 		{name: "offmap fails in the end", script: scriptBoots + `exit 3`, own: true, cannot: 4, says: "exit status 3", isnt: []error{ErrLost, ErrCannot}},
 		{name: "too few writes", script: scriptUserland + scriptStart + `echo 'offmap: 4 exits in 1234 ns'; ` + scriptStays, says: "4 times, not 5"},
@@ -104,7 +103,7 @@ func TestBootFails(t *testing.T) {
 	}
 }
 
-// TestBootStops ends a boot that has no end, by its deadline and by the user.
+// TestBootStops ends a boot that hangs, by its deadline and by the user.
 func TestBootStops(t *testing.T) {
 	// Time enough for the script to say it, which is more on a busy machine.
 	var err error
@@ -123,7 +122,7 @@ func TestBootStops(t *testing.T) {
 	}
 }
 
-// TestBootPVM holds that nobody waits for what would take an hour.
+// TestBootPVM checks that a boot which would take an hour is refused.
 func TestBootPVM(t *testing.T) {
 	e := &Env{Host: fakeHost("pvm")}
 	e.Host.KVM = "pvm"
@@ -132,7 +131,7 @@ func TestBootPVM(t *testing.T) {
 	}
 }
 
-// TestVMMs holds that all VMMs are told to boot the same.
+// TestVMMs checks that all VMMs boot the same guest.
 func TestVMMs(t *testing.T) {
 	g := linuxGuest{kernel: "K", initrd: "I", tscKHz: 7, writes: 5, report: "R"}
 	e := &Env{Peers: map[Peer]string{Gokvm: "/gokvm", MicroVM: "/qemu", Q35: "/qemu"}}

@@ -15,37 +15,37 @@ import (
 	"offmap/vmm/boot"
 )
 
-// guest is an embedded payload and the machine to run it in.
+// guest is an embedded payload and the configuration of its machine.
 type guest struct {
 	payload string
 	args    []uint64
 	cpus    int
 	size    uint64 // bytes of RAM
 	options attach.Options
-	event   func(byte) // as vmm.Config.Event
-	// load puts the payload into RAM; nil is guest.place.
+	event   func(byte) // see vmm.Config.Event
+	// load loads the payload into RAM; nil means guest.place.
 	load func(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error)
-	// native refuses a run that KVM interpreted.
+	// native makes it an error if KVM interpreted the guest.
 	native bool
-	// inspect, if not nil, has RAM and the TSC's frequency after a run that
-	// went well.
+	// inspect, if not nil, is called with RAM and the TSC's frequency after a
+	// successful run.
 	inspect func(ram memory.Guest, khz int) error
 }
 
-// guestRun is a payload's run in a machine of its own.
+// guestRun is the result of a payload's run.
 type guestRun struct {
 	vmm.Result
-	Said   string        // on its console
-	TSCKHz int           // of its TSC
-	Took   time.Duration // from its first word, EventUserland, to its end
+	Said   string        // the console's output
+	TSCKHz int           // the TSC's frequency
+	Took   time.Duration // from EventUserland to the end
 }
 
-// place puts the payload into RAM, with nothing but its arguments.
+// place loads the payload into RAM with its arguments.
 func (g guest) place(ram memory.Guest, p payload.Payload, _ int) ([]boot.CPU, error) {
 	return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: g.cpus, Ring: p.Ring, Args: g.args})
 }
 
-// run runs the payload until it ends by itself, with exit code 0.
+// run runs the payload until it ends. An exit code other than 0 is an error.
 func (g guest) run(ctx context.Context, s Subject) (r guestRun, err error) {
 	p, err := payload.Lookup(g.payload)
 	if err != nil {
@@ -76,7 +76,7 @@ func (g guest) run(ctx context.Context, s Subject) (r guestRun, err error) {
 	if err != nil {
 		return r, err
 	}
-	if g.native { // first, since a guest that is interpreted may fail in any way
+	if g.native { // first, because an interpreted guest may fail in any way
 		if err := checkNative(r.Result); err != nil {
 			return r, err
 		}
@@ -90,14 +90,14 @@ func (g guest) run(ctx context.Context, s Subject) (r guestRun, err error) {
 	return r, nil
 }
 
-// nanoseconds converts cycles of the guest's TSC.
+// nanoseconds converts cycles of the guest's TSC to nanoseconds.
 func (r guestRun) nanoseconds(cycles uint64) float64 {
 	return float64(cycles) * 1e6 / float64(r.TSCKHz)
 }
 
-// possible holds the cycles that a guest counted against the host's clock: a
-// guest whose TSC runs at another rate than KVM says measures nothing. It may
-// have gone on for long after what it counted.
+// possible returns an error if the guest counted more cycles than can have passed by
+// the host's clock: the guest's TSC then runs at another rate than KVM reports. The
+// guest may have run for longer than it counted.
 func (r guestRun) possible(cycles uint64) error {
 	if counted := time.Duration(r.nanoseconds(cycles)); cycles == 0 || counted > r.Took+r.Took/50 {
 		return r.clockError(counted)
@@ -105,7 +105,8 @@ func (r guestRun) possible(cycles uint64) error {
 	return nil
 }
 
-// likely is possible for a guest that did little but what it counted.
+// likely is possible for a guest that did little besides what it counted. It also
+// returns an error if the guest counted too few cycles.
 func (r guestRun) likely(cycles uint64) error {
 	if counted := time.Duration(r.nanoseconds(cycles)); counted < r.Took/2-50*time.Millisecond {
 		return r.clockError(counted)
@@ -114,11 +115,11 @@ func (r guestRun) likely(cycles uint64) error {
 }
 
 func (r guestRun) clockError(counted time.Duration) error {
-	return fmt.Errorf("%w: it counted %v at %d kHz, and the clock saw %v", errClock, counted, r.TSCKHz, r.Took)
+	return fmt.Errorf("%w: %v by the TSC at %d kHz, %v by the clock", errClock, counted, r.TSCKHz, r.Took)
 }
 
-// scan reads the numbers in what a guest said, which must be the format with
-// numbers in it and nothing else.
+// scan parses a guest's output, which must be format with numbers in it and nothing
+// else.
 func scan(said, format string, numbers ...*uint64) error {
 	into, values := make([]any, len(numbers)), make([]any, len(numbers))
 	for i, n := range numbers {
@@ -129,12 +130,12 @@ func scan(said, format string, numbers ...*uint64) error {
 		values[i] = *n
 	}
 	if err != nil || fmt.Sprintf(format, values...) != said {
-		return fmt.Errorf("the guest said %.200q and not its report (%v)", said, err)
+		return fmt.Errorf("the guest's output %.200q is not a report (%v)", said, err)
 	}
 	return nil
 }
 
-// cannot has an error that says that this host lacks something wrap ErrCannot.
+// cannot makes an error wrap ErrCannot if it says that this host lacks something.
 func cannot(err error) error {
 	if attach.Unavailable(err) {
 		return fmt.Errorf("%w: %w", ErrCannot, err)

@@ -11,20 +11,19 @@ import (
 	"offmap/vmm/boot"
 )
 
-// vmmProgram is a VMM's command that boots a guest.
+// vmmProgram is the command of a VMM that boots a guest.
 type vmmProgram struct {
 	path string
-	args []string // the name first
-	// cannot is the exit code that says that it can't run a guest here; 0:
-	// there is none.
+	args []string // with the program's name
+	// cannot, if not 0, is the exit code for a host that can't run the guest.
 	cannot int
-	// own says that it is offmap, which ends with the guest and has a report
-	// to write then, and which must not lose a guest. The others are killed
-	// when theirs have said all, and lose some.
+	// own is set for offmap itself. It writes a report when the guest ends, and
+	// every failure counts. The others are killed when their guests are done,
+	// and fail now and then.
 	own bool
 }
 
-// vmmFor is how the subject boots the guest.
+// vmmFor returns the command with which a subject boots the guest.
 func (g linuxGuest) vmmFor(e *Env, s Subject) (vmmProgram, error) {
 	v := vmmProgram{path: e.Peers[s.Peer]}
 	const mib = linuxMemory >> 20
@@ -40,20 +39,20 @@ func (g linuxGuest) vmmFor(e *Env, s Subject) (vmmProgram, error) {
 			"--memory", strconv.Itoa(mib), "--kernel", g.kernel, "--initrd", g.initrd, "--cmdline", g.cmdline(protocol.PortWord),
 		}
 	case Gokvm:
-		// It has MP tables, but its guests get lost with the I/O APIC, and no
-		// ACPI tables.
+		// It has MP tables but no ACPI tables, and its guests hang with the I/O
+		// APIC.
 		v.args = []string{
 			"gokvm", "boot", "-c", "1", "-m", fmt.Sprintf("%dM", mib), "-k", g.kernel, "-i", g.initrd,
 			"-p", g.cmdline("noapic", "noacpi"),
 		}
 	case MicroVM:
-		// docs/system/i386/microvm.rst. Without ACPI its firmware is qboot,
-		// which is quicker than SeaBIOS; Linux then needs the MP table.
+		// docs/system/i386/microvm.rst. Without ACPI its firmware is qboot, which
+		// is faster than SeaBIOS. Linux then needs the MP table.
 		v.args = g.qemu("microvm,acpi=off,pit=on,pic=on,rtc=on,isa-serial=on")
 		v.cannot = 1
 	case Q35:
-		// With ACPI, port writes by userland are a #GP where the machine below
-		// KVM is QEMU's TCG; it isn't known why.
+		// With ACPI, port writes by userland cause a #GP if the machine below KVM
+		// is QEMU's TCG. The reason isn't known.
 		v.args = g.qemu("q35", "acpi=off")
 		v.cannot = 1
 	default:
@@ -62,7 +61,7 @@ func (g linuxGuest) vmmFor(e *Env, s Subject) (vmmProgram, error) {
 	return v, nil
 }
 
-// qemu is a QEMU without anything that its machine doesn't need.
+// qemu returns the arguments of a QEMU with a minimal machine.
 func (g linuxGuest) qemu(machine string, words ...string) []string {
 	return []string{
 		"qemu-system-x86_64", "-M", machine, "-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", strconv.Itoa(linuxMemory >> 20),
@@ -71,8 +70,8 @@ func (g linuxGuest) qemu(machine string, words ...string) []string {
 	}
 }
 
-// cmdline is the guest's command line, which is offmap's own, with the words
-// that one VMM's guests need.
+// cmdline returns the guest's command line: offmap's own, and the words that guests
+// of one VMM need.
 func (g linuxGuest) cmdline(words ...string) string {
 	exec := fmt.Sprintf("exits -n %d", g.writes)
 	words = append(words, "quiet", "rdinit=/init", protocol.ExecWord(exec))

@@ -13,10 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime is the CPU time that all threads of a process have had so far, that
-// of its vCPUs' guests included.
+// cpuTime returns the CPU time of all threads of a process, guest code included.
 func cpuTime(pid int) (time.Duration, error) {
-	// clock_getcpuclockid(3), which makes CPUCLOCK_SCHED of a process's number.
+	// As clock_getcpuclockid(3): CPUCLOCK_SCHED of a process ID.
 	const sched = 2
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|sched), &ts); err != nil {
@@ -25,10 +24,9 @@ func cpuTime(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// resident is how many bytes a process has resident outside of its mappings of
-// size and more, or NaN where that can't be read. Those are its guest's RAM,
-// views of it, or windows onto it: a Go program of this size has none of its own
-// that are resident.
+// resident returns the resident memory of a process in bytes, without its mappings
+// of size bytes and more, or NaN if that can't be read. Those mappings are guest RAM:
+// a Go program of this size has no resident ones of its own that are as large.
 func resident(pid int, size uint64) float64 {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/smaps")
 	if err != nil {
@@ -42,8 +40,8 @@ func resident(pid int, size uint64) float64 {
 	return float64(n)
 }
 
-// sumResident adds up the Rss of mappings smaller than size in the text of
-// /proc/PID/smaps, proc_pid_smaps(5).
+// sumResident returns the sum of Rss in bytes of the mappings smaller than size in
+// the text of /proc/PID/smaps, proc_pid_smaps(5).
 func sumResident(smaps io.Reader, size uint64) (sum uint64, err error) {
 	var small bool
 	lines := bufio.NewScanner(smaps)

@@ -9,8 +9,8 @@ import (
 	"offmap/internal/jsondoc"
 )
 
-// Read reads a document of offmap bench. What a run can't have written is an
-// error that names it.
+// Read reads a document of offmap bench. It returns an error for a document that no
+// run can have written.
 func Read(r io.Reader) (*Document, error) {
 	d := &Document{}
 	if err := jsondoc.Read(r, Schema, d); err != nil {
@@ -22,10 +22,10 @@ func Read(r io.Reader) (*Document, error) {
 	return d, nil
 }
 
-// check holds what every document of a run keeps to.
+// check returns an error if a document isn't consistent.
 func (d *Document) check() error {
 	if d.Host.Kernel == "" || d.Host.Accel == "" {
-		return errors.New("host: no kernel or no accel: nothing can be compared with that")
+		return errors.New("host: no kernel or no accel")
 	}
 	type key struct {
 		name string
@@ -40,7 +40,7 @@ func (d *Document) check() error {
 		case r.Accel != d.Host.Accel:
 			err = fmt.Errorf("accel %q on a host of accel %q", r.Accel, d.Host.Accel)
 		case seen[k]:
-			err = errors.New("it is there twice")
+			err = errors.New("duplicate result")
 		}
 		if err != nil {
 			return fmt.Errorf("result %d (%s of %s): %w", i, r.Name, r.Subject, err)
@@ -69,10 +69,10 @@ func (r *Result) check() error {
 	}
 	least, most := slices.Min(r.Values), slices.Max(r.Values)
 	if !(least <= r.Low && r.Low <= r.Median && r.Median <= r.High && r.High <= most) {
-		return fmt.Errorf("median %v and interval %v to %v aren't those of values from %v to %v", r.Median, r.Low, r.High, least, most)
+		return fmt.Errorf("median %v and interval %v to %v don't fit values from %v to %v", r.Median, r.Low, r.High, least, most)
 	}
 	if r.Confidence < 0 || r.Confidence > 1 {
-		return fmt.Errorf("confidence %v is no share", r.Confidence)
+		return fmt.Errorf("confidence %v is not between 0 and 1", r.Confidence)
 	}
 	for _, c := range []*Comparison{r.Against, r.AgainstBaseline} {
 		if c == nil {

@@ -9,38 +9,35 @@ import (
 	"time"
 )
 
-// Plan is a run: what to measure, and how often.
+// Plan is the configuration of a run: what to measure, and how often.
 type Plan struct {
 	Env       *Env
 	Scenarios []Scenario
 	// Working are the pairs of backend and attach to measure.
 	Working []Subject
-	// Rounds is how many values are taken of each subject, after a round that
-	// isn't counted.
+	// Rounds is the number of samples of each subject, after a round to warm
+	// up.
 	Rounds int
-	// Duration is how long the run goes on at least, with more rounds than
-	// that: what is left of it is shared out evenly among the scenarios that
-	// are left. In a quick run it is how long it goes on at most, but for the
-	// one round that a scenario has when it has begun; scenarios that don't
-	// come to their turn are refused.
+	// Duration, if not 0, is the least time for the run: scenarios get more
+	// rounds until it has passed, each an equal share of the time that is
+	// left. In a quick run it is the most time. A scenario that has begun then
+	// still has one round after its warm-up, and one that hasn't is refused.
 	Duration time.Duration
-	// Progress, if not nil, is told before each sample how far the run is.
+	// Progress, if not nil, is called before each sample.
 	Progress func(Progress)
 }
 
-// maxRounds bounds what Duration adds: an interval gets no narrower than the
-// machine is steady.
+// maxRounds is the most rounds with Duration. More would not make the intervals
+// narrower.
 const maxRounds = 1000
 
-// sampleTimeout is for a sample that never ends, which would take all others
-// with it.
+// sampleTimeout ends a sample that hangs, so that others are measured.
 const sampleTimeout = 10 * time.Minute
 
-var errStuck = fmt.Errorf("it was still running after %v", sampleTimeout)
+var errStuck = fmt.Errorf("still running after %v", sampleTimeout)
 
-// Run takes the plan's samples. The document has what could be measured, also
-// where ctx has ended the run: it is then marked as partial. What is known of
-// the command and of pairs that don't work is the caller's to add.
+// Run takes the plan's samples. If ctx ends the run, the document has the values so
+// far and is marked as partial. The caller sets Args and Unavailable.
 func (p Plan) Run(ctx context.Context) *Document {
 	start := time.Now()
 	doc := &Document{
@@ -63,7 +60,7 @@ func (p Plan) Run(ctx context.Context) *Document {
 	return doc
 }
 
-// Failed reports whether there is a result that something went wrong with.
+// Failed reports whether a result has the status Failed.
 func (d *Document) Failed() bool {
 	for _, r := range d.Results {
 		if r.Status == Failed {
@@ -73,28 +70,27 @@ func (d *Document) Failed() bool {
 	return false
 }
 
-// turns are the subjects of a scenario, which take turns.
+// turns is a scenario and its subjects, which take turns.
 type turns struct {
 	Scenario
 	env    *Env
 	series []*series
-	// short says that there was no time for all rounds.
+	// short is set if there was no time for all rounds.
 	short bool
 }
 
-// series is what was measured of a subject: values by metric, in the order
-// taken.
+// series has the values of a subject by metric, in the order taken.
 type series struct {
 	Subject
 	values [][]float64
-	taken  int // samples
-	lost   int // samples, and why the last one was
-	why    error
-	err    error // it isn't asked again
+	taken  int   // samples
+	lost   int   // samples
+	why    error // why the last one was lost
+	err    error // why the subject isn't sampled any more
 }
 
-// lose counts a sample that was lost. A subject that loses them all isn't asked
-// for ever.
+// lose counts a lost sample. A subject of which the first two are lost isn't
+// sampled any more.
 func (s *series) lose(err error) {
 	s.lost++
 	s.why = err
@@ -108,23 +104,23 @@ func newTurns(e *Env, sc Scenario, working []Subject) *turns {
 	for _, s := range sc.Subjects(e, working) {
 		one := &series{Subject: s, values: make([][]float64, len(sc.Metrics))}
 		if sc.Native && e.Host.Accel == "tcg" {
-			one.err = fmt.Errorf("%w: accel tcg: TCG says nothing of TLBs and caches", ErrCannot)
+			one.err = fmt.Errorf("%w: accel tcg: TCG emulates neither TLBs nor caches", ErrCannot)
 		}
 		t.series = append(t.series, one)
 	}
 	return t
 }
 
-// run goes round the subjects: once to warm up, then for values.
+// run takes a sample of each subject to warm up, and then those that count.
 func (t *turns) run(ctx context.Context, p Plan, c *clock) {
-	for round := 0; ; round++ { // 0 is the one to warm up
+	for round := 0; ; round++ { // round 0 is the warm-up
 		if t.idle() || !c.more(round) {
 			t.short = round <= p.Rounds
 			return
 		}
 		began := time.Now()
 		for i := range t.series {
-			// Who comes first changes, as what precedes a sample can matter.
+			// The order rotates, because a sample can affect the next one.
 			s := t.series[(i+round)%len(t.series)]
 			if s.err != nil {
 				continue
@@ -154,7 +150,7 @@ func (t *turns) run(ctx context.Context, p Plan, c *clock) {
 	}
 }
 
-// idle reports whether there is nobody left to ask.
+// idle reports whether no subject is left to sample.
 func (t *turns) idle() bool {
 	for _, s := range t.series {
 		if s.err == nil {
@@ -164,7 +160,7 @@ func (t *turns) idle() bool {
 	return true
 }
 
-// sample takes a sample and checks it.
+// sample takes a sample and checks its values.
 func (t *turns) sample(ctx context.Context, s Subject) ([]float64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sampleTimeout, errStuck)
 	defer cancel()
@@ -173,18 +169,17 @@ func (t *turns) sample(ctx context.Context, s Subject) ([]float64, error) {
 		return nil, err
 	}
 	if len(values) != len(t.Metrics) {
-		return nil, fmt.Errorf("%d values for %d metrics: this is a mistake in offmap", len(values), len(t.Metrics))
+		return nil, fmt.Errorf("%d values for %d metrics: this is a bug in offmap", len(values), len(t.Metrics))
 	}
 	for i, v := range values {
 		if math.IsInf(v, 0) {
-			return nil, fmt.Errorf("%s is infinite: this is a mistake in offmap", t.Metrics[i].Name)
+			return nil, fmt.Errorf("%s is infinite: this is a bug in offmap", t.Metrics[i].Name)
 		}
 	}
 	return values, nil
 }
 
-// results puts what was measured into words. A metric that a subject hasn't
-// got is left out, and so is one that there was no time for.
+// results returns the results. A metric that a subject doesn't have is left out.
 func (t *turns) results(p Plan) (list []Result) {
 	ordered := slices.Clone(t.series)
 	slices.SortStableFunc(ordered, func(a, b *series) int { return a.rank() - b.rank() })
@@ -220,13 +215,13 @@ func (t *turns) results(p Plan) (list []Result) {
 	return list
 }
 
-// why says why there are n values of a series and no more.
+// why says why a series has only n values.
 func (t *turns) why(s *series, n int) string {
 	switch {
 	case s.lost > 0:
 		return fmt.Sprintf("%d samples were lost, the last one: %v", s.lost, s.why)
 	case n < s.taken:
-		return "some samples gave none"
+		return "some samples have none"
 	case t.short:
 		return "a quick run had no time for more"
 	}

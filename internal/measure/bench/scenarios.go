@@ -2,7 +2,7 @@ package bench
 
 import "slices"
 
-// groups make the scenarios, in the order in which they are listed and run.
+// groups return the scenarios, in the order in which they are listed and run.
 var groups = []func() []Scenario{
 	bandwidthScenarios,
 	latencyScenarios,
@@ -19,7 +19,7 @@ var groups = []func() []Scenario{
 	windowScenarios,
 }
 
-// Scenarios returns all that there are.
+// Scenarios returns all scenarios.
 func Scenarios() []Scenario {
 	var all []Scenario
 	for _, g := range groups {

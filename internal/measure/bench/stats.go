@@ -10,24 +10,23 @@ import (
 	"offmap/memory/attach"
 )
 
-// Confidence is that of the intervals, at least, where there are MinRounds
-// values to make one of.
+// Confidence is the least confidence of an interval from MinRounds values or more.
 const Confidence = 0.95
 
-// MinRounds is how many values it takes for an interval that holds the median
-// with Confidence: the whole range of n values misses it with 2^(1-n).
+// MinRounds is the least number of values for an interval that has the median with
+// Confidence. The range of n values misses the median with probability 2^(1-n).
 const MinRounds = 6
 
-// Verdicts of a comparison.
+// The verdicts of a comparison.
 const (
 	Better       = "better"
 	Worse        = "worse"
 	NoDifference = "no difference seen"
-	TooFew       = "too few values" // to see any difference
+	TooFew       = "too few values"
 )
 
-// summarise fills in the median of r's values and its interval. Of fewer than
-// MinRounds values it is their range, with the confidence that this has.
+// summarise sets the median of r's values and its interval. With fewer than
+// MinRounds values the interval is their range, with its lower confidence.
 func (r *Result) summarise() {
 	s := benchmath.AssumeNothing.Summary(sample(r.Values), Confidence)
 	r.Median, r.Low, r.High, r.Confidence = s.Center, s.Lo, s.Hi, s.Confidence
@@ -37,14 +36,14 @@ func (r *Result) summarise() {
 	}
 }
 
-// sample is for benchmath, which sorts what it is given.
+// sample returns a copy of values as a sample, because benchmath sorts it.
 func sample(values []float64) *benchmath.Sample {
 	return benchmath.NewSample(slices.Clone(values), &benchmath.DefaultThresholds)
 }
 
-// compare sets r beside base. A difference counts if chance alone would hardly
-// make it and if it is at least as wide as either interval: with less, the next
-// run may well show another.
+// compare compares r with base. A difference counts if it is statistically
+// significant and at least as wide as either interval. A smaller one may well not
+// be there in the next run.
 func compare(r, base *Result) *Comparison {
 	c := benchmath.AssumeNothing.Compare(sample(r.Values), sample(base.Values))
 	d := &Comparison{Subject: base.Subject.String(), P: c.P, Verdict: NoDifference}
@@ -69,26 +68,27 @@ func compare(r, base *Result) *Comparison {
 // measured reports whether there are values to compare.
 func (r *Result) measured() bool { return r.Status == Measured || r.Status == Partial }
 
-// baselines are what guest memory is compared with: the first that there is.
-var baselines = []Subject{
+// controls are the subjects in ordinary memory with which others are compared. The
+// first one that was measured is used.
+var controls = []Subject{
 	{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}},
 	{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}},
 }
 
-// rank orders subjects for people: what others are compared with comes first,
-// and the baselines come last.
+// rank returns the place of a subject in lists: the controls come first, and plain
+// C last.
 func (s Subject) rank() int {
-	if i := slices.Index(baselines, s); i >= 0 {
+	if i := slices.Index(controls, s); i >= 0 {
 		return i
 	}
 	if s.Peer == C {
-		return len(baselines) + 1
+		return len(controls) + 1
 	}
-	return len(baselines)
+	return len(controls)
 }
 
-// compareAll fills in the comparisons: of every subject with ordinary memory,
-// memfd or else anon, and of all but the baselines with their baseline.
+// compareAll sets the comparisons of each result but those of plain C: with a
+// control, and with plain C.
 func compareAll(results []Result) {
 	find := func(like *Result, s Subject) *Result {
 		i := slices.IndexFunc(results, func(r Result) bool {
@@ -112,7 +112,7 @@ func compareAll(results []Result) {
 		if !r.measured() || r.Peer == C {
 			continue
 		}
-		base := first(r, baselines...)
+		base := first(r, controls...)
 		if base != nil && base != r {
 			r.Against = compare(r, base)
 		}

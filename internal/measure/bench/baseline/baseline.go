@@ -1,6 +1,6 @@
-// Package baseline is a C program that does what offmap's benchmarks do with the
-// same system calls and memory accesses and nothing around them: what a
-// figure of offmap's is held against.
+// Package baseline builds and runs a C program that makes the same system calls and
+// memory accesses as offmap's benchmarks, and nothing else. Its results are the
+// baseline for offmap's.
 package baseline
 
 import (
@@ -17,8 +17,8 @@ import (
 	"strings"
 )
 
-// The sources lie in a directory of their own, because the go command takes C
-// files next to Go files for cgo's.
+// The sources are in a directory of their own, because the go command would take C
+// files beside Go files as cgo's.
 //
 //go:embed src
 var sources embed.FS
@@ -56,8 +56,8 @@ func Build(ctx context.Context, dir string) (path string, err error) {
 	return path, nil
 }
 
-// Run runs a command of the program at path and returns the figures that it
-// prints.
+// Run runs a command of the program at path. It returns the numbers that the
+// program prints.
 func Run(ctx context.Context, path string, args ...string) ([]float64, error) {
 	name := "C baseline " + strings.Join(args, " ")
 	var stderr bytes.Buffer
