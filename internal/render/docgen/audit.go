@@ -14,6 +14,8 @@ import (
 	"offmap/audit"
 	"offmap/internal/lab/debian"
 	"offmap/internal/process/exitcode"
+	"offmap/internal/render/results"
+	"offmap/internal/render/table"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -105,6 +107,12 @@ func readAudit(doc []byte, avenues []audit.Avenue) (audited, error) {
 			return audited{}, fmt.Errorf("%s: other avenues than this program's %d: make the audit with it, without --only and --skip", c.Pair, len(avenues))
 		}
 	}
+	for _, c := range d.Matrix {
+		for i := range c.Avenues {
+			o := &c.Avenues[i]
+			o.Evidence, o.Control.Evidence = evidence(o.Evidence), evidence(o.Control.Evidence)
+		}
+	}
 	a := audited{Document: d}
 	if a.column(chief) == nil {
 		return audited{}, fmt.Errorf("no guest in %s was attacked: load the module, and give audit --all", chief)
@@ -158,7 +166,7 @@ func renderAudits(list []audited, avenues []audit.Avenue) []byte {
 	}
 	renderCounts(&b, list)
 	for _, a := range list {
-		renderMatrix(&b, a, avenues)
+		renderMatrix(&b, a)
 	}
 	fmt.Fprintf(&b, "\n## Avenue by avenue\n\nWhat was done, what it came to on %s, and on its control, the first ordinary memory that it read.\n", code(chief.String()))
 	for i, av := range avenues {
@@ -170,21 +178,29 @@ func renderAudits(list []audited, avenues []audit.Avenue) []byte {
 
 // renderCounts writes how many attacks came to what, a row for each pair.
 func renderCounts(b *bytes.Buffer, list []audited) {
-	b.WriteString("\n## At a glance\n\nHow many of the attacks by the host came to what, without those in the VMM's own name. In how many pages they found the canary is in the tables below.\n\n| backend | attach |")
+	b.WriteString("\n## At a glance\n\nHow many of the attacks by the host came to what, without those in the VMM's own name. In how many pages they found the canary is in the tables below.\n\n")
+	head := table.Row("backend", "attach")
 	for _, a := range list {
-		fmt.Fprintf(b, " %s |", a.title)
+		head = append(head, table.Cell{Text: a.title})
 	}
-	b.WriteString("\n|---|---|" + strings.Repeat("---|", len(list)) + "\n")
+	var rows [][]table.Cell
 	for _, p := range attach.Pairs() {
 		if !slices.ContainsFunc(list, func(a audited) bool { return a.column(p) != nil }) {
 			continue
 		}
-		fmt.Fprintf(b, "| %s | %s |", p.Backend, p.Attach)
+		row := table.Row(string(p.Backend), string(p.Attach))
 		for _, a := range list {
-			fmt.Fprintf(b, " %s |", counts(a.column(p)))
+			row = append(row, table.Cell{Text: counts(a.column(p))})
 		}
-		b.WriteString("\n")
+		rows = append(rows, row)
 	}
+	b.WriteString(markdown(head, rows))
+}
+
+// markdown is a table with a head.
+func markdown(head []table.Cell, rows [][]table.Cell) string {
+	t := &table.Table{Head: [][]table.Cell{head}, Groups: []table.Group{{Rows: rows}}}
+	return t.Markdown()
 }
 
 // counts says what the attacks by the host came to.
@@ -216,46 +232,12 @@ func strong(v audit.Verdict, text string) string {
 }
 
 // renderMatrix writes a kernel's table: avenues down, pairs across.
-func renderMatrix(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
-	fmt.Fprintf(b, "\n## Linux %s\n\n", a.title)
-	row := func(first string, cell func(audit.Audited) string) {
-		fmt.Fprintf(b, "| %s |", first)
-		for _, c := range a.Matrix {
-			fmt.Fprintf(b, " %s |", cell(c))
-		}
-		b.WriteString("\n")
-	}
-	row("backend", func(c audit.Audited) string { return string(c.Backend) })
-	b.WriteString("|---|" + strings.Repeat("---|", len(a.Matrix)) + "\n")
-	row("attach", func(c audit.Audited) string {
-		if c.Window > 0 {
-			return fmt.Sprintf("%s of %s", c.Attach, mebibytes(c.Window))
-		}
-		return string(c.Attach)
-	})
-	row("pages planted", func(c audit.Audited) string { return fmt.Sprint(c.Planted) })
-	for _, owner := range []bool{false, true} {
-		heading := "*by the host*"
-		if owner {
-			heading = "*in the VMM's own name, which nothing keeps out*"
-		}
-		row(heading, func(audit.Audited) string { return "" })
-		for i, av := range avenues {
-			if av.Owner == owner {
-				row(avenueLink(av.Name), func(c audit.Audited) string { return verdict(c.Avenues[i]) })
-			}
+func renderMatrix(b *bytes.Buffer, a audited) {
+	t := results.Audit(results.Of[audit.Document]{Doc: a.Document})
+	for _, g := range t.Groups {
+		for _, row := range g.Rows {
+			row[0].Link = "#" + row[0].Text
 		}
 	}
-	renderReasons(b, a, avenues)
-}
-
-// verdict is the cell of an attack.
-func verdict(a audit.Outcome) string {
-	switch {
-	case a.Verdict == audit.Exposed:
-		return fmt.Sprintf("**EXPOSED** %d", a.Pages)
-	case a.Verdict == audit.Blocked && a.Errno != "":
-		return "blocked " + code(a.Errno)
-	}
-	return string(a.Verdict)
+	fmt.Fprintf(b, "\n## Linux %s\n\n%s", a.title, t.Markdown())
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"offmap/audit"
+	"offmap/internal/render/table"
 )
 
 // avenueHead is what an avenue's section says before what it came to.
@@ -21,46 +22,12 @@ func avenueHead(a audit.Avenue) string {
 	return fmt.Sprintf("\n### %s\n\n%s\n", a.Name, about)
 }
 
-// renderReasons says why attacks proved nothing, each reason once and with the
-// guests that it holds for, unless that is all.
-func renderReasons(b *bytes.Buffer, a audited, avenues []audit.Avenue) {
-	type attack struct {
-		name, why string
-	}
-	var order []attack
-	guests := map[attack][]string{}
-	for i, av := range avenues {
-		for _, c := range a.Matrix {
-			r := c.Avenues[i]
-			if r.Verdict != audit.Skipped && r.Verdict != audit.Inconclusive {
-				continue
-			}
-			k := attack{av.Name, fmt.Sprintf("%s: %s", r.Verdict, evidence(r.Evidence))}
-			if guests[k] == nil {
-				order = append(order, k)
-			}
-			guests[k] = append(guests[k], c.Pair.String())
-		}
-	}
-	for i, k := range order {
-		if i == 0 {
-			b.WriteString("\n")
-		}
-		of := ""
-		if len(guests[k]) < len(a.Matrix) {
-			of = " (" + strings.Join(guests[k], ", ") + ")"
-		}
-		fmt.Fprintf(b, "- %s%s: %s\n", code(k.name), of, k.why)
-	}
-}
-
-// finding is what an avenue came to on some kernels, in words that differ in
-// amounts of memory only.
+// finding is what an avenue came to on some kernels: on the chief, and on a line
+// of its own on its control. The texts differ in amounts of memory only.
 type finding struct{ kernels, said []string }
 
 // renderEvidence writes what an avenue came to on the chief and its control.
 func renderEvidence(b *bytes.Buffer, list []audited, avenue int) {
-	fmt.Fprintf(b, "\n| kernel | %s | control |\n|---|---|---|\n", chief)
 	var findings []*finding
 	for _, a := range list {
 		r := a.column(chief).Avenues[avenue]
@@ -68,7 +35,7 @@ func renderEvidence(b *bytes.Buffer, list []audited, avenue int) {
 		if r.Verdict == audit.Skipped && r.Control.Evidence == r.Evidence {
 			control = "the same"
 		}
-		said := fmt.Sprintf("%s | %s, %s", came(r.Verdict, r.Evidence), r.Control.Backend, control)
+		said := fmt.Sprintf("%s\n%s, %s", came(r.Verdict, r.Evidence), r.Control.Backend, control)
 		i := slices.IndexFunc(findings, func(f *finding) bool {
 			return amount.ReplaceAllString(f.said[0], "") == amount.ReplaceAllString(said, "")
 		})
@@ -79,18 +46,21 @@ func renderEvidence(b *bytes.Buffer, list []audited, avenue int) {
 		findings[i].kernels = append(findings[i].kernels, a.title)
 		findings[i].said = append(findings[i].said, said)
 	}
+	var rows [][]table.Cell
 	for _, f := range findings {
 		kernels := strings.Join(f.kernels, ", ")
 		if len(f.kernels) == len(list) {
 			kernels = "all"
 		}
-		fmt.Fprintf(b, "| %s | %s |\n", kernels, f.together())
+		onChief, onControl, _ := strings.Cut(f.together(), "\n")
+		rows = append(rows, table.Row(kernels, onChief, onControl))
 	}
+	b.WriteString("\n" + markdown(table.Row("kernel", chief.String(), "control"), rows))
 }
 
 // came says what an attack came to.
 func came(v audit.Verdict, why string) string {
-	return strong(v, string(v)) + ": " + evidence(why)
+	return strong(v, string(v)) + ": " + why
 }
 
 // amount is how much memory an attack got to see, which no two runs agree on.
@@ -117,8 +87,9 @@ func (f finding) together() string {
 // place is where an attack had a file, which is somebody's own business.
 var place = regexp.MustCompile(`; a file in /[^;]*`)
 
-// evidence is an attack's evidence as a text for a table's cell.
+// evidence is an attack's evidence on one line, without what is the same all over
+// the page or nobody's business.
 func evidence(s string) string {
 	s = strings.TrimPrefix(s, audit.ErrUnavailable.Error()+": ")
-	return cellText(place.ReplaceAllString(s, ""))
+	return strings.Join(strings.Fields(place.ReplaceAllString(s, "")), " ")
 }

@@ -58,7 +58,7 @@ func checkTables(page string, kernels int) error {
 			for _, cell := range r[2 : len(r)-1] {
 				if cell == "**works**" {
 					works++
-				} else if !strings.HasPrefix(cell, "refused") {
+				} else if !strings.HasPrefix(cell, "doesn't work") {
 					return fmt.Errorf("%s: %s, %s says %q", s.title, p.Backend, p.Attach, cell)
 				}
 			}
@@ -90,24 +90,22 @@ func TestKernelsPage(t *testing.T) {
 }
 
 func TestRenderKernels(t *testing.T) {
-	full := column{title: "works"}
-	bare := column{title: "doesn't"}
+	full, bare := column{Host: "works", Doc: &probe.Document{}}, column{Host: "doesn't", Doc: &probe.Document{}}
 	for i, p := range attach.Pairs() {
-		full.backends = append(full.backends, probe.Trial{Pair: p, Works: true})
-		bare.backends = append(bare.backends, probe.Trial{Pair: p, Reason: "no", Errno: []string{"EFAULT", ""}[i%2], Needs: "a thing"})
+		full.Doc.Backends = append(full.Doc.Backends, probe.Trial{Pair: p, Works: true})
+		bare.Doc.Backends = append(bare.Doc.Backends, probe.Trial{Pair: p, Reason: "no", Errno: []string{"EFAULT", ""}[i%2], Needs: "a thing"})
 	}
 	tables := slices.Repeat([][]column{{full, bare}}, len(setups))
 	page := string(renderKernels(tables, []column{bare}))
 	if err := checkTables(page, 2); err != nil {
 		t.Errorf("%v in\n%s", err, page)
 	}
-	for _, want := range []string{"## Other hosts", "refused, `EFAULT` |", "refused |", "| a thing |"} {
+	for _, want := range []string{"## Other hosts", "doesn't work `EFAULT` |", "doesn't work |", "| a thing |"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("no %q in\n%s", want, page)
 		}
 	}
-	less := full
-	less.backends = less.backends[1:]
+	less := column{Host: "less", Doc: &probe.Document{Report: probe.Report{Backends: full.Doc.Backends[1:]}}}
 	if err := checkTables(string(renderKernels(slices.Repeat([][]column{{less, bare}}, len(setups)), nil)), 2); err == nil {
 		t.Error("a pair that no kernel was asked about wasn't missed")
 	}
@@ -124,7 +122,7 @@ func TestReadColumn(t *testing.T) {
 		{``, false},
 	} {
 		got, err := readColumn([]byte(c.doc))
-		if (err == nil) != c.ok || c.ok && got.title != "6.18.0, vmx" {
+		if (err == nil) != c.ok || c.ok && got.Host != "6.18.0, vmx" {
 			t.Errorf("%q: %+v, %v", c.doc, got, err)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"offmap/internal/lab/debian"
 	"offmap/internal/measure/limits"
 	"offmap/internal/measure/probe"
+	"offmap/internal/render/results"
+	"offmap/internal/render/table"
 )
 
 // limitsPage is the page, seen from the top of the repository.
@@ -142,7 +145,7 @@ What the authors of ` + "`memfd_secret`" + ` said of it, and what else is known 
 way of guest RAM that the host kernel can't see: each limit with its source, a
 check, and what the check saw. A limit *holds* where the kernel does what the source
 says; that is good news for some limits and bad news for others. Where it says
-**no**, the kernel contradicts the source. A question mark is a check that couldn't
+**NOT**, the kernel contradicts the source. A question mark is a check that couldn't
 be made there; the limit's own section says why.
 
 ` + "`offmap limits`" + ` makes the same checks on the host that it runs on, and
@@ -154,6 +157,17 @@ This page was made on:
 
 `
 
+// document is the survey as a document of all limits.
+func (s survey) document() *limits.Document {
+	d := &limits.Document{Schema: limits.Schema, Host: s.host}
+	for _, l := range limits.All() {
+		r := s.states[l.ID]
+		r.ID, r.Title = l.ID, l.Title
+		d.Limits = append(d.Limits, r)
+	}
+	return d
+}
+
 // renderLimits writes the page.
 func renderLimits(surveys []survey) []byte {
 	var b bytes.Buffer
@@ -163,18 +177,11 @@ func renderLimits(surveys []survey) []byte {
 	}
 	b.WriteString("\n(`tcg` is the [lab](architecture.md#the-lab): an emulated machine, whose times say nothing about TLBs and caches.)\n")
 
-	b.WriteString("\n## At a glance\n\n| limit |")
+	var docs []results.Of[limits.Document]
 	for _, s := range surveys {
-		fmt.Fprintf(&b, " %s |", s.title)
+		docs = append(docs, results.Of[limits.Document]{Host: s.title, Doc: s.document()})
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(surveys)) + "\n")
-	for _, l := range limits.All() {
-		fmt.Fprintf(&b, "| [%s](#%s) |", cellText(l.Title), l.ID)
-		for _, s := range surveys {
-			fmt.Fprintf(&b, " %s |", stateOf(s.states[l.ID]))
-		}
-		b.WriteString("\n")
-	}
+	b.WriteString("\n## At a glance\n\n" + results.Limits(docs...).Markdown())
 	renderComparison(&b)
 	b.WriteString("\n# Limit by limit\n")
 	for _, l := range limits.All() {
@@ -192,12 +199,12 @@ func renderComparison(b *bytes.Buffer) {
 [%s](%s), and [%s](%s) by Elena Reshetova and Tycho Andersen, who wrote about
 it in the same thread. "Not said" is where neither patch nor mail has a word on it.
 
-| | %s | %s | memfd_secret | limits |
-|---|---|---|---|---|
-`, p[0].Name, p[0].Link, p[1].Name, p[1].Link, p[0].Name, p[1].Name)
+`, p[0].Name, p[0].Link, p[1].Name, p[1].Link)
+	var rows [][]table.Cell
 	for _, c := range limits.Compare() {
-		b.WriteString(comparisonRow(c))
+		rows = append(rows, comparisonRow(c))
 	}
+	b.WriteString(markdown(table.Row("", p[0].Name, p[1].Name, "memfd_secret", "limits"), rows))
 	b.WriteString(limitsComing)
 }
 
@@ -218,12 +225,12 @@ Two proposals of 2026 would change this; neither is merged:
 [resource]: https://lore.kernel.org/all/20260925-gmem-tmpfs-backend-v1-0-d36159822d18@google.com/
 `
 
-func comparisonRow(c limits.Point) string {
+func comparisonRow(c limits.Point) []table.Cell {
 	var links []string
 	for _, id := range c.IDs {
 		links = append(links, fmt.Sprintf("[%s](#%s)", id, id))
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s |\n", c.Point, c.Exclusive, c.Advice, c.Today, strings.Join(links, ", "))
+	return table.Row(c.Point, c.Exclusive, c.Advice, c.Today, strings.Join(links, ", "))
 }
 
 // limitHead is what a limit's section says before the figures, and limitTail
@@ -251,30 +258,11 @@ func sentence(s string) string {
 var names = []string{"mmap", "mlock", "mlockall", "munlock", "userfaultfd", "memfd_secret", "kdump", "vhost-vsock"}
 
 func renderLimit(b *bytes.Buffer, l limits.Limit, surveys []survey) {
-	b.WriteString(limitHead(l))
-	b.WriteString("\n| kernel | holds | observed |\n|---|---|---|\n")
+	var rows [][]table.Cell
 	for _, s := range surveys {
 		r := s.states[l.ID]
 		observed := strings.TrimPrefix(r.Observed, limits.ErrSkipped.Error()+": ")
-		if observed == "" {
-			observed = "not asked"
-		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", s.title, stateOf(r), cellText(observed))
+		rows = append(rows, []table.Cell{{Text: s.title}, results.State(r), {Text: cmp.Or(observed, "not asked")}})
 	}
-	b.WriteString(limitTail(l))
-}
-
-func stateOf(r limits.Result) string {
-	switch {
-	case r.Holds == nil:
-		return "?"
-	case *r.Holds:
-		return "holds"
-	}
-	return "**no**"
-}
-
-// cellText is a text for a table's cell.
-func cellText(s string) string {
-	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace(s)
+	b.WriteString(limitHead(l) + "\n" + markdown(table.Row("kernel", "holds", "observed"), rows) + limitTail(l))
 }
