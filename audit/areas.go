@@ -24,12 +24,12 @@ type area struct {
 	Path       string // what is mapped; empty for anonymous memory
 }
 
-// Size is in bytes.
+// Size is its length in bytes.
 func (a area) Size() uint64 { return a.End - a.Start }
 
 // areas lists the mappings of the target that can hold guest RAM or a copy of
-// it: what it can read and write. A mapping larger than all of the host's RAM
-// is address space that was set aside, such as a sanitizer's.
+// it: those that it can read and write. It leaves out mappings larger than the
+// host's RAM, which only reserve address space, as a sanitizer's do.
 func (t Target) areas() ([]area, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", t.PID))
 	if err != nil {
@@ -55,7 +55,7 @@ func parseAreas(r io.Reader) ([]area, error) {
 		if n < 6 || a.Start >= a.End || (a.Start|a.End)%pageSize != 0 {
 			return nil, fmt.Errorf("line %q of a process's maps: %v", line, err)
 		}
-		// The path, which may have spaces, is what follows the five fields.
+		// The path follows the five fields; it may have spaces.
 		path := line
 		for range 5 {
 			_, path, _ = strings.Cut(strings.TrimLeft(path, " "), " ")
@@ -70,14 +70,13 @@ func parseAreas(r io.Reader) ([]area, error) {
 
 const pageSize = 4096
 
-// reader is a way to read another process's memory: it fills p from address
-// addr of the target. It returns how much it got, with an error if that isn't
-// all of p.
+// reader reads the target's memory at addr into p. It returns how many bytes it
+// read, with an error if they are fewer than p has.
 type reader func(p []byte, addr uint64) (int, error)
 
 // sweep searches all areas of the target for its canary, up to chunk bytes (a
-// multiple of the page size) at a time. What is refused is stepped over, in
-// steps that grow to a chunk: refusals are made for mappings, not for pages.
+// multiple of the page size) at a time. It steps over memory that the kernel
+// refuses, in steps that grow to a chunk: the kernel refuses mappings, not pages.
 func (t Target) sweep(ctx context.Context, chunk int, read reader) (Finding, error) {
 	areas, err := t.areas()
 	if err != nil {
@@ -115,15 +114,16 @@ func (t Target) sweep(ctx context.Context, chunk int, read reader) (Finding, err
 	return f, nil
 }
 
-// refusal tells what the kernel says of memory that an attack can't have from
-// what says nothing of memory: no right to attack this process, a file that is
-// full, a thread that has ended.
+// refusal reports whether an error is a refusal of this memory. Other errors say
+// nothing of the memory: no right to attack this process, a file that is full, a
+// thread that has ended.
 func refusal(err error) bool {
 	errno := syscall.Errno(0)
 	return errors.As(err, &errno) && slices.Contains([]syscall.Errno{unix.EFAULT, unix.EIO, unix.ENXIO, unix.EINVAL, unix.EOPNOTSUPP}, errno)
 }
 
-// look searches whole pages that an attack got, and counts.
+// look searches whole pages that an attack read, and counts those with the
+// canary.
 func (f *Finding) look(c *canary.Canary, p []byte) {
 	last := -1
 	for _, at := range c.Find(p, nil) {

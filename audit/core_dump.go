@@ -14,9 +14,9 @@ import (
 	"offmap/audit/inject"
 )
 
-// coreDump has the kernel write down the VMM's memory. It asks for all of it:
-// what the VMM did against being dumped is undone in its place, so that what
-// isn't there is what the kernel can't or won't read.
+// coreDump has the kernel dump the VMM's memory, all of it: it first undoes the
+// VMM's precautions against being dumped, in the VMM itself. What isn't in the core
+// then is what the kernel can't or won't read.
 var coreDump = Avenue{
 	Name: "core-dump", Attack: attackCoreDump, Ends: true,
 	About: "makes the VMM dump core, undoing its own precautions first, and searches the core",
@@ -52,9 +52,9 @@ func attackCoreDump(ctx context.Context, t Target) (f Finding, err error) {
 	return t.searchCore(ctx, core)
 }
 
-// coreHome opens dir and makes it the VMM's, who may be somebody else and
-// writes its core with its own rights. It stays closed to all others: what they
-// could put there would be taken for the core.
+// coreHome opens dir and gives it to the VMM's user, with whose rights the kernel
+// writes the core. Nobody else may write there: their file could be taken for the
+// core.
 func (t Target) coreHome(dir string) (home *os.File, uid uint32, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t.PID))
 	if err != nil {
@@ -75,8 +75,8 @@ func (t Target) coreHome(dir string) (home *os.File, uid uint32, err error) {
 	return home, uid, nil
 }
 
-// fsUID is the user with whose rights a process uses files, of its
-// proc_pid_status(5).
+// fsUID reads from proc_pid_status(5) the user with whose rights a process uses
+// files.
 func fsUID(status string) (uint32, error) {
 	for line := range strings.Lines(status) {
 		if rest, ok := strings.CutPrefix(line, "Uid:"); ok {
@@ -90,8 +90,8 @@ func fsUID(status string) (uint32, error) {
 	return 0, errors.New("its status has no Uid")
 }
 
-// coreIn opens the one file in home, which is to be wiped in the end: it has to
-// be that user's and to have no other name, whatever may have been put there.
+// coreIn opens the one file in home. Since that is wiped in the end, it must be
+// the user's and have no other name.
 func coreIn(home *os.File, uid uint32) (*os.File, error) {
 	cores, err := home.Readdirnames(-1)
 	if err != nil {
@@ -117,8 +117,8 @@ func coreIn(home *os.File, uid uint32) (*os.File, error) {
 	return core, nil
 }
 
-// checkCorePattern sees that the kernel puts cores where the process is, into
-// files, Documentation/admin-guide/sysctl/kernel.rst.
+// checkCorePattern checks that the kernel writes cores to files in the process's
+// directory, Documentation/admin-guide/sysctl/kernel.rst.
 func checkCorePattern() error {
 	b, err := os.ReadFile("/proc/sys/kernel/core_pattern")
 	if err != nil {
@@ -130,7 +130,7 @@ func checkCorePattern() error {
 	return nil
 }
 
-// expose undoes what keeps memory of the VMM's from a core in dir.
+// expose undoes everything that keeps the VMM's memory out of a core in dir.
 func (t Target) expose(th *inject.Thread, dir string) error {
 	for _, limit := range []int{unix.RLIMIT_CORE, unix.RLIMIT_FSIZE} {
 		if err := unix.Prlimit(t.PID, limit, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil); err != nil {
@@ -150,8 +150,8 @@ func (t Target) expose(th *inject.Thread, dir string) error {
 	if _, err := th.Call(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1); err != nil {
 		return err
 	}
-	// Only now can it be written to by whom it belongs to. All kinds of memory
-	// (core(5)).
+	// All kinds of memory, core(5). The file is the user's only now that the
+	// process is dumpable.
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/coredump_filter", t.PID), []byte("0x1ff"), 0); err != nil {
 		return err
 	}
@@ -201,7 +201,7 @@ func (t Target) abort(ctx context.Context) error {
 	}
 }
 
-// searchCore searches the segments of a core, which must be all there.
+// searchCore searches the segments of a core, which must be complete.
 func (t Target) searchCore(ctx context.Context, core *os.File) (f Finding, err error) {
 	info, err := core.Stat()
 	if err != nil {
@@ -236,8 +236,8 @@ func (t Target) searchCore(ctx context.Context, core *os.File) (f Finding, err e
 	return f, nil
 }
 
-// wipe overwrites what there is of a file, since its pages are freed as they
-// are.
+// wipe overwrites a file except its holes: its pages are not wiped when they are
+// freed.
 func wipe(f *os.File) error {
 	ranges, err := canary.DataRanges(f)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"offmap/memory"
 )
 
-// directIO lets a disk's driver at guest RAM: what is written with O_DIRECT is
-// handed to it page by page, as it is.
+// directIO has a disk's driver read guest RAM: a write with O_DIRECT hands it the
+// pages themselves.
 var directIO = Avenue{
 	Name: "o-direct", Attack: attackDirectIO,
 	About: "has the VMM write(2) its memory with O_DIRECT to a file that the attacker reads",
@@ -44,15 +44,15 @@ func attackDirectIO(ctx context.Context, t Target) (Finding, error) {
 	return f, err
 }
 
-// directFile is a file without a name on a file system that does direct I/O
-// straight from the pages of who writes.
+// directFile is a file without a name on a file system that writes straight from
+// the writer's pages.
 type directFile struct {
 	dir string
 	fd  int    // O_DIRECT
 	buf []byte // aligned, as reading takes
 }
 
-// directSize is its size in bytes, and the most that a write takes.
+// directSize is its size in bytes, and the size of the largest write.
 const directSize = 1 << 20
 
 // openDirect finds a place for it.
@@ -96,8 +96,8 @@ func directIn(dir string) (_ *directFile, err error) {
 			d.close()
 		}
 	}()
-	// Not when it is opened: FUSE would have its server open it so, too, which
-	// needn't have aligned buffers.
+	// Not when it is opened: a FUSE server would then open its file with O_DIRECT
+	// too, and may not have aligned buffers.
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_DIRECT); err != nil {
 		return nil, fmt.Errorf("fcntl F_SETFL to O_DIRECT: %w", err)
 	}
@@ -111,9 +111,9 @@ func directIn(dir string) (_ *directFile, err error) {
 	return d, d.probe()
 }
 
-// probe says why the file is no good. Some file systems take O_DIRECT and copy
-// all the same (tmpfs does); a success there would say nothing of direct I/O.
-// Secret memory tells: it can be copied from but not written from.
+// probe returns an error if the file system accepts O_DIRECT and copies all the
+// same, as tmpfs does: there a success says nothing of direct I/O. Secret memory
+// tells: the kernel can copy from it, and not do direct I/O from it.
 func (d *directFile) probe() error {
 	page, err := secretPage()
 	if err != nil {
@@ -130,8 +130,8 @@ func (d *directFile) probe() error {
 	return nil
 }
 
-// secretPage maps a page of secret memory that a program can read: the budget
-// that RLIMIT_MEMLOCK sets may be used up by a guest's RAM.
+// secretPage maps a page of secret memory and touches it. It lifts RLIMIT_MEMLOCK
+// for that, which a guest's RAM may have used up.
 func secretPage() (_ []byte, err error) {
 	var old unix.Rlimit
 	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, &old); err == nil {
@@ -153,8 +153,8 @@ func secretPage() (_ []byte, err error) {
 	return page, nil
 }
 
-// read reads the start of the file into p, whole pages, past the page cache:
-// a copy would stay there.
+// read reads the start of the file into p, whole pages, without the page cache,
+// in which a copy would stay.
 func (d *directFile) read(p []byte) (int, error) {
 	n, err := unix.Pread(d.fd, d.buf[:len(p)], 0)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"offmap/internal/process/sandbox"
 )
 
-// fdTheft takes the VMM's own files over.
+// fdTheft takes the VMM's file descriptors.
 var fdTheft = Avenue{
 	Name: "fd-theft", Attack: attackFDTheft, Owner: true,
 	About: "takes every open file of the VMM's with pidfd_getfd(2), maps and searches it",
@@ -30,9 +30,9 @@ func attackFDTheft(ctx context.Context, t Target) (Finding, error) {
 	return l.finding(err)
 }
 
-// orDenied tells those who may not attack the process from what the kernel
-// refuses to everybody. No such call is absent from a kernel that runs guests:
-// ENOSYS is a seccomp filter's.
+// orDenied turns the error of a caller who may not attack the process into one
+// that matches ErrUnavailable. ENOSYS is a seccomp filter's: every kernel that runs
+// guests has these calls.
 func orDenied(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) || errors.Is(err, inject.ErrRefused) {
 		return unavailable("%v: run as root, where kernel.yama.ptrace_scope allows it", sandbox.Suspect("the call", err))
@@ -93,7 +93,7 @@ func (t Target) openFiles() ([]openFile, error) {
 	return files, nil
 }
 
-// loot is what comes of another process's files.
+// loot collects what is found in another process's files.
 type loot struct {
 	target Target
 	found  Finding
@@ -105,8 +105,8 @@ type loot struct {
 
 type inode struct{ dev, ino uint64 }
 
-// search maps a file and looks for the canary in those of its pages that are
-// in memory: to touch another would populate it.
+// search maps a file and looks for the canary in those of its pages that are in
+// memory: reading another page would populate it.
 func (l *loot) search(ctx context.Context, name string, fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -140,8 +140,8 @@ func (l *loot) search(ctx context.Context, name string, fd int) error {
 	return err
 }
 
-// holdsMemory says that a file without a size may have guest RAM, or data of
-// the guest's, to map.
+// holdsMemory reports whether a mapping of a file without a size may show guest
+// RAM, or data of the guest's.
 func holdsMemory(name string) bool {
 	return name == "/dev/offmap" || name == "/dev/mem" || strings.HasPrefix(name, "anon_inode:kvm-vcpu:")
 }
@@ -172,8 +172,8 @@ func (l *loot) searchFile(ctx context.Context, fd int, size int64) error {
 	return nil
 }
 
-// searchDevice searches what a driver gives to map: at the offsets at which
-// the VMM has it mapped, or else the first page.
+// searchDevice searches mappings of a device: at the offsets at which the VMM has
+// it mapped, or else the first page.
 func (l *loot) searchDevice(ctx context.Context, name string, fd int) error {
 	views, err := l.target.viewsOf(name)
 	if err != nil {
@@ -200,13 +200,12 @@ func (l *loot) searchDevice(ctx context.Context, name string, fd int) error {
 	return nil
 }
 
-// look searches mapped pages in place. What can't be had raises SIGBUS, which
-// comes back as EFAULT.
+// look searches mapped pages in place. A page that raises SIGBUS is EFAULT.
 func (l *loot) look(p []byte) error {
 	return guarded(func() { l.found.look(&l.target.Canary, p) })
 }
 
-// finding is what came of it, with an error that ended it or that there was
+// finding returns the result. Its error is err, or ErrInapplicable if there was
 // nothing to search.
 func (l *loot) finding(err error) (Finding, error) {
 	f := l.found

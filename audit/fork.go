@@ -6,12 +6,12 @@ import (
 	"offmap/audit/inject"
 )
 
-// forkChild looks for guest RAM in a child of the VMM's. Whatever a VMM forks
-// and forgets has it, unless the VMM has taken it out with MADV_DONTFORK; which
-// its owner, and only he, could undo.
+// forkChild looks for guest RAM in a child of the VMM's. Every child that a VMM
+// forks has it, unless the VMM excluded it by MADV_DONTFORK, which only its owner
+// could undo.
 var forkChild = Avenue{
 	Name: "fork-child", Attack: attackForkChild,
-	About: "forks the VMM and searches the child, which runs none of its code, at the VMM's addresses; what the VMM keeps from its children (MADV_DONTFORK) stays kept",
+	About: "forks the VMM and searches the child, which runs none of its code, at the VMM's addresses; memory with MADV_DONTFORK stays out of the child",
 }
 
 func attackForkChild(ctx context.Context, t Target) (Finding, error) {
@@ -22,8 +22,8 @@ func attackForkChild(ctx context.Context, t Target) (Finding, error) {
 		}
 		defer d.close()
 		err = th.Fork(func(child *inject.Thread) (err error) {
-			// A write of the child's own reads all that it has. What it
-			// doesn't have is refused.
+			// A write by the child itself reads everything that it has mapped,
+			// and is refused the rest.
 			f, err = t.sweep(ctx, dropSize, d.writtenBy(child))
 			return err
 		})

@@ -11,17 +11,17 @@ import (
 	"offmap/audit/inject"
 )
 
-// futex makes an oracle of the kernel's look at a shared futex: to know which
-// page it is in it takes the page (get_futex_key), and then says whether a
-// word of it has the value that was expected.
+// futex uses a shared futex as an oracle. The kernel gets the futex's page
+// (get_futex_key), compares a word of it with a value that the caller names, and
+// says whether they are equal.
 var futex = Avenue{
 	Name: "futex", Attack: attackFutex,
 	About: "has the VMM compare words of its memory with the canary's by futex(2), FUTEX_CMP_REQUEUE",
 }
 
-// A word takes a system call in the VMM, and that two stops by ptrace(2): a
-// millisecond where the processor is emulated. So it is looked for at multiples
-// of 64 bytes, where canaries are planted, and a few finds are enough.
+// Each word takes a system call in the VMM, with two stops by ptrace(2): a
+// millisecond on an emulated processor. So the attack tries multiples of 64 bytes,
+// where canaries are planted, and stops after a few finds.
 const (
 	futexEnough = 3 // pages with the canary
 	futexStep   = 64
@@ -41,8 +41,8 @@ func attackFutex(ctx context.Context, t Target) (Finding, error) {
 	})
 }
 
-// searchFutex looks for the canary in pages, by a question to the VMM whether
-// the word at an address has a value. It returns how many pages it tried.
+// searchFutex looks for the canary in pages. is asks whether the word at an
+// address has a value. tried is how many pages it tried.
 func (t Target) searchFutex(ctx context.Context, pages []uint64, is func(addr uint64, value uint32) (bool, error)) (f Finding, tried int, err error) {
 	buf := make([]byte, pageSize)
 	for ; tried < len(pages) && f.Pages < futexEnough; tried++ {
@@ -73,9 +73,9 @@ func (t Target) searchFutex(ctx context.Context, pages []uint64, is func(addr ui
 	return f, tried, nil
 }
 
-// without reports whether process_vm_readv(2) shows that the page at addr has
-// no canary: most pages of the VMM's own memory, of which each would take a
-// question for every 64 bytes. A page that it doesn't show may have one.
+// without reports whether process_vm_readv(2) reads the page at addr and finds no
+// canary there. That is so for most pages of the VMM's own memory, and saves 64
+// system calls for each. A page that can't be read may have a canary.
 func (t Target) without(addr uint64, buf []byte) bool {
 	defer clear(buf)
 	n, _ := readProcess(t.PID, buf, addr)
@@ -102,8 +102,8 @@ func futexPage(addr uint64, is func(addr uint64, word int) (bool, error)) (bool,
 	return false, nil
 }
 
-// futexIs asks whether the word at addr is value. Nobody is woken, and nobody
-// moved to another futex.
+// futexIs asks whether the word at addr is value. It wakes no waiter and moves
+// none to another futex.
 func futexIs(th *inject.Thread, addr uint64, value uint32) (bool, error) {
 	const wake, move = 0, 0
 	_, err := th.Call(unix.SYS_FUTEX, addr, futexCmpRequeue, wake, move, addr, uint64(value))

@@ -26,29 +26,27 @@ const (
 )
 
 // guest is an `offmap run` in a process of its own, whose guest has planted a
-// canary and holds it until it is told to go on. With nothing but pid and
-// canary it is one that somebody else runs.
+// canary and waits. With only pid and canary it is a guest that ran already.
 type guest struct {
 	column int
 	pid    int
 	canary canary.Canary
-	// planted is in how many pages it put its canary, kept in how many it
-	// still had it in the end, as far as it could be asked.
+	// planted is in how many pages it planted its canary. kept is in how many
+	// it still had it at the end, as far as it could be asked.
 	planted, kept int
 
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	lines  *bufio.Scanner
 	stderr strings.Builder
-	// left are processes of the VMM's that may outlive it for a moment.
+	// left are pidfds of the VMM's children, which may outlive it for a moment.
 	left []int
 	done bool
 }
 
 func (g *guest) target() Target { return Target{PID: g.pid, Canary: g.canary} }
 
-// start runs a guest of the column, up to the moment when its canary is
-// planted.
+// start runs a guest of the column until it has planted its canary.
 func (a *run) start(ctx context.Context, column int) (*guest, error) {
 	c := a.Columns[column]
 	if c.Running != nil {
@@ -110,8 +108,8 @@ func (g *guest) start(ctx context.Context, args []string) error {
 // the lab, where the processor is emulated, it takes seconds.
 var guestTime = 5 * time.Minute
 
-// inTime calls f, which waits for the guest, and ends that by killing a guest
-// that takes too long.
+// inTime calls f, which waits for the guest, and kills a guest that takes too
+// long.
 func (g *guest) inTime(f func() error) error {
 	late := time.AfterFunc(guestTime, func() { g.cmd.Process.Kill() })
 	err := f()
@@ -142,8 +140,8 @@ func (g *guest) awaitCanary() error {
 	return errors.Join(errors.New("the guest ended before it had planted its canary"), g.lines.Err())
 }
 
-// end ends the guest in one of the ways that scans look for, and waits until
-// all its processes are gone. A guest of somebody else's is left alone.
+// end ends the guest in the given way, and waits until all its processes are
+// gone. It leaves a guest alone that ran already.
 func (g *guest) end(how Moment) error {
 	if g.done {
 		return nil
@@ -195,8 +193,7 @@ func (g *guest) kill() {
 	g.cmd.Wait()
 }
 
-// watchChildren notes the processes that the VMM has started, such as the one
-// that wipes a window.
+// watchChildren opens pidfds of the VMM's children, such as a window's scrubber.
 func (g *guest) watchChildren() {
 	stats, _ := os.ReadDir("/proc")
 	for _, d := range stats {
@@ -216,7 +213,7 @@ func parent(pid int) int {
 	return ppid
 }
 
-// running says that a process hasn't ended, whether it is waited for or not.
+// running reports whether a process has not ended. A zombie has.
 func running(pid int) bool {
 	state, _ := stat(pid)
 	return state != "" && state != "Z" && state != "X"

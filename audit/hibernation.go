@@ -12,15 +12,16 @@ import (
 	"offmap/audit/snapshot"
 )
 
-// hibernation would write all of RAM to disk.
+// hibernation has the kernel copy all RAM to the image that it would write to
+// disk.
 var hibernation = Avenue{
 	Name: "hibernation", Attack: attackHibernation, Halts: true,
-	About: "has the kernel make the image of all RAM that it would write to disk, and searches that (/dev/snapshot)",
+	About: "has the kernel make the image of all RAM that hibernation writes to disk, and searches it (/dev/snapshot)",
 }
 
-// attackHibernation searches an image. One process with secret memory keeps
-// the whole host from having one made, and so the control's as well while it
-// lives: EPERM means something only if it wasn't there for the control.
+// attackHibernation searches an image. While one process has secret memory, the
+// kernel makes no image of the host at all, with EPERM. So no guest with secret
+// memory may run while the control is attacked.
 func attackHibernation(ctx context.Context, t Target) (f Finding, err error) {
 	image, err := snapshot.Search(ctx, canary.Pad(), t.Canary.Masked())
 	refused, ok := errors.AsType[*snapshot.Error](err)

@@ -10,7 +10,8 @@ import (
 	"offmap/memory/attach"
 )
 
-// Identify finds out from a process's mappings how it holds its guest's RAM.
+// Identify returns the kind of RAM of the guest that a process runs, from the
+// process's mappings.
 func Identify(pid int) (Column, error) {
 	areas, err := Target{PID: pid}.areas()
 	switch {
@@ -28,8 +29,8 @@ func Identify(pid int) (Column, error) {
 	return c, nil
 }
 
-// marks are mappings that only one kind of guest RAM has, the most telling
-// first.
+// marks are mappings by which a kind of guest RAM is recognized. The first one
+// that the process has decides.
 var marks = []struct {
 	path string
 	Column

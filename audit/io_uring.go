@@ -14,15 +14,15 @@ import (
 	"offmap/internal/process/sandbox"
 )
 
-// ioUring has the VMM register its memory with a ring as a fixed buffer. Who
-// has the ring, too, can then read the memory without the VMM.
+// ioUring has the VMM register its memory with a ring as a fixed buffer. The
+// attacker has the ring too, and then reads the memory without the VMM.
 var ioUring = Avenue{
 	Name: "io-uring-fixed", Attack: attackIOUring,
 	About: "has the VMM register its memory with an io_uring of the attacker's, who writes it to a file by IORING_OP_WRITE_FIXED",
 }
 
-// ringChunk is how much is registered at a time, in bytes: little, since it
-// counts against RLIMIT_MEMLOCK.
+// ringChunk is how many bytes are registered at a time: few, since they count
+// against RLIMIT_MEMLOCK.
 const ringChunk = 256 << 10
 
 func attackIOUring(ctx context.Context, t Target) (Finding, error) {
@@ -72,7 +72,7 @@ func attackIOUring(ctx context.Context, t Target) (Finding, error) {
 	})
 }
 
-// ring is the VMM's io_uring in the attacker's hands, io_uring_setup(2).
+// ring is an io_uring of the VMM's that the attacker has mapped, io_uring_setup(2).
 type ring struct {
 	theirs uint64 // the VMM's descriptor
 	fd     int
@@ -111,7 +111,7 @@ func (p *ringParams) cqTail() uint32     { return p.word(80 + 4) }
 func (p *ringParams) cqMask() uint32     { return p.word(80 + 8) }
 func (p *ringParams) cqes() uint32       { return p.word(80 + 20) }
 
-// newRing has the VMM make a ring, and takes it.
+// newRing has the VMM make a ring, and maps it.
 func newRing(th *inject.Thread) (_ *ring, err error) {
 	r := &ring{fd: -1}
 	addr, err := th.Put(r.params[:])
@@ -163,14 +163,14 @@ func (r *ring) close() {
 	}
 }
 
-// word is a word of the rings'. Nothing but a system call of this thread's
-// makes the kernel look at them or change them, so order is no matter.
+// word is a word of the rings. The kernel reads and changes them only in a system
+// call of this thread, so they need no memory barriers.
 func (r *ring) word(at uint32) []byte { return r.mem[at : at+4] }
 
 func (r *ring) load(at uint32) uint32 { return binary.LittleEndian.Uint32(r.word(at)) }
 
-// writeFixed writes n bytes at addr, of the VMM's fixed buffer 0, to the start
-// of a file of this process's.
+// writeFixed writes n bytes at addr, in the VMM's fixed buffer 0, to the start of
+// a file of this process.
 func (r *ring) writeFixed(fd int, addr uint64, n int) (int, error) {
 	p := &r.params
 	tail := r.load(p.sqTail())

@@ -17,8 +17,8 @@ import (
 	"offmap/internal/process/sandbox"
 )
 
-// kernelRead has the kernel read guest RAM where its direct map should have
-// it, as code in the kernel would that follows a stray pointer.
+// kernelRead has the kernel read guest RAM at its address in the direct map, as
+// kernel code with a stray pointer would.
 var kernelRead = Avenue{
 	Name: "kernel-read", Attack: attackKernelRead,
 	About: "has a BPF program read the page frames of guest RAM in the kernel's direct map, bpf_probe_read_kernel",
@@ -53,9 +53,9 @@ func attackKernelRead(ctx context.Context, t Target) (Finding, error) {
 	return f, nil
 }
 
-// kernelReader reads a page of kernel memory at a time. The program isn't
-// attached to anything: it runs when it is told to, BPF_PROG_TEST_RUN, with
-// the address as the argument of a tracepoint that never was.
+// kernelReader reads a page of kernel memory at a time. Its BPF program isn't
+// attached to anything: BPF_PROG_TEST_RUN runs it, with the address as a
+// tracepoint's argument.
 type kernelReader struct {
 	program *ebpf.Program
 	buffer  *bpfBuffer
@@ -88,7 +88,7 @@ func (k *kernelReader) close() {
 	k.buffer.close()
 }
 
-// page returns the page at an address of the kernel's, until the next call.
+// page returns the page at a kernel address, valid until the next call.
 func (k *kernelReader) page(addr uint64) ([]byte, error) {
 	ret, err := k.program.Run(&ebpf.RunOptions{Context: addr})
 	if err != nil {
@@ -100,9 +100,8 @@ func (k *kernelReader) page(addr uint64) ([]byte, error) {
 	return k.buffer.mem, nil
 }
 
-// directMap finds where the direct map begins: at one of the addresses that
-// the kernel or its documentation gives, through which a page of our own
-// reads as what it is.
+// directMap finds where the direct map begins. It tries the addresses that the
+// kernel or its documentation gives, by reading a page of this process.
 func (k *kernelReader) directMap() (base uint64, err error) {
 	err = ownPage(func(frame uint64, content []byte) error {
 		var first error
@@ -134,8 +133,8 @@ func (k *kernelReader) bases() []uint64 {
 	return bases
 }
 
-// kernelSymbol looks up an address in /proc/kallsyms, which is 0 there for
-// those who may not know.
+// kernelSymbol looks up an address in /proc/kallsyms, which shows 0 to callers
+// without the right.
 func kernelSymbol(name string) (uint64, error) {
 	text, err := os.ReadFile("/proc/kallsyms")
 	if err != nil {
@@ -183,7 +182,8 @@ func (b *bpfBuffer) close() {
 	b.Close()
 }
 
-// noBPF tells a host that has no BPF, or none for us, from a mistake of ours.
+// noBPF makes the error of a host without BPF, or without the right to it, one that
+// matches ErrUnavailable.
 func noBPF(what string, err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) || errors.Is(err, ebpf.ErrNotSupported) {
 		// Without advice that isn't ours, and where the library took the errno

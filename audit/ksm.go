@@ -15,21 +15,20 @@ import (
 	"offmap/audit/inject"
 )
 
-// ksm has the kernel compare guest RAM with other memory, and share what is
-// the same.
+// ksm has the kernel compare guest RAM with other memory, and merge equal pages.
 var ksm = Avenue{
 	Name: "ksm", Attack: attackKSM,
-	About: "has guest RAM merged with pages of the same content: madvise(2) MADV_MERGEABLE in the VMM, and ksmd, whose settings are others for that time",
+	About: "has guest RAM merged with pages of the same content: madvise(2) MADV_MERGEABLE in the VMM, and ksmd, whose settings the attack changes meanwhile",
 }
 
 const ksmDir = "/sys/kernel/mm/ksm"
 
-// ksmTwins is of how many pages with the canary the attacker has a copy, for
-// ksmd to find: what it merges, it has read and compared.
+// ksmTwins is how many pages with the canary the attacker copies, for ksmd to
+// merge: it reads and compares what it merges.
 const ksmTwins = 64
 
-// attackKSM counts the pages with the canary whose page frame ends up being
-// that of another page, too.
+// attackKSM counts the pages with the canary that share a page frame with another
+// page in the end.
 func attackKSM(ctx context.Context, t Target) (f Finding, err error) {
 	if _, err := os.Stat(ksmDir); errors.Is(err, os.ErrNotExist) {
 		return f, unavailable("this kernel is built without CONFIG_KSM")
@@ -82,8 +81,8 @@ func attackKSM(ctx context.Context, t Target) (f Finding, err error) {
 	return f, nil
 }
 
-// twins copies some of the marked pages, those that can be read, to memory
-// that ksmd may merge.
+// twins copies some of the marked pages that can be read to memory that ksmd may
+// merge.
 func (t Target) twins(marked map[place]uint64) ([]byte, error) {
 	mem, err := unix.Mmap(-1, 0, ksmTwins*pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
@@ -105,8 +104,8 @@ func (t Target) twins(marked map[place]uint64) ([]byte, error) {
 	return mem, nil
 }
 
-// adviseInside gives advice in the target itself: this one can't be given from
-// outside.
+// adviseInside gives advice by a system call in the target: process_madvise(2)
+// doesn't take this one.
 func (t Target) adviseInside(ctx context.Context, areas []area, advice int, f *Finding) error {
 	return orDenied(inject.Run(ctx, t.PID, func(th *inject.Thread) error {
 		for _, a := range areas {
@@ -123,8 +122,8 @@ func (t Target) adviseInside(ctx context.Context, areas []area, advice int, f *F
 // ksmPatience is how long ksmd may take to look at everything once.
 const ksmPatience = 30 * time.Second
 
-// merge runs ksmd until it has seen all memory often enough to merge what
-// doesn't change: it takes three rounds. It runs as it ran before afterwards.
+// merge runs ksmd for three rounds, after which it has merged what doesn't change,
+// and then restores its settings.
 func merge(ctx context.Context) (err error) {
 	for _, s := range []struct{ name, value string }{
 		// An advisor would choose the number of pages itself.
@@ -162,7 +161,7 @@ func merge(ctx context.Context) (err error) {
 	}
 }
 
-// ksmRounds is how often ksmd has been through all memory.
+// ksmRounds is how many rounds of all memory ksmd has made.
 func ksmRounds() (int, error) {
 	text, err := os.ReadFile(filepath.Join(ksmDir, "full_scans"))
 	if err != nil {

@@ -25,8 +25,8 @@ func attackMigration(ctx context.Context, t Target) (Finding, error) {
 		return Finding{}, err
 	}
 	f := Finding{Bytes: int64(len(pages)) * pageSize}
-	// To mark pages is to read them all, for which a window's pager gives them
-	// other frames. What still changes after that, by itself, is left out.
+	// Marking read all pages, for which a window's pager moved them to other
+	// frames. Pages that still change by themselves are left out.
 	if _, err := t.changed(ctx, pages); err != nil {
 		return f, err
 	}
@@ -69,8 +69,8 @@ func attackMigration(ctx context.Context, t Target) (Finding, error) {
 	return f, nil
 }
 
-// huge is an error where the target has memory that moves, but by none of our
-// ways.
+// huge returns an error if the target has memory that moves by none of the ways
+// that this attack has.
 func (t Target) huge() error {
 	nodes, err := memoryNodes()
 	if err != nil || len(nodes) > 1 {
@@ -84,7 +84,7 @@ func (t Target) huge() error {
 	})
 }
 
-// changed lists those of the pages that have another frame now, and updates it.
+// changed lists the pages that have another frame now, and updates pages.
 func (t Target) changed(ctx context.Context, pages map[place]uint64) ([]place, error) {
 	now, err := t.frames(ctx)
 	if err != nil {
@@ -100,9 +100,9 @@ func (t Target) changed(ctx context.Context, pages map[place]uint64) ([]place, e
 	return changed, nil
 }
 
-// marked lists the pages of the target with the canary, each once, and their
-// frames: files in memory as they show them to whom takes them, secret ones
-// too, the rest as process_vm_readv(2) reads it. It is to know what to watch.
+// marked lists the target's pages with the canary, each once, and their frames, so
+// as to know which pages to watch. It reads files in memory, secret ones too, by
+// taking their descriptors, and the rest by process_vm_readv(2).
 func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
 	frames, err := t.frames(ctx)
 	if err != nil {
@@ -135,12 +135,12 @@ func (t Target) marked(ctx context.Context) (map[place]uint64, error) {
 		return n, err
 	})
 	if err == nil && len(marked) == 0 {
-		err = errors.New("none of the guest's pages with the canary could be found, to see what becomes of them")
+		err = errors.New("found none of the guest's pages with the canary, which the attack would watch")
 	}
 	return marked, err
 }
 
-// moveNodes moves memory to every other NUMA node in turn, where there is one.
+// moveNodes moves memory to each NUMA node in turn, if there are several.
 func moveNodes(ctx context.Context, t Target, f *Finding) error {
 	nodes, err := memoryNodes()
 	if err != nil || len(nodes) < 2 {
@@ -174,7 +174,7 @@ func moveNodes(ctx context.Context, t Target, f *Finding) error {
 	return nil
 }
 
-// memoryNodes lists the NUMA nodes with memory; none where there is no NUMA.
+// memoryNodes lists the NUMA nodes with memory. It is empty without NUMA.
 func memoryNodes() ([]int, error) {
 	text, err := os.ReadFile("/sys/devices/system/node/has_memory")
 	if errors.Is(err, os.ErrNotExist) {
@@ -206,12 +206,12 @@ func parseList(text string) ([]int, error) {
 	return list, nil
 }
 
-// hugePage is what MADV_COLLAPSE makes.
+// hugePage is the size in bytes of the pages that MADV_COLLAPSE makes.
 const hugePage = 2 << 20
 
-// collapse has small pages put together into a huge one, which is a copy of
-// them: first huge pages of the target's are split, so that they are small.
-// Files are collapsed in a mapping of our own, at an address that fits.
+// collapse has the kernel copy small pages into huge ones. It first splits the
+// target's huge pages. It collapses files in a mapping of its own, at an aligned
+// address.
 func collapse(ctx context.Context, t Target, f *Finding) (err error) {
 	areas, err := t.areas()
 	if err != nil {
@@ -237,7 +237,7 @@ func collapse(ctx context.Context, t Target, f *Finding) (err error) {
 	if err != nil {
 		return err
 	}
-	// Else some kernels leave files in memory alone.
+	// Without this, some kernels don't collapse files in memory.
 	restore, err := tune("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always")
 	if err != nil {
 		return err
@@ -268,11 +268,10 @@ func collapse(ctx context.Context, t Target, f *Finding) (err error) {
 	})
 }
 
-// fragment is how much memory is set free in single pages, in bytes.
+// fragment is how many bytes of memory are freed in single pages.
 const fragment = 64 << 20
 
-// compact has the kernel put free memory together, after making some that is
-// in need of it.
+// compact fragments some memory, and then has the kernel compact all memory.
 func compact(ctx context.Context, _ Target, f *Finding) error {
 	mem, err := unix.Mmap(-1, 0, fragment, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

@@ -13,29 +13,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pagemapEntry says where a page of a process's is,
+// A pagemapEntry says where a page of a process is,
 // Documentation/admin-guide/mm/pagemap.rst.
 type pagemapEntry uint64
 
 func (e pagemapEntry) present() bool { return e>>63 != 0 }
 func (e pagemapEntry) swapped() bool { return e>>62&1 != 0 }
 
-// frame is the number of the page frame of a page that is present; 0 to those
-// who have no CAP_SYS_ADMIN.
+// frame is the page frame number of a page that is present. It reads as 0 without
+// CAP_SYS_ADMIN.
 func (e pagemapEntry) frame() uint64 { return uint64(e) & (1<<55 - 1) }
 
-// A place is where a page belongs: to an address of the target's, or to an
-// offset in a file of its.
+// A place identifies a page: by its address in the target, or by its offset in a
+// file of the target.
 type place struct {
 	file uint64 // the file's inode, 0 for addresses
 	at   uint64
 }
 
-// frames finds the page frames of the target's memory. The page tables of the
-// target don't show all of its files in memory: what the VMM itself hasn't
-// touched isn't there, and /proc/PID/pagemap doesn't show a module's view of
-// it. So the files are taken, mapped here, and touched where they have a page.
-// A page of theirs may then be in two places.
+// frames finds the page frames of the target's memory. The target's page tables
+// don't show all pages of its files in memory: pages that the VMM itself hasn't
+// touched are missing, and /proc/PID/pagemap doesn't show the bridge's view. So
+// frames takes the files' descriptors, maps them here, and touches the pages that
+// exist. It may list such a page at two places.
 func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 	m, err := openPagemap(t.PID)
 	if err != nil {
@@ -74,22 +74,22 @@ func (t Target) frames(ctx context.Context) (map[place]uint64, error) {
 // secretName is how /proc shows memory of memfd_secret(2).
 const secretName = "/secretmem (deleted)"
 
-// isMemory tells the files that are nothing but memory by what /proc shows:
-// memfds, guest_memfds and secret memory.
+// isMemory reports whether a file is memory and nothing else, by its name in
+// /proc: a memfd, a guest_memfd or secret memory.
 func isMemory(name string) bool {
 	return name == secretName || strings.HasPrefix(name, "/memfd:") || strings.Contains(name, "[kvm-gmem]")
 }
 
-// isHuge tells files of huge pages. mincore(2) doesn't say of those what is in
-// memory, but their owner's page tables do.
+// isHuge reports whether a file has huge pages. mincore(2) doesn't say which of
+// those exist, but their owner's page tables do.
 func isHuge(fd int) bool {
 	var st unix.Statfs_t
 	return unix.Fstatfs(fd, &st) == nil && st.Type == unix.HUGETLBFS_MAGIC
 }
 
-// eachMemory takes the target's files in memory, and hands each to use,
-// mapped, with its inode's number: all but those of huge pages. A file that is
-// open twice comes twice.
+// eachMemory takes the target's files in memory, except those of huge pages, maps
+// each, and calls use with its inode number and the mapping. It does so twice for
+// a file that is open twice.
 func (t Target) eachMemory(use func(file uint64, mem []byte) error) error {
 	return t.stealAll(func(name string, fd int) error {
 		var st unix.Stat_t
@@ -127,7 +127,7 @@ func fileFrames(ctx context.Context, file uint64, mem []byte, frames map[place]u
 	return err
 }
 
-// framesOf lists the page frames of memory of this process's own, by offset.
+// framesOf lists the page frames of memory of this process, by offset.
 func framesOf(ctx context.Context, mem []byte) (map[uint64]uint64, error) {
 	m, err := openPagemap(os.Getpid())
 	if err != nil {
@@ -165,7 +165,7 @@ func openPagemap(pid int) (pagemap, error) {
 	return pagemap{f}, orDenied(err)
 }
 
-// each hands the entries of an area to use, in order.
+// each calls use with the entries of an area, in order.
 func (m pagemap) each(ctx context.Context, a area, use func(addr uint64, e pagemapEntry)) error {
 	var buf [64 << 10]byte
 	for addr := a.Start; addr < a.End; {
@@ -218,9 +218,8 @@ func (t Target) viewsOf(name string) ([]view, error) {
 	return views, lines.Err()
 }
 
-// ownPage hands a page of this process's own to use, filled with random bytes,
-// and its page frame: what an attack must be able to read if it can read
-// ordinary memory at all.
+// ownPage calls use with a page of this process, filled with random bytes, and its
+// page frame. An attack that can't read this page can't read ordinary memory.
 func ownPage(use func(frame uint64, content []byte) error) error {
 	mem, err := unix.Mmap(-1, 0, pageSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 	if err != nil {
@@ -241,7 +240,7 @@ func ownPage(use func(frame uint64, content []byte) error) error {
 	return use(frame, mem)
 }
 
-// errNoFrames is what those get who may not know where memory is.
+// errNoFrames says that the caller may not know page frame numbers.
 var errNoFrames = unavailable("the kernel shows page frame numbers to CAP_SYS_ADMIN only: run as root")
 
 // readProcess reads another process's memory, process_vm_readv(2).

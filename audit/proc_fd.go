@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procFD opens the files of the VMM again by the links that /proc shows.
+// procFD opens the VMM's files again, by their links in /proc.
 var procFD = Avenue{
 	Name: "proc-fd", Attack: attackProcFD,
 	About: "opens the VMM's files and mappings again, /proc/PID/fd and map_files, maps and searches them",
@@ -40,8 +40,8 @@ func attackProcFD(ctx context.Context, t Target) (Finding, error) {
 	return l.finding(nil)
 }
 
-// reopen opens one of the links and searches the file. Only memory is opened:
-// to open a device, a terminal or a pipe does something.
+// reopen opens one of the links and searches the file, if it is memory. Opening a
+// device, a terminal or a pipe has effects.
 func (l *loot) reopen(ctx context.Context, name, link string) error {
 	l.memory = l.memory || isMemory(name)
 	st, err := os.Stat(link)

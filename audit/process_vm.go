@@ -2,7 +2,7 @@ package audit
 
 import "context"
 
-// processVM reads the VMM's memory as a debugger of root's would.
+// processVM reads the VMM's memory as a debugger does.
 var processVM = Avenue{
 	Name: "process-vm-readv", Attack: attackProcessVM,
 	About: "reads the VMM's memory from another process with process_vm_readv(2)",

@@ -10,15 +10,15 @@ import (
 	"offmap/audit/inject"
 )
 
-// ptracePeek reads the VMM's memory as debuggers did before there were better
-// ways: a word a system call.
+// ptracePeek reads the VMM's memory as old debuggers do: a word in each system
+// call.
 var ptracePeek = Avenue{
 	Name: "ptrace-peek", Attack: attackPtracePeek,
 	About: "stops a thread of the VMM's and reads memory with ptrace(2), PTRACE_PEEKDATA, word by word",
 }
 
-// peekEnough is in how many pages the canary has to be found. A page takes 512
-// system calls.
+// peekEnough is after how many pages with the canary the attack stops. A page takes
+// 512 system calls.
 const peekEnough = 4
 
 func attackPtracePeek(ctx context.Context, t Target) (f Finding, err error) {
@@ -52,7 +52,7 @@ func (t Target) peek(ctx context.Context, pages []uint64) (f Finding, err error)
 			return f, err
 		}
 		tried++
-		// The first word says whether the rest is to be had.
+		// If the first word can be read, so can the rest.
 		if _, err := unix.PtracePeekData(t.PID, uintptr(addr), page[:8]); err != nil {
 			f.refused(err)
 			continue

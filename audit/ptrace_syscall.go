@@ -10,9 +10,9 @@ import (
 	"offmap/audit/inject"
 )
 
-// ptraceSyscall has the VMM itself hand out its memory. The kernel copies what
-// a process may read, secret or not: this is the owner's right, taken by
-// somebody who may trace it.
+// ptraceSyscall has the VMM write its own memory to a file. The kernel copies
+// whatever a process may read, secret or not. This is the owner's right, used by
+// somebody who may trace the owner.
 var ptraceSyscall = Avenue{
 	Name: "ptrace-syscall", Attack: attackPtraceSyscall, Owner: true,
 	About: "has the VMM write(2) its memory to a file of the attacker's, a system call injected with ptrace",
@@ -29,8 +29,8 @@ func attackPtraceSyscall(ctx context.Context, t Target) (Finding, error) {
 	})
 }
 
-// inject makes an attack with a thread of ours in the VMM. That a process may
-// not be traced says nothing of its memory.
+// inject makes an attack with a thread that it adds to the VMM. If the process may
+// not be traced, the attack is unavailable: that says nothing of the memory.
 func (t Target) inject(ctx context.Context, attack func(*inject.Thread) (Finding, error)) (f Finding, err error) {
 	err = inject.Run(ctx, t.PID, func(th *inject.Thread) (err error) {
 		f, err = attack(th)
@@ -42,8 +42,8 @@ func (t Target) inject(ctx context.Context, attack func(*inject.Thread) (Finding
 	return f, err
 }
 
-// A drop is a file that the VMM has as well: it writes, the attacker reads.
-// Unlike those of a pipe its pages can be wiped.
+// A drop is a file that the VMM and the attacker share: the VMM writes, the
+// attacker reads. Unlike a pipe's, its pages can be wiped.
 type drop struct {
 	fd     int
 	theirs uint64 // the VMM's descriptor
@@ -70,7 +70,7 @@ func (d *drop) close() {
 	unix.Close(d.fd)
 }
 
-// writtenBy reads what a thread writes from its process's memory.
+// writtenBy is a reader by a thread, which writes its process's memory to the drop.
 func (d *drop) writtenBy(th *inject.Thread) reader {
 	return func(p []byte, addr uint64) (int, error) {
 		n, err := th.Call(unix.SYS_PWRITE64, d.theirs, addr, uint64(len(p)), 0)

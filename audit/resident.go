@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wholePages rounds a file's size up: what is mapped behind the end reads as
-// zeros.
+// wholePages rounds a file's size up to whole pages. A mapping reads zeros behind
+// the file's end.
 func wholePages(size int64) int64 { return (size + pageSize - 1) &^ (pageSize - 1) }
 
-// eachResident hands those pages of a mapped file that are in memory to use,
-// in runs. mem is whole pages, vec has room for a byte for each.
+// eachResident calls use with the pages of a mapped file that are in memory, in
+// runs. mem is whole pages, vec has room for a byte for each.
 func eachResident(mem, vec []byte, use func([]byte) error) error {
 	vec = vec[:len(mem)/pageSize]
 	if err := mincore(mem, vec); err != nil {
@@ -33,8 +33,8 @@ func eachResident(mem, vec []byte, use func([]byte) error) error {
 	return nil
 }
 
-// guarded runs use, which reads memory that another process's file is behind.
-// Where a page of it can't be had the signal becomes EFAULT.
+// guarded calls use, which reads a mapping of another process's file. If a page
+// raises SIGBUS, the error is EFAULT.
 func guarded(use func()) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

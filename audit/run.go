@@ -150,13 +150,12 @@ func (a *run) attack(ctx context.Context, column int) error {
 	return nil
 }
 
-// attackOnce makes an attack. One that doesn't end is left to itself, and the
-// audit goes on: what it waits for is in the error, and in the stacks that are
-// told as progress.
+// attackOnce makes an attack. If the attack doesn't end it is left running, and the
+// audit goes on: the error says what it waits for, and progress has all stacks.
 func (a *run) attackOnce(ctx context.Context, g *guest, av Avenue) trial {
 	ctx, cancel := context.WithTimeoutCause(ctx, attackTime, fmt.Errorf("%w after %v", errNotDone, attackTime))
 	defer cancel()
-	// What the guest said it planted holds until it says otherwise.
+	// The guest is asked at the end (keep); until then its first answer counts.
 	t := trial{planted: g.planted, kept: g.planted}
 	if av.Halts && !a.Freeze {
 		t.err = unavailable("all processes and devices of this host would stand still for about a second: allow it with --freeze-host")
@@ -196,15 +195,15 @@ func (a *run) attackOnce(ctx context.Context, g *guest, av Avenue) trial {
 // errNotDone says that an attack took too long.
 var errNotDone = errors.New("not done")
 
-// stacks is where all goroutines are.
+// stacks are the stacks of all goroutines.
 func stacks() []byte {
 	buf := make([]byte, 1<<20)
 	return buf[:runtime.Stack(buf, true)]
 }
 
-// keep ends the guest of a column's attacks, which says in how many pages it
-// still has its canary. One that runs on can't be asked: there, an attack in
-// the owner's name shows how much is there.
+// keep ends the guest of a column's attacks, which says in how many pages it still
+// has its canary. A guest that ran already can't be asked: there, an attack with
+// the owner's rights shows how many pages have it.
 func (a *run) keep(g *guest, column int) error {
 	kept, planted := 0, g.planted
 	if a.Columns[column].Running == nil {

@@ -7,17 +7,16 @@ import (
 	"strings"
 )
 
-// sampled is how many pages of a mapping an attack tries that reads word by
-// word. A guest that boots Linux plants its canary in a tenth of its RAM: that
-// none of it is among so many pages of a mapping has a chance of 1 in 10^11.
+// sampled is how many pages of each mapping an attack tries that reads word by
+// word. A guest that boots Linux plants its canary in a tenth of its RAM. The
+// chance that so many random pages have no canary is 1 in 10^11.
 const sampled = 256
 
-// sample lists up to n pages of each mapping of the target's, at random: one of
-// each mapping, another of each, and so on, so that wherever an attack stops it
-// has tried them all alike. A page that was never touched is left out where it
-// has no content for sure: in anonymous memory, and nowhere else, since the
-// page tables of the VMM don't show all of guest RAM. It needn't have touched
-// it, and a module's view of secret memory isn't shown at all.
+// sample lists up to n random pages of each of the target's mappings: one of each
+// mapping, another of each, and so on, so that an attack that stops early has tried
+// all mappings alike. Of anonymous memory it leaves out pages that were never
+// touched. Of files it can't: the VMM's page tables don't show pages that only the
+// guest has touched, nor the bridge's view of secret memory.
 func (t Target) sample(ctx context.Context, n int) (pages []uint64, mappings int, err error) {
 	areas, err := t.areas()
 	if err != nil {

@@ -23,8 +23,8 @@ type scanned struct {
 	after  trial
 }
 
-// scanAll makes the avenues that are searches of all RAM, with as many guests
-// at a time as there is room for.
+// scanAll makes the avenues that search all RAM, with as many guests at a time as
+// the host has room for.
 func (a *run) scanAll(ctx context.Context) error {
 	if !a.wants(func(av Avenue) bool { return av.Scan != Never }) {
 		return nil
@@ -61,7 +61,7 @@ func (a *run) scanAll(ctx context.Context) error {
 	return nil
 }
 
-// record notes what came of the searches.
+// record stores the results of the searches.
 func (a *run) record(of func(column int, av Avenue) trial) {
 	for i, av := range a.Avenues {
 		if av.Scan == Never {
@@ -73,8 +73,8 @@ func (a *run) record(of func(column int, av Avenue) trial) {
 	}
 }
 
-// endings are the ways in which guests of the column have to end: one guest
-// for each.
+// endings are the ways to end that the avenues ask for: each takes a guest of the
+// column.
 func (a *run) endings(column int) (ends []Moment) {
 	for _, av := range a.Avenues {
 		if av.Scan > Alive && a.Columns[column].Running == nil {
@@ -87,20 +87,19 @@ func (a *run) endings(column int) (ends []Moment) {
 	return ends
 }
 
-// perGuest is what a guest takes of the host beside its RAM, in bytes.
+// perGuest is how much memory a guest takes beside its RAM, in bytes.
 const perGuest = 48 << 20
 
-// room is how many guests may run at a time: they have three quarters of the
-// memory that is free.
+// room is how many guests may run at a time, in three quarters of the available
+// memory.
 func (a *run) room() int {
 	info, _ := memory.ReadMeminfo() // without it, one after the other
 	return max(1, int(info["MemAvailable"]/4*3/(a.Memory+perGuest)))
 }
 
-// scanBatch runs guests all at once, and searches for all their canaries while
-// they live and when they are gone. It returns for how many it did so: those
-// that came before one that the host has no more room for, such as memory that
-// may be locked.
+// scanBatch runs guests all at once, and searches for all their canaries while they
+// run and when they are gone. It returns the number of guests that it ran: fewer
+// than it was given if the host had no room for one, such as lockable memory.
 func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 	defer func() {
 		for _, s := range batch {
@@ -144,8 +143,8 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 	return len(batch), nil
 }
 
-// search looks for the guests' canaries in all RAM, from inside and, where
-// there is one, from outside at the same time.
+// search looks for the guests' canaries in all RAM, from inside the host and, if
+// there is an outside, from there at the same time.
 func (a *run) search(ctx context.Context, when string, batch []scanned, of func(*scanned) *trial) error {
 	a.say("searching all RAM for the canaries of %d guests, %s", len(batch), when)
 	canaries := make([]canary.Canary, len(batch))
@@ -177,5 +176,5 @@ func (a *run) search(ctx context.Context, when string, batch []scanned, of func(
 	return nil
 }
 
-// wants reports whether there is such an avenue to try.
+// wants reports whether the audit has such an avenue.
 func (a *run) wants(is func(Avenue) bool) bool { return slices.ContainsFunc(a.Avenues, is) }

@@ -32,20 +32,20 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 	if err != nil {
 		return f, err
 	}
-	// A compressed cache of pages in front of the devices would keep them.
+	// zswap, a cache in front of the devices, would keep the pages.
 	restore, err := tune("/sys/module/zswap/parameters/enabled", "N")
 	if err != nil {
 		return f, err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	// What the guest doesn't touch again would stay on the devices, where the
-	// attacks after this one don't look. To read a page is to have it mapped.
+	// Pages that the guest doesn't touch again would stay on the devices, where
+	// later attacks don't look. Reading a page swaps it in.
 	defer func() {
 		_, e := attackProcessVM(context.WithoutCancel(ctx), t)
 		err = errors.Join(err, e)
 	}()
-	// Linux 6.1 leaves a page that was used since it last looked, and at KVM's
-	// page tables it looks in this very call; 6.12 doesn't.
+	// Linux 6.1 doesn't reclaim a page that was used since the last call, which
+	// it finds out from KVM's page tables in this call; 6.12 does.
 	const passes = 4
 	for range passes {
 		refused, err := t.advise(ctx, areas, unix.MADV_PAGEOUT)
@@ -68,9 +68,8 @@ func attackSwap(ctx context.Context, t Target) (f Finding, err error) {
 	return f, nil
 }
 
-// advise gives advice on areas of the target's. It is no error that the kernel
-// refuses some; the first refusal that is about a file's or a driver's memory
-// is returned, which guest RAM that isn't ordinary is.
+// advise gives advice on areas of the target. A refusal is no error. refused is the
+// first refusal of memory of a file or a driver, which hidden guest RAM is.
 func (t Target) advise(ctx context.Context, areas []area, advice int) (refused, err error) {
 	const atOnce = 64 << 20
 	pidfd, err := unix.PidfdOpen(t.PID, 0)
@@ -95,7 +94,7 @@ func (t Target) advise(ctx context.Context, areas []area, advice int) (refused, 
 	return refused, nil
 }
 
-// swapped is how much of the target's memory is in swap, in bytes.
+// swapped is how many bytes of the target's memory are in swap.
 func (t Target) swapped() (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", t.PID))
 	if err != nil {
@@ -141,9 +140,8 @@ func unescape(name string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(name)
 }
 
-// searchDevice hands all of a device to look, a whole number of pages at a
-// time. It is read around the page cache, which knows nothing of swapping and
-// would keep what was read.
+// searchDevice calls look with all of a device, whole pages at a time. It reads
+// with O_DIRECT: the page cache isn't coherent with swapping, and would keep copies.
 func searchDevice(ctx context.Context, path string, look func([]byte)) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {

@@ -20,7 +20,7 @@ func mincore(mem, vec []byte) error {
 	return nil
 }
 
-// addressOf is where a mapping lies, which the garbage collector doesn't move.
+// addressOf is the address of a mapping.
 func addressOf(mem []byte) uint64 { return uint64(uintptr(unsafe.Pointer(&mem[0]))) }
 
 // mapAligned maps size bytes of a file to read, at a multiple of align.
@@ -50,8 +50,8 @@ func processMadvise(pidfd int, a area, advice int) (int, error) {
 	return int(n), nil
 }
 
-// movePages asks for pages of another process's to be moved to a node each,
-// move_pages(2). Status is a node or an errno, negative, for each.
+// movePages moves pages of another process, each to a node, move_pages(2). status
+// gets a node or a negative errno for each.
 func movePages(pid int, addrs []uintptr, nodes, status []int32) error {
 	n := len(addrs)
 	_, _ = nodes[n-1], status[n-1]
@@ -63,6 +63,6 @@ func movePages(pid int, addrs []uintptr, nodes, status []int32) error {
 	return nil
 }
 
-// moveAll is MPOL_MF_MOVE_ALL of linux/mempolicy.h: pages that other processes
-// map, too.
+// moveAll is MPOL_MF_MOVE_ALL of linux/mempolicy.h: move pages that other processes
+// map as well.
 const moveAll = 1 << 2

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// tune sets a setting of the kernel's, and returns what puts it back. A
-// setting that this kernel hasn't got is left alone.
+// tune changes a setting of the kernel, and returns a function that restores it. If
+// the kernel doesn't have the setting, tune does nothing.
 func tune(path, value string) (restore func() error, err error) {
 	old, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -20,7 +20,7 @@ func tune(path, value string) (restore func() error, err error) {
 	if was == value {
 		return func() error { return nil }, nil
 	}
-	// Some settings list what there is, and the one in force in brackets.
+	// Some settings list all values, with the current one in brackets.
 	if _, rest, ok := strings.Cut(was, "["); ok {
 		was, _, _ = strings.Cut(rest, "]")
 	}

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userRead has the kernel read guest RAM through the VMM's own page tables,
-// as each system call does with the buffers that it is given.
+// userRead has the kernel read guest RAM through the VMM's page tables, as every
+// system call reads the buffers that it is given.
 var userRead = Avenue{
 	Name: "bpf-user-read", Attack: attackUserRead, Owner: true,
 	About: "has a BPF program read the VMM's memory when the VMM makes a system call, bpf_probe_read_user",
 }
 
-// userPages is how many pages are read in one system call of the VMM's.
+// userPages is how many pages are read in one system call of the VMM.
 const userPages = 256
 
 func attackUserRead(ctx context.Context, t Target) (f Finding, err error) {
@@ -64,13 +64,12 @@ type userReader struct {
 	link    link.Link
 }
 
-// userRequest is what the program is asked for and what it answers, the value
-// of its map.
+// userRequest is a request to the program and its answer: the value of its map.
 type userRequest struct {
 	Addr uint64 // to read from; the program takes it, and leaves 0
 	Done uint64 // 1 when Results and the buffer are filled
-	// Results has for each page 0 or an errno, negative. The kernel fills
-	// what it couldn't read with zeros.
+	// Results has 0 or a negative errno for each page. The kernel fills pages
+	// that it couldn't read with zeros.
 	Results [userPages]int32
 }
 
@@ -81,7 +80,7 @@ const (
 )
 
 func newUserReader(pid int) (_ *userReader, err error) {
-	// The program knows processes by their numbers in the host's own.
+	// The program identifies processes by their IDs in the first namespace.
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {
 		return nil, fmt.Errorf("stat /proc/self/ns/pid: %w", err)
@@ -171,8 +170,8 @@ func (u *userReader) close() {
 // userPatience is how long a VMM may take to make its next system call.
 const userPatience = 30 * time.Second
 
-// read fills the buffer from addr on, and says for each page of it how that
-// went.
+// read reads memory from addr on into the buffer, and returns 0 or an errno for
+// each page.
 func (u *userReader) read(ctx context.Context, addr uint64) ([]int32, error) {
 	r := userRequest{Addr: addr}
 	if err := u.request.Put(uint32(0), r); err != nil {
@@ -190,7 +189,7 @@ func (u *userReader) read(ctx context.Context, addr uint64) ([]int32, error) {
 		case time.Since(start) > userPatience:
 			return nil, fmt.Errorf("process %d made no system call for %v, not even to return from SIGURG", u.pid, userPatience)
 		}
-		// Go's handler does nothing with it but return, by a system call.
+		// Go's handler of SIGURG only returns, by a system call.
 		if err := unix.Kill(u.pid, unix.SIGURG); err != nil && !errors.Is(err, unix.EPERM) {
 			return nil, fmt.Errorf("nudge process %d: %w", u.pid, err)
 		}

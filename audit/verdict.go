@@ -10,14 +10,14 @@ import (
 	"offmap/memory"
 )
 
-// Verdict is what an attack on a guest's RAM came to.
+// Verdict is the judgement on an attack.
 type Verdict string
 
-// The verdicts. Blocked is said only of an attack that read the canary out of
-// a control, a guest in ordinary memory, in the same run, while the canary was
-// shown to be in the guest's RAM, and that read something or was refused.
-// Skipped is an attack that this host has not got what it takes for, on any
-// memory, or that there is nothing for in this guest.
+// The verdicts. Exposed: the attack found the canary. Blocked: it didn't, although
+// in the same run it found the canary of a control, the guest was shown to have its
+// own, and the attack read something or was refused. Skipped: the host can't make
+// the attack, on any memory, or this guest has nothing that it works on.
+// Inconclusive: everything else.
 const (
 	Exposed      Verdict = "exposed"
 	Blocked      Verdict = "blocked"
@@ -29,17 +29,17 @@ const (
 type trial struct {
 	Finding
 	err error // why there is no finding
-	// planted is in how many pages the guest put its canary, kept in how
-	// many it was shown to have it still.
+	// planted is in how many pages the guest planted its canary, kept in how
+	// many it was shown to have it at the end.
 	planted, kept int
-	// outside is in how many pages it was found in the host's RAM, from
-	// outside the host, at that moment; nil where there is no outside.
+	// outside is in how many pages of the host's RAM a search from outside
+	// found it at that moment; nil if there is no outside.
 	outside *int
-	// gone says that the guest had ended, and its RAM been freed.
+	// gone says that the guest had ended, and its RAM was freed.
 	gone bool
 }
 
-// judge weighs all trials.
+// judge judges all trials.
 func (a *run) judge() []Audited {
 	columns := make([]Audited, len(a.Columns))
 	for c, col := range a.Columns {
@@ -61,8 +61,8 @@ func (a *run) judge() []Audited {
 	return columns
 }
 
-// control chooses what an avenue's trials are held against: the first guest in
-// ordinary memory that it read, or else the first that it didn't.
+// control chooses the control of an avenue's trials: the first guest in ordinary
+// memory whose canary it found, or else the first guest in ordinary memory.
 func (a *run) control(avenue int) (t trial, of memory.Backend) {
 	for c, col := range a.Columns {
 		if !col.Backend.Exposed() {
@@ -75,8 +75,7 @@ func (a *run) control(avenue int) (t trial, of memory.Backend) {
 	return t, of
 }
 
-// judge says what an attack came to, in the light of the same attack on
-// ordinary memory.
+// judge judges an attack by the same attack on a control.
 func judge(t, control trial) (Verdict, string) {
 	if t.err != nil && t.Pages == 0 {
 		switch {

@@ -12,7 +12,7 @@ import (
 	"offmap/audit/inject"
 )
 
-// vhost has a device backend in the kernel send guest RAM away.
+// vhost has a virtio device that the kernel implements send guest RAM away.
 var vhost = Avenue{
 	Name: "vhost", Attack: attackVhost, Owner: true,
 	About: "gives vhost-vsock the VMM's memory, and has it send guest RAM to a socket of the attacker's",
@@ -23,12 +23,12 @@ const vhostPath = "/dev/vhost-vsock"
 // vhostAtOnce is how much is sent in one message, in bytes.
 const vhostAtOnce = 8 * pageSize
 
-// attackVhost plays a guest's vsock driver: it connects to a socket of the
-// attacker's and sends messages, whose payload is guest RAM. vhost reads that
-// in the VMM's place, through the VMM's page tables.
+// attackVhost acts as a guest's vsock driver: it connects to a socket of the
+// attacker's and sends messages whose payload is guest RAM. vhost reads the payload
+// through the VMM's page tables.
 //
-// Each message is followed by one of zeros, which takes the kernel's buffer
-// over that the first has just left with a copy of guest RAM in it.
+// A message of zeros follows each. It gets the kernel buffer that the first message
+// has freed, and so overwrites that copy of guest RAM.
 func attackVhost(ctx context.Context, t Target) (f Finding, err error) {
 	device, err := openVhost()
 	if err != nil {
@@ -44,7 +44,7 @@ func attackVhost(ctx context.Context, t Target) (f Finding, err error) {
 		return f, err
 	}
 	defer unix.Close(listener)
-	// The clean-up takes calls as well: ctx is looked at in between.
+	// Not ctx, since cleaning up takes calls as well.
 	err = inject.Run(context.WithoutCancel(ctx), t.PID, func(th *inject.Thread) (err error) {
 		d := vsockDriver{thread: th, pid: t.PID, port: port}
 		if err := d.start(device); err != nil {
@@ -89,9 +89,9 @@ func openVhost() (int, error) {
 	return fd, nil
 }
 
-// populated lists the pages of the target's that there are, in ascending
-// order: what is in its page tables, what is in the files in memory that it
-// has mapped, and what it has from /dev/mem.
+// populated lists the target's pages that exist, in ascending order: those in its
+// page tables, those of the files in memory that it has mapped, and those that it
+// has mapped from /dev/mem.
 func (t Target) populated(ctx context.Context) ([]uint64, error) {
 	frames, err := t.frames(ctx)
 	if err != nil {
@@ -136,7 +136,7 @@ func (t Target) populated(ctx context.Context) ([]uint64, error) {
 	return slices.Compact(pages), nil
 }
 
-// runs puts pages that follow each other together, up to most bytes.
+// runs joins adjacent pages, up to most bytes.
 func runs(pages []uint64, most uint64) iter.Seq[area] {
 	return func(yield func(area) bool) {
 		for len(pages) > 0 {

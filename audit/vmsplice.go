@@ -18,8 +18,8 @@ var vmsplice = Avenue{
 	About: "has the VMM vmsplice(2) its pages into a pipe that the attacker reads",
 }
 
-// vmspliceSize is how much is spliced at a time, in bytes: the most that
-// fs.pipe-max-size allows everybody if nobody has changed it.
+// vmspliceSize is how many bytes are spliced at a time: the default of
+// fs.pipe-max-size.
 const vmspliceSize = 1 << 20
 
 func attackVmsplice(ctx context.Context, t Target) (Finding, error) {
@@ -30,7 +30,7 @@ func attackVmsplice(ctx context.Context, t Target) (Finding, error) {
 		}
 		defer r.Close()
 		defer w.Close()
-		// As many pages fit as the pipe has room for of its own.
+		// A pipe takes as many spliced pages as its size has.
 		size, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, vmspliceSize)
 		if err != nil {
 			return Finding{}, fmt.Errorf("fcntl F_SETPIPE_SZ to %d bytes: %w", vmspliceSize, err)
@@ -53,7 +53,7 @@ func attackVmsplice(ctx context.Context, t Target) (Finding, error) {
 	})
 }
 
-// remoteIovec is a struct iovec for memory of another process's.
+// remoteIovec is a struct iovec for memory of another process.
 func remoteIovec(addr uint64, n int) []byte {
 	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, addr), uint64(n))
 }

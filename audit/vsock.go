@@ -12,10 +12,10 @@ import (
 	"offmap/audit/inject"
 )
 
-// vsockDriver is a driver for a vhost-vsock device, virtio 1.2 §5.10, that
-// lives in another process: the rings are in memory of that process's, and
-// all that vhost wants its owner to do is done by system calls made there.
-// Addresses on the device's bus are the process's own.
+// vsockDriver is a driver for a vhost-vsock device, virtio 1.2 §5.10, in another
+// process. The rings are in that process's memory, and the process makes the system
+// calls that vhost expects of its owner. Bus addresses of the device are the
+// process's virtual addresses.
 type vsockDriver struct {
 	thread *inject.Thread
 	pid    int
@@ -76,7 +76,7 @@ type virtqDesc struct {
 	Flags, Next uint16
 }
 
-// start sets the device up in the process. stop is for after a success.
+// start sets the device up in the process. If it succeeds, stop must follow.
 func (d *vsockDriver) start(device int) (err error) {
 	if d.kick, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return fmt.Errorf("eventfd: %w", err)
@@ -99,7 +99,7 @@ func (d *vsockDriver) start(device int) (err error) {
 		return err
 	}
 	d.fd = uint64(fd)
-	// Addresses of a guest are from 3 on; somebody else's would be refused.
+	// A guest's addresses begin at 3. Random, since one in use is refused.
 	d.cid = 1<<16 + rand.Uint64N(1<<30)
 	const version1 = 1 << 32 // VIRTIO_F_VERSION_1
 	type request struct {
@@ -229,7 +229,7 @@ func (d *vsockDriver) send(op uint16, addr uint64, size int) error {
 	}{
 		{d.rings + vsockHeader, header},
 		{queue + vsockDesc, chain},
-		// Every message is descriptor 0, and is there as soon as the index says.
+		// Every message is descriptor 0. It is available once the index counts it.
 		{queue + vsockAvail + 4 + 2*uint64((d.sent-1)%vsockDepth), uint16(0)},
 		{queue + vsockAvail + 2, d.sent},
 	} {

@@ -12,17 +12,16 @@ import (
 	"offmap/internal/process/sandbox"
 )
 
-// zerocopy lets a network card's driver at guest RAM: what is sent with
-// MSG_ZEROCOPY is handed to it as it is. On the way through the loopback
-// device the kernel copies after all, but from the pages that it was given.
+// zerocopy has the network stack read guest RAM: a send with MSG_ZEROCOPY hands it
+// the pages themselves. The loopback device copies, but from those pages.
 var zerocopy = Avenue{
 	Name: "msg-zerocopy", Attack: attackZerocopy,
 	About: "has the VMM send(2) its memory with MSG_ZEROCOPY over a TCP connection to the attacker",
 }
 
-// zerocopySize is how much is sent at a time, in bytes: little, since the
-// pages count against RLIMIT_MEMLOCK. The sockets' buffers have room for it,
-// because nobody reads before it is sent.
+// zerocopySize is how many bytes are sent at a time: few, since the pages count
+// against RLIMIT_MEMLOCK. The sockets' buffers have room for them, because nobody
+// reads before all is sent.
 const (
 	zerocopySize   = 256 << 10
 	zerocopyBuffer = 4 * zerocopySize
@@ -59,8 +58,8 @@ func attackZerocopy(ctx context.Context, t Target) (Finding, error) {
 	})
 }
 
-// loopback connects two TCP sockets. They are in a network of their own, so
-// that it doesn't matter how this host's is set up.
+// loopback connects two TCP sockets, in a network namespace of their own, so that
+// the host's network doesn't matter.
 func loopback() (near, far int, err error) {
 	done := make(chan error)
 	go func() {
@@ -171,8 +170,8 @@ func receive(fd int, p []byte) error {
 	return nil
 }
 
-// acknowledge takes the notifications that sent pages aren't in use any more:
-// they take up room of the socket's (Documentation/networking/msg_zerocopy.rst).
+// acknowledge reads the notifications that the kernel is done with sent pages: they
+// fill the socket's buffer (Documentation/networking/msg_zerocopy.rst).
 func acknowledge(fd int) error {
 	var control [128]byte
 	for {

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Size is the length of a canary in bytes. Eight bytes would collide with
-// ordinary data now and then over a large RAM; 32 never do, and they are too
-// long to stand whole in general registers that a context switch saves.
+// Size is the length of a canary in bytes. Eight bytes of other data in a large
+// RAM may equal it by chance, 32 bytes don't. And no context switch saves 32 bytes
+// of it in a row, since a search has one word in a register at a time.
 const Size = 32
 
 // The pad that masks every canary: clear text = masked XOR pad. It is public

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ScanFile looks for canaries in a file: a machine's RAM as the machine's
-// own host has it (QEMU's memory-backend-file). Holes are skipped. Addresses
-// in Hits are file offsets.
+// ScanFile searches a file for canaries, such as the RAM of a virtual machine
+// (QEMU's memory-backend-file). It skips holes. Addresses in Hits are file
+// offsets.
 func ScanFile(ctx context.Context, path string, canaries []Canary, progress Progress) ([]Hits, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -18,8 +18,7 @@ const kcorePath = "/proc/kcore"
 // ErrUnavailable matches every UnavailableError.
 var ErrUnavailable = errors.New("not on this host")
 
-// UnavailableError is a scan that can't be made on this host, whatever is
-// scanned for, and why.
+// UnavailableError says why a scan, or an attack, can't be made on this host.
 type UnavailableError struct{ Reason error }
 
 func (e *UnavailableError) Error() string   { return fmt.Sprintf("%v: %v", ErrUnavailable, e.Reason) }
@@ -29,12 +28,13 @@ func (e *UnavailableError) Unwrap() []error { return []error{ErrUnavailable, e.R
 // map lies below it. Documentation/arch/x86/x86_64/mm.rst.
 const kernelMap = 0xffffffff80000000
 
-// ScanKcore looks for canaries through the running kernel's direct map, all of
-// it. Addresses in Hits are physical.
+// ScanKcore searches the running kernel's whole direct map for canaries, through
+// /proc/kcore. Addresses in Hits are physical.
 //
-// A page that has been taken out of the direct map reads as zeros here, and
-// not as an error: no hits means that the canary was not readable, and only
-// a scan from outside can tell that it was in RAM at all.
+// A page that isn't in the direct map reads as zeros and not as an error. So no
+// hits means that the canary was not readable; only a scan from outside the host
+// can show that it was in RAM. An *UnavailableError says why the host can't be
+// scanned.
 func ScanKcore(ctx context.Context, canaries []Canary, progress Progress) ([]Hits, error) {
 	f, err := os.Open(kcorePath)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 )
 
 // Range is a part of a source to scan: Len bytes at Off, both multiples of 8.
-// Addr is the address by which hits in it are reported, that of its first
-// byte: a physical address where the source is RAM.
+// Addr is the address of its first byte in Hits: a physical address where the
+// source is RAM.
 type Range struct {
 	Off, Len int64
 	Addr     uint64
@@ -25,7 +25,7 @@ func (r Range) check() error {
 	return nil
 }
 
-// Hits is what a scan found of one canary.
+// Hits are the copies of one canary that a scan found.
 type Hits struct {
 	Total   int      // copies of the canary
 	Pages   int      // 4 KiB pages in which at least one copy starts
@@ -39,18 +39,17 @@ const firstMax = 8
 // Progress is called between reads with the bytes scanned and to be scanned.
 type Progress func(done, total int64)
 
-// bufSize is how much one read fetches: many pages a system call, and still
-// within the second-level cache.
+// bufSize is how many bytes one read fetches: many pages in a system call, which
+// still fit the second-level cache.
 const bufSize = 1 << 20
 
 // scanner is one scan's state.
 //
-// The scanner's own copy of what it has found is in the RAM that it scans. To
-// count nothing twice, a chunk with hits is wiped, and each hit is then looked
-// at again by itself: a copy in the wiped buffer is gone by then, one in guest
-// RAM is still there. It follows that a scan of memory without the canary
-// never holds it at all, and a scan that ends leaves none behind, save where
-// the kernel moved the buffer to another page frame meanwhile.
+// The scanner's buffer is in the RAM that it scans, and so are copies of what it
+// has found. So as not to count those, it wipes a chunk with hits and then reads
+// each hit again: a copy in the wiped buffer is gone by then, one in guest RAM is
+// still there. A scan leaves no copy behind, except where the kernel moved the
+// buffer to another page frame meanwhile.
 type scanner struct {
 	r   io.ReaderAt
 	set *set

@@ -2,8 +2,8 @@ package canary
 
 import "encoding/binary"
 
-// set is the canaries that a search looks for. What it costs hardly depends on
-// how many there are.
+// set is the canaries that a search looks for. The time of a search hardly
+// depends on their number.
 type set struct {
 	canaries []Canary
 	// filter has 1 for the low bits of each canary's first word, masked:
@@ -13,7 +13,7 @@ type set struct {
 
 const filterSize = 1 << 12
 
-// match is a copy of the canary with that number, at an offset in a buffer.
+// match is a copy of a canary: its index in the set, and its offset in a buffer.
 type match struct{ at, canary int }
 
 func newSet(canaries []Canary) *set {
@@ -34,7 +34,7 @@ func (s *set) passes(b []byte) byte {
 // find appends to found every copy of a canary's clear text in b that is
 // aligned to step, in ascending order.
 //
-// The race detector would make it twenty times slower. b is the searcher's own.
+// The race detector would make it twenty times slower, and no other goroutine has b.
 //
 //go:norace
 func (s *set) find(b []byte, found []match) []match {

@@ -15,12 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterTimeout is how long to look for a thread that can be borrowed. Where more
-// of them want to run than there are processors, it is long until one is seen to
-// wait.
+// enterTimeout is how long to look for a thread that can be borrowed. If more
+// threads want to run than there are processors, it takes long until one waits.
 const enterTimeout = 20 * time.Second
 
-// errBusy says that a thread is no use just now.
+// errBusy says that a thread can't be borrowed at the moment.
 var errBusy = errors.New("no thread of it is parked in a system call")
 
 // enter makes our thread in the process.
@@ -126,8 +125,8 @@ func clone(ctx context.Context, b tracee) (_ *Thread, err error) {
 	if err := Stop(ctx, int(b)); err != nil {
 		return nil, err
 	}
-	// From here on what is begun is finished, however long it takes: half-way
-	// the thread isn't itself. Run doesn't wait for that.
+	// From here on this runs to its end, however long it takes: until then the
+	// thread has wrong registers. Run doesn't wait for that.
 	ctx = context.WithoutCancel(ctx)
 	var saved unix.PtraceRegs
 	err = unix.PtraceGetRegs(int(b), &saved)

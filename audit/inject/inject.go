@@ -1,25 +1,24 @@
-// Package inject makes system calls in another process, in its place: with its
-// memory, its descriptors and its rights. It is what an owner of guest RAM
-// could do, done by somebody who may trace it, ptrace(2).
+// Package inject makes system calls in another process: with its memory, its
+// descriptors and its rights. The caller must have the right to trace it, ptrace(2).
 //
 // # How
 //
-// No thread of the process's own is held for longer than two calls take. One
-// that is parked in a system call is seized, stopped and made to map a page
-// and to clone(2) a thread that is ours alone; then it gets everything back
-// and restarts its call as if nothing had happened. All further calls are made
-// in the new thread. So a call that hangs, say on a userfault that a thread of
-// the process has to answer, hangs nobody but us.
+// Run seizes a thread of the process that waits in a system call, stops it, and has
+// it map a page and clone(2) a new thread, which is ours. Then it restores the
+// thread, which restarts its call. No thread of the process is stopped for longer
+// than these two calls. All further calls are made in the new thread: a call that
+// hangs, say on a userfault that a thread of the process has to answer, hangs only
+// the caller.
 //
-// The new thread blocks every signal, so that none of the process's ends up in
-// a thread that its runtime doesn't know. Its code is one system call and
-// then exit(2): however its tracer goes away, it ends by itself.
+// The new thread blocks every signal, since the process's runtime doesn't know it.
+// Its code is one system call and then exit(2): if its tracer dies, it ends by
+// itself.
 //
 // # What stays
 //
-// Nothing, when Run returns nil: the page is unmapped, the thread gone, what
-// descriptors it had are closed. If the caller is killed meanwhile, the page
-// (8 KiB) and the descriptors stay in the process until it ends.
+// Nothing, if Run returns nil: the page is unmapped, the thread is gone, and its
+// descriptors are closed. If the caller is killed meanwhile, the page (8 KiB) and
+// the descriptors stay in the process until it ends.
 package inject
 
 import (
@@ -38,8 +37,8 @@ var ErrRefused = errors.New("tracing refused")
 // ErrHangs says that a call was interrupted because it took too long.
 var ErrHangs = errors.New("it takes too long")
 
-// Calls and stops take microseconds, and longer where a processor is emulated
-// and has other work as well. What takes as long as this hangs.
+// Calls and stops take microseconds, and longer on an emulated processor that is
+// busy. A call that takes this long hangs.
 var (
 	callTimeout = 20 * time.Second // for a call, or for a thread to stop
 	graceTime   = 10 * time.Second // for a call to end that was interrupted
@@ -84,15 +83,15 @@ var code = []byte{
 //
 // Errors wrap ErrRefused if this process may not trace the other. If a borrowed
 // thread can't be given back in time, Run returns ErrHangs without a call of f.
-// The tracer stays behind then to give it back when it can: were it to end, the
-// thread would go on half-way, with registers that aren't its own.
+// The tracer then stays to give the thread back later: if the tracer ended, the
+// thread would go on with registers that aren't its own.
 func Run(ctx context.Context, pid int, f func(*Thread) error) error {
 	late := time.NewTimer(enterTimeout + callTimeout)
 	defer late.Stop()
 	return runUntil(late.C, pid, func() (*Thread, error) { return enter(ctx, pid) }, f)
 }
 
-// runUntil is Run that doesn't wait for enter any more once it is late.
+// runUntil is Run, which stops waiting for enter when late fires.
 func runUntil(late <-chan time.Time, pid int, enter func() (*Thread, error), f func(*Thread) error) error {
 	entered, done := make(chan func(*Thread) error), make(chan error, 1)
 	aside(func() {
@@ -118,9 +117,8 @@ func runUntil(late <-chan time.Time, pid int, enter func() (*Thread, error), f f
 	}
 }
 
-// OwnThread calls f on a thread of its own, as a tracer needs one, and returns
-// when f does. The thread ends then, whereby the kernel lets go of all that it
-// still traces.
+// OwnThread calls f on a thread of its own, as a tracer needs, and returns when f
+// does. The thread then ends, and the kernel detaches what it still traces.
 func OwnThread(f func()) {
 	done := make(chan struct{})
 	aside(func() {

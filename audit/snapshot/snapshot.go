@@ -1,8 +1,8 @@
-// Package snapshot has the kernel make the image of RAM that it would
-// hibernate with, and searches that. Nothing is written to a disk, and the host
-// isn't switched off. But for that time, about a second, every process and
-// device of the host stands still, this process among them: so the work is
-// done by a program of 550 bytes (snapshot.S), which nothing can hold up.
+// Package snapshot has the kernel make the image of RAM that hibernation writes to
+// disk, and searches it. It writes nothing to a disk, and the host stays on. But for
+// about a second every process and device of the host stops, this process
+// included: so a program of 550 bytes (snapshot.S) does the work, which is not
+// frozen.
 package snapshot
 
 import (
@@ -27,13 +27,13 @@ const name = "hibernation-image"
 //go:embed snapshot.bin
 var image []byte
 
-// seconds is after how long the program is ended, and the host goes on.
+// seconds is after how many seconds the program ends, and the host goes on.
 const seconds = 60
 
-// Image is what there was in an image. Counts are pages of 4 KiB.
+// Image is the result of a search. Counts are pages of 4 KiB.
 type Image struct{ Pages, Hits int }
 
-// Error is at what the kernel refused, and how.
+// Error is a refusal by the kernel, and the step that it refused.
 type Error struct {
 	Stage Stage
 	Errno syscall.Errno
@@ -112,8 +112,7 @@ func Search(ctx context.Context, pad, masked [4]uint64) (Image, error) {
 
 const pageSize = 4096
 
-// report is what the program is given and gives back, struct report of
-// snapshot.S.
+// report is the program's argument and result, struct report of snapshot.S.
 type report struct {
 	Pad, Masked [4]uint64
 	Limit       uint64
