@@ -1,11 +1,3 @@
-// Package vmm is the machine: guest RAM attached to a KVM VM, vCPUs and their
-// loops, a serial port, power and reset.
-//
-// A Machine is made, run once and closed. One goroutine, locked to its thread,
-// owns each vCPU; whatever ends the guest (the guest itself, a signal, a
-// timeout, an error) sets the outcome once and kicks all vCPUs out of KVM. A
-// guest can end itself at any moment and in any way, and nothing that it does
-// panics or hangs the VMM.
 package vmm
 
 import (
@@ -60,14 +52,14 @@ type Config struct {
 	KVM string
 	// Warn, if not nil, is called with errors that don't end the guest.
 	Warn func(error)
-	// Dumpable has New leave it to the caller who may look into this process
-	// (see "The process" in the package's documentation).
-	Dumpable bool
-	// KeepProcs has Run leave GOMAXPROCS as it is.
-	KeepProcs bool
+	// Dumpable has New leave this process dumpable. KeepProcs has Run leave
+	// GOMAXPROCS as it is. See "The process" in the package's documentation.
+	Dumpable, KeepProcs bool
 }
 
-// Machine is a guest that is ready to run.
+// Machine is a guest and what it runs on. One goroutine, locked to its thread,
+// owns each vCPU. Whatever ends the guest sets the outcome once and kicks all
+// vCPUs out of KVM.
 type Machine struct {
 	cfg    Config
 	start  time.Time

@@ -62,6 +62,7 @@ func TestLab(t *testing.T) {
 	}
 	copyFile(t, offmap, filepath.Join(dir, "offmap"))
 	buildMutants(t, dir)
+	buildLibrary(t, dir)
 	fetchMemtest(t, dir)
 	if *boots >= 5 {
 		preparePeers(t, dir)

@@ -1,13 +1,3 @@
-// Package boot puts into guest RAM what a guest needs before its first
-// instruction, and says how its vCPUs must start: a Linux kernel with its
-// boot parameters and firmware tables (Linux), or one of our bare payloads
-// (Payload).
-//
-// It knows nothing of KVM: guest RAM is written through memory.Guest, and the
-// CPU state is plain data. Kernel, initrd and payload images are untrusted;
-// what they claim is checked against the layout before a byte is copied.
-// Guest RAM must read as zeros when the functions here are called, as that of
-// a new machine does: zero pages are left alone, so that they cost nothing.
 package boot
 
 import (
