@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"offmap/internal/measure/bench"
+	"offmap/internal/render/table"
 )
 
 // section is a scenario of the benchmarks.
@@ -15,7 +16,9 @@ type section struct {
 	Title  string
 	About  string
 	Groups []group // by accelerator: never two on an axis
-	Table  []tableRow
+	Table  *table.Table
+	// Figures is how many the table has.
+	Figures int
 	// Missing says what wasn't measured, and why.
 	Missing []string
 }
@@ -25,12 +28,6 @@ type group struct {
 	Accel    string
 	Emulated bool
 	Charts   []chart
-}
-
-// tableRow is a figure in the table of all.
-type tableRow struct {
-	Metric, Host, Subject, Median, Interval, Values string
-	Against, Baseline, Status                       string
 }
 
 // Bounds of what is drawn, so that a page of hostile documents can be opened.
@@ -59,9 +56,7 @@ func (r *Report) sections() (list []section, dropped int) {
 			left -= n
 			s.Groups = append(s.Groups, g)
 		}
-		for _, f := range figures {
-			s.Table = append(s.Table, f.tableRow())
-		}
+		s.Table, s.Figures = figuresTable(s.Title, figures), len(figures)
 		s.Missing = missing(figures)
 		list = append(list, s)
 	}
@@ -260,27 +255,40 @@ func curveAxis(figures []figure) axis {
 
 func xText(f figure) string { return roundQuantity(f.X, f.XUnit) }
 
+// figuresTable is all figures of a scenario in words.
+func figuresTable(scenario string, figures []figure) *table.Table {
+	t := &table.Table{
+		Name:    "All figures of " + scenario,
+		Columns: []table.Column{{Wide: true}, {Wide: true}, {}, {Right: true}, {Right: true}, {Right: true}, {Wide: true}, {Wide: true}, {}},
+		Head:    [][]table.Cell{table.Row("metric", "host", "subject", "median", "interval", "values", "against ordinary memory", "against the baseline", "status")},
+	}
+	var rows [][]table.Cell
+	for _, f := range figures {
+		rows = append(rows, f.tableRow())
+	}
+	t.Groups = []table.Group{{Rows: rows}}
+	return t
+}
+
 // tableRow is the figure in words.
-func (f figure) tableRow() tableRow {
-	t := tableRow{Metric: f.title(), Host: f.from.Name, Subject: f.subject, Status: string(f.Status)}
+func (f figure) tableRow() []table.Cell {
+	metric, status := f.title(), string(f.Status)
 	if f.Curve != "" {
-		t.Metric += " " + xText(f)
+		metric += " " + xText(f)
 	}
 	if f.Reason != "" {
-		t.Status += ": " + cut(f.Reason, 300)
+		status += ": " + f.Reason
 	}
 	if len(f.Values) == 0 {
-		return t
+		return table.Row(metric, f.from.Name, f.subject, "", "", "", "", "", status)
 	}
 	s := scaleFor(f.Unit, f.Median)
-	t.Median = s.format(f.Median)
-	t.Interval = s.number(f.Low) + " – " + s.number(f.High)
-	t.Values = fmt.Sprint(len(f.Values))
+	values := fmt.Sprint(len(f.Values))
 	if f.Confidence < bench.Confidence {
-		t.Values += ", range"
+		values += ", range"
 	}
-	t.Against, t.Baseline = f.against(f.Against), f.against(f.AgainstBaseline)
-	return t
+	return table.Row(metric, f.from.Name, f.subject, s.format(f.Median), s.number(f.Low)+" – "+s.number(f.High), values,
+		f.against(f.Against), f.against(f.AgainstBaseline), status)
 }
 
 func (f figure) against(c *bench.Comparison) string {

@@ -29,9 +29,9 @@ func traceSummary(t *exposuremap.Trace) string {
 
 func seconds1(ms float64) string { return quantity(ms/1e3, "sec") }
 
-// traceCharts are the two pictures of a run: where each page was, and how much
+// chartsOf are the two pictures of a run: where each page was, and how much
 // there was of each kind, over the same time.
-func traceCharts(s *Source) []chart {
+func chartsOf(s *Source) []chart {
 	t := s.Trace
 	title := fmt.Sprintf("%s in %s", cut(t.Guest, 60), t.Pair)
 	note := s.Name

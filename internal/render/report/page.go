@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
+
+	"offmap/internal/render/table"
 
 	"mvdan.cc/sh/v3/syntax"
 )
@@ -32,29 +33,23 @@ type page struct {
 	Policy    string // Content-Security-Policy
 	Style     template.CSS
 	Hosts     []hostRow
-	Sources   []sourceRow
 	Summary   []*said
 	Sections  []section
-	Exposure  []traceView
-	Runs      []runRow
-	Matrix    *matrix
-	Limits    *limitsTable
-	Doctors   []doctorRow
+	Exposure  []traceCharts
+	Runs      *table.Table
+	Attacks   *table.Table
+	Limits    *table.Table
+	Trials    *table.Table
+	Documents *table.Table
 	Commands  []command
 	Emulated  bool   // any of the benchmarks' hosts is
 	Truncated string // says so if there are more charts than are drawn
 }
 
-// traceView is the charts of a guest's run.
-type traceView struct {
+// traceCharts is the charts of a guest's run.
+type traceCharts struct {
 	Guest  string
 	Charts []chart
-}
-
-// sourceRow is a document and the host that it is from.
-type sourceRow struct {
-	Name, Kind, File, Accel, CPU, Settings, Made string
-	Emulated                                     bool
 }
 
 // command is how to make documents again, and on which hosts they were made.
@@ -78,10 +73,7 @@ func (r *Report) page() *page {
 		Policy:  "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
 		Style:   template.CSS(style),
 		Summary: r.summary(),
-		Runs:    r.runs(),
-		Matrix:  r.matrix(),
-		Limits:  r.limits(),
-		Doctors: r.doctors(),
+		Runs:    r.runs(), Attacks: r.attacks(), Limits: r.limits(), Trials: r.trials(), Documents: r.documents(),
 	}
 	var dropped int
 	if p.Sections, dropped = r.sections(); dropped > 0 {
@@ -104,7 +96,6 @@ func (r *Report) page() *page {
 		p.Hosts = append(p.Hosts, row)
 	}
 	for _, s := range r.sources {
-		p.Sources = append(p.Sources, s.row())
 		if s.Bench != nil {
 			p.Emulated = p.Emulated || emulated(s.Host.Accel)
 		}
@@ -116,41 +107,10 @@ func (r *Report) page() *page {
 			p.Commands = append(p.Commands, c)
 		}
 		if s.Trace != nil {
-			p.Exposure = append(p.Exposure, traceView{fmt.Sprintf("%s, on %s", cut(s.Trace.Guest, 80), s.Name), traceCharts(s)})
+			p.Exposure = append(p.Exposure, traceCharts{fmt.Sprintf("%s, on %s", cut(s.Trace.Guest, 80), s.Name), chartsOf(s)})
 		}
 	}
 	return p
-}
-
-// row describes the document.
-func (s *Source) row() sourceRow {
-	row := sourceRow{
-		Name: s.Name, Kind: s.kind(), File: cut(s.File, 200), Accel: accelName(s.Host.Accel),
-		CPU: strings.TrimSuffix(fmt.Sprintf("%d × %s", s.Host.CPUs, cut(s.Host.Model, 80)), " × "), Emulated: emulated(s.Host.Accel),
-	}
-	started := ""
-	if s.Bench != nil {
-		started = s.Bench.Started
-		var settings []string
-		for _, one := range []struct{ name, value string }{
-			{"governor", s.Host.Governor}, {"transparent_hugepage", s.Host.THP}, {"shmem_enabled", s.Host.ShmemTHP},
-		} {
-			if one.value != "" {
-				settings = append(settings, one.name+" "+cut(one.value, 40))
-			}
-		}
-		row.Settings = strings.Join(settings, ", ")
-	}
-	if s.Trace != nil {
-		started = s.Trace.Started
-	}
-	if at, err := time.Parse(time.RFC3339, started); err == nil {
-		row.Made = at.UTC().Format("2006-01-02 15:04 UTC")
-		if s.Bench != nil {
-			row.Made += ", " + quantity(s.Bench.Seconds, "sec")
-		}
-	}
-	return row
 }
 
 // command is how to make a document again.

@@ -119,10 +119,14 @@ func readAudit(s *Source, data []byte) (err error) {
 	if n := len(s.Audit.Matrix); n > maxColumns {
 		return fmt.Errorf("a matrix of %d columns, and a report shows up to %d", n, maxColumns)
 	}
+	names := map[string]bool{}
 	for _, c := range s.Audit.Matrix {
-		if n := len(c.Avenues); n > maxAvenues {
-			return fmt.Errorf("%s: %d avenues, and a report shows up to %d", c.Pair, n, maxAvenues)
+		for _, a := range c.Avenues {
+			names[a.Name] = true
 		}
+	}
+	if n := len(names); n > maxAvenues {
+		return fmt.Errorf("%d avenues, and a report shows up to %d", n, maxAvenues)
 	}
 	return nil
 }
