@@ -17,11 +17,11 @@ import (
 	"golang.org/x/perf/benchunit"
 )
 
-// formats are those besides JSON.
+// formats are the output formats besides JSON.
 var formats = []func(io.Writer, *Document) error{WriteCSV, WriteBenchfmt}
 
-// sampler makes two metrics of a subject's cost: a rate and a time, which
-// vary by a few percent.
+// sampler returns samples of a rate and a time that vary by a few percent around a
+// subject's cost.
 func sampler(cost map[Subject]float64) func(context.Context, *Env, Subject) ([]float64, error) {
 	n := 0
 	return func(_ context.Context, _ *Env, s Subject) ([]float64, error) {
@@ -31,7 +31,7 @@ func sampler(cost map[Subject]float64) func(context.Context, *Env, Subject) ([]f
 	}
 }
 
-// TestBenchfmt reads what was written with the reader that benchstat uses.
+// TestBenchfmt reads a document's benchmark format with benchstat's reader.
 func TestBenchfmt(t *testing.T) {
 	d := document(t)
 	var text bytes.Buffer
@@ -89,8 +89,7 @@ func TestBenchfmt(t *testing.T) {
 	}
 }
 
-// TestBenchstat runs the real one: over one run, subjects beside each other,
-// and over two.
+// TestBenchstat runs benchstat on one run, to compare subjects, and on two.
 func TestBenchstat(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("SKIPPED: benchstat is built with go, which isn't here")
@@ -143,7 +142,7 @@ func TestBenchstat(t *testing.T) {
 	}
 }
 
-// TestCSV holds that every line has all that is known of its value.
+// TestCSV checks that every line has all columns of its value.
 func TestCSV(t *testing.T) {
 	d := document(t)
 	var text bytes.Buffer
@@ -184,7 +183,7 @@ func TestCSV(t *testing.T) {
 	}
 }
 
-// TestWriteFails holds that a writer's error comes back.
+// TestWriteFails checks that a writer's error is returned.
 func TestWriteFails(t *testing.T) {
 	for i, write := range formats {
 		if err := write(fullDisk{}, document(t)); err == nil {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestClocksAgree holds that a guest whose TSC doesn't run at the rate that KVM
-// says isn't believed.
+// TestClocksAgree checks the error for a guest whose TSC doesn't run at the rate
+// that KVM reports.
 func TestClocksAgree(t *testing.T) {
 	const kHz = 2_000_000
 	for _, c := range []struct {

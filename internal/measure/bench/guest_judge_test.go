@@ -14,8 +14,8 @@ import (
 
 const testKHz = 2_000_000
 
-// honest is what a guest with so many vCPUs reports that does everything right,
-// with marks that take 2 µs each and lie 100 ms apart, and the host's times.
+// honest returns a correct report of a guest with that many vCPUs, whose marks take
+// 2 µs each and are 100 ms apart, and the host's times of them.
 func honest(cpus int) (accesses, payload.BenchReport, []time.Time) {
 	p := accesses{cpus: cpus, size: 4096, ops: []access{{kind: "fill"}, {kind: "read-8"}, {kind: "chase"}}}
 	r := payload.BenchReport{Stretches: make([][]payload.BenchStretch, len(p.ops))}
@@ -53,14 +53,14 @@ func TestJudge(t *testing.T) {
 	if got[0].perSecond() != 2e6 || got[0].nanoseconds(8) != 4000 {
 		t.Errorf("%v a second, %v ns", got[0].perSecond(), got[0].nanoseconds(8))
 	}
-	// Two vCPUs count together, from the first one's start to the last one's end.
+	// Two vCPUs count as one, from the first one's start to the last one's end.
 	p, r, host = honest(2)
 	if got, err := p.judge(r, host, testKHz); err != nil || got[1] != (measured{2000, 501e-6}) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
 
-// TestJudgeRefuses holds that what can't be is an error.
+// TestJudgeRefuses checks that impossible values are an error.
 func TestJudgeRefuses(t *testing.T) {
 	const khz = testKHz / 1000
 	for _, c := range []struct {
@@ -107,7 +107,7 @@ func TestJudgeRefuses(t *testing.T) {
 			}
 		})
 	}
-	// One mark that was interrupted is no reason.
+	// One interrupted mark is not an error.
 	p, r, host := honest(1)
 	r.First[0].Before -= 5000 * khz
 	if _, err := p.judge(r, host, testKHz); err != nil {
@@ -133,8 +133,8 @@ func TestCheckNative(t *testing.T) {
 	}
 }
 
-// FuzzJudge gives the judge a guest's memory as it may be: every figure that it
-// lets through is one.
+// FuzzJudge checks that judge returns only positive and finite values, whatever is
+// in the guest's memory.
 func FuzzJudge(f *testing.F) {
 	p, honestly, _ := honest(2)
 	f.Add(encodeReport(p, honestly), true, testKHz)
@@ -169,7 +169,7 @@ func FuzzJudge(f *testing.F) {
 	})
 }
 
-// encodeReport is what a guest writes for DecodeBench to read.
+// encodeReport returns a report as a guest writes it for DecodeBench.
 func encodeReport(p accesses, r payload.BenchReport) []byte {
 	b := make([]byte, payload.BenchSize(len(p.ops), p.cpus))
 	at := len(b) - 64*len(p.ops)*p.cpus

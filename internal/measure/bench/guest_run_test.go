@@ -22,7 +22,7 @@ import (
 	"offmap/vmm/boot"
 )
 
-// memfdDirect is guest memory that every host has.
+// memfdDirect is a subject that works on every host.
 var memfdDirect = Subject{Pair: attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}}
 
 func needKVM(t testing.TB) {
@@ -34,7 +34,7 @@ func needKVM(t testing.TB) {
 	sys.Close()
 }
 
-// everything is a program that has all kinds of operations.
+// everything returns a program with all kinds of operations.
 func everything(cpus int) accesses {
 	const size = 1 << 20
 	p := accesses{cpus: cpus, size: 2 * size}
@@ -50,8 +50,8 @@ func everything(cpus int) accesses {
 	return p
 }
 
-// TestEverything runs every operation, in guests and in C, each of which checks
-// what it has done.
+// TestEverything runs every operation in guests and in C. Each operation checks its
+// own work.
 func TestEverything(t *testing.T) {
 	path, err := baseline.Build(t.Context(), t.TempDir())
 	if err != nil {
@@ -80,7 +80,7 @@ func TestEverything(t *testing.T) {
 						t.Errorf("result %d: %+v", i, m)
 					}
 				}
-				// All of the memory was touched, once.
+				// All of the memory was written, once.
 				if want := float64(p.ops[0].size); got[0].units > want || got[0].seconds < 1e-3 && got[0].units != want {
 					t.Errorf("touched %v bytes of %v", got[0].units, want)
 				}
@@ -89,8 +89,8 @@ func TestEverything(t *testing.T) {
 	}
 }
 
-// TestGuestCatches breaks the guest's code, or what an operation finds, and
-// holds that its checks see it.
+// TestGuestCatches breaks the guest's code, or the memory before an operation, and
+// checks that the guest notices.
 func TestGuestCatches(t *testing.T) {
 	needKVM(t)
 	const size = 64 << 10
@@ -132,7 +132,7 @@ func TestGuestCatches(t *testing.T) {
 	}
 }
 
-// patch replaces machine code of the payload, which has it once.
+// patch replaces machine code that the payload has exactly once.
 func patch(ram memory.Guest, cpu boot.CPU, from, to string) error {
 	p, err := payload.Lookup("bench")
 	if err != nil {
@@ -146,8 +146,8 @@ func patch(ram memory.Guest, cpu boot.CPU, from, to string) error {
 	return err
 }
 
-// TestInterpreted holds that the times of a guest are refused where KVM
-// interprets it, and only there.
+// TestInterpreted checks that a guest's times are refused if and only if KVM
+// interprets the guest.
 func TestInterpreted(t *testing.T) {
 	needKVM(t)
 	p := accesses{cpus: 1, size: 8 << 10, ops: []access{
@@ -162,8 +162,8 @@ func TestInterpreted(t *testing.T) {
 	}
 }
 
-// TestRing walks the rings that a guest has made, with strides of a cache line
-// and of a page: each goes through every node once.
+// TestRing checks that the rings which a guest creates, with strides of a cache line
+// and of a page, go through every node once.
 func TestRing(t *testing.T) {
 	needKVM(t)
 	for _, stride := range []uint64{cacheLine, aPage} {
@@ -193,7 +193,7 @@ func TestRing(t *testing.T) {
 	}
 }
 
-// leftBy runs a guest and returns what it leaves in the memory that it measures.
+// leftBy runs a guest and returns the contents of its measured memory at the end.
 func leftBy(t *testing.T, g measuredGuest) []byte {
 	t.Helper()
 	mem := make([]byte, g.size)
@@ -207,7 +207,7 @@ func leftBy(t *testing.T, g measuredGuest) []byte {
 	return mem
 }
 
-// TestGuestRefusals holds that what this host can't measure is told as that.
+// TestGuestRefusals checks the errors for what this host can't measure.
 func TestGuestRefusals(t *testing.T) {
 	one := func(size uint64) accesses {
 		return accesses{cpus: 1, size: size, ops: []access{{kind: "fill", size: 4096}}}
@@ -232,7 +232,7 @@ func TestGuestRefusals(t *testing.T) {
 	}
 }
 
-// TestGuestScenarios takes a sample of each scenario that isn't large.
+// TestGuestScenarios takes a sample of each scenario but the large ones.
 func TestGuestScenarios(t *testing.T) {
 	needKVM(t)
 	e := &Env{Host: ThisHost(os.DirFS("/"))}

@@ -19,7 +19,7 @@ import (
 	"offmap/memory/memtest"
 )
 
-// testEnv is this host's, with the C baseline where there is a compiler.
+// testEnv returns this host's Env, with the C baseline if there is a compiler.
 func testEnv(t *testing.T) *Env {
 	t.Helper()
 	sys, err := kvm.Open("")
@@ -36,7 +36,7 @@ func testEnv(t *testing.T) *Env {
 	return e
 }
 
-// workingPairs are the subjects that this host can run.
+// workingPairs returns the subjects that this host can run.
 func workingPairs(t *testing.T) []Subject {
 	t.Helper()
 	var s []Subject
@@ -48,9 +48,8 @@ func workingPairs(t *testing.T) []Subject {
 	return s
 }
 
-// TestHostScenarios takes a sample of each subject of the scenarios of the
-// groups here: it is positive figures in the range that the unit allows, and it
-// leaves nothing behind.
+// TestHostScenarios takes a sample of each subject of the scenarios without a guest.
+// It checks that the values are plausible and that nothing is left behind.
 func TestHostScenarios(t *testing.T) {
 	e := testEnv(t)
 	working := workingPairs(t)
@@ -78,8 +77,8 @@ func TestHostScenarios(t *testing.T) {
 	}
 }
 
-// TestCannot holds that what a host lacks is told as such, and that the attempt
-// leaves nothing behind. No kernel takes secret memory as it is.
+// TestCannot checks the error for what a host lacks, and that nothing is left behind.
+// No kernel accepts secret memory directly.
 func TestCannot(t *testing.T) {
 	e := testEnv(t)
 	s := Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.Direct}}
@@ -92,8 +91,8 @@ func TestCannot(t *testing.T) {
 	}
 }
 
-// TestTouchRefused holds that a page that the kernel doesn't give is an error
-// and no signal: here one after the end of a file.
+// TestTouchRefused checks that a page which the kernel can't allocate is an error and
+// not a signal. The page here is beyond the end of a file.
 func TestTouchRefused(t *testing.T) {
 	ram, err := newReadFile(1 << 20)
 	if err != nil {
@@ -119,8 +118,8 @@ func TestTouchRefused(t *testing.T) {
 	}
 }
 
-// plausible fails the test for a value that is no time or size at all. NaN
-// stands for a metric that the subject hasn't got.
+// plausible fails the test for a value that can't be a time or a size. NaN stands for
+// a metric that the subject doesn't have.
 func plausible(t *testing.T, m Metric, v float64) {
 	t.Helper()
 	low, high := 1.0, 10e9

@@ -105,7 +105,7 @@ func TestBootFails(t *testing.T) {
 
 // TestBootStops ends a boot that hangs, by its deadline and by the user.
 func TestBootStops(t *testing.T) {
-	// Time enough for the script to say it, which is more on a busy machine.
+	// The script needs more time on a busy machine.
 	var err error
 	for limit := time.Second; limit < time.Minute && !strings.Contains(fmt.Sprint(err), "userland"); limit *= 3 {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), limit, errors.New("took too long"))

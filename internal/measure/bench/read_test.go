@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// document is one of a run with something of everything.
+// document returns a document with results of all kinds.
 func document(t *testing.T) *Document {
 	t.Helper()
 	two := Scenario{
@@ -23,7 +23,7 @@ func document(t *testing.T) *Document {
 	return d
 }
 
-// marshal is the document as a run writes it.
+// marshal returns the document as a run writes it.
 func marshal(t testing.TB, d *Document) []byte {
 	t.Helper()
 	b, err := json.Marshal(d)
@@ -44,7 +44,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestReadRefuses holds that what no run has written is said.
+// TestReadRefuses checks the errors for documents that no run has written.
 func TestReadRefuses(t *testing.T) {
 	text := string(marshal(t, document(t)))
 	edit := func(change func(d *Document)) string {
@@ -89,8 +89,8 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// FuzzRead holds that what Read takes is fit to be written again, in every
-// format, and is then the same.
+// FuzzRead checks that a document which Read accepts can be written in every format,
+// and is the same when it is read again.
 func FuzzRead(f *testing.F) {
 	f.Add(marshal(f, &Document{Schema: Schema, Host: fakeHost("kvm"), Results: []Result{measuredAs(memfd, 1, 2, 3, 4, 5, 6)}}))
 	f.Add([]byte(`{"schema":"offmap/bench/v1","host":{"kernel":"1","accel":"tcg"},"results":[{"name":"a","unit":"B","peer":"c","accel":"tcg","status":"refused"}]}`))

@@ -7,11 +7,10 @@ import (
 	"offmap/kvm"
 )
 
-// TestSecondRun runs some scenarios twice, one after the other, and holds that
-// the figures agree within their own intervals. Those of a machine that is used
-// by others change with it, which can make many disagree at once and not each
-// time; intervals that are too narrow make most disagree each time (TestAgree).
-// So three tries that fail are wanted, with more than half each.
+// TestSecondRun runs some scenarios twice and checks that the intervals overlap. On a
+// shared machine many can disagree at once, but not every time. Intervals that are
+// too narrow make most disagree every time (TestAgree). So the test fails only if
+// more than half disagree three times.
 func TestSecondRun(t *testing.T) {
 	sys, err := kvm.Open("")
 	if err != nil {

@@ -24,16 +24,16 @@ var (
 	plainC = Subject{Peer: C}
 )
 
-// fakeHost is of a kernel that doesn't exist.
+// fakeHost returns a host with a kernel that doesn't exist.
 func fakeHost(accel string) Host {
 	return Host{Host: probe.Host{Kernel: "9.9", KVM: "svm", Accel: accel, CPUs: 2, Model: "a CPU"}, THP: "never"}
 }
 
-// everyone measures what works.
+// everyone returns all subjects that work.
 func everyone(_ *Env, working []Subject) []Subject { return working }
 
-// fake is a scenario of one metric, whose sample is a function of the subject
-// and how often it was asked before.
+// fake returns a scenario of one metric. Its sample is a function of the subject and
+// of how often that was sampled before.
 func fake(name string, sample func(s Subject, n int) (float64, error)) Scenario {
 	asked := map[Subject]int{}
 	return Scenario{
@@ -50,7 +50,7 @@ func plan(rounds int, working []Subject, scenarios ...Scenario) Plan {
 	return Plan{Env: &Env{Host: fakeHost("kvm")}, Scenarios: scenarios, Working: working, Rounds: rounds}
 }
 
-// find returns a subject's result of a name.
+// find returns a subject's result by name.
 func find(t *testing.T, d *Document, name string, s Subject) Result {
 	t.Helper()
 	for _, r := range d.Results {
@@ -62,8 +62,8 @@ func find(t *testing.T, d *Document, name string, s Subject) Result {
 	return Result{}
 }
 
-// TestRounds holds the order in which subjects are asked: all in each round, in
-// an order that rotates, a round to warm up first.
+// TestRounds checks the order of samples: each subject in each round, in an order
+// that rotates, after a round to warm up.
 func TestRounds(t *testing.T) {
 	var order []string
 	sc := fake("turns", func(s Subject, n int) (float64, error) {
@@ -80,7 +80,7 @@ func TestRounds(t *testing.T) {
 	if diff := cmp.Diff(want, order); diff != "" {
 		t.Errorf("order:\n%s", diff)
 	}
-	// The values are in the order taken, and those of the warm-up aren't there.
+	// The values are in the order taken, without those of the warm-up.
 	if r := find(t, d, "turns/time", memfd); !cmp.Equal(r.Values, []float64{401, 902, 1103}) || r.Status != Measured {
 		t.Errorf("%+v", r)
 	}
@@ -92,8 +92,8 @@ func TestRounds(t *testing.T) {
 	}
 }
 
-// TestRefusedAndFailed holds that a subject that can't be measured, or fails,
-// isn't asked again, says why, and leaves the others alone.
+// TestRefusedAndFailed checks that a subject which can't be measured, or fails, isn't
+// sampled again, has a reason, and doesn't affect the others.
 func TestRefusedAndFailed(t *testing.T) {
 	var asked []Subject
 	sc := fake("some", func(s Subject, n int) (float64, error) {
@@ -137,8 +137,7 @@ func TestRefusedAndFailed(t *testing.T) {
 	}
 }
 
-// TestNative holds that scenarios that say something of hardware aren't
-// measured under TCG, by any subject.
+// TestNative checks that native scenarios aren't measured under TCG.
 func TestNative(t *testing.T) {
 	for accel, want := range map[string]Status{"kvm": Measured, "pvm": Measured, "tcg": Refused} {
 		asked := false
@@ -158,7 +157,7 @@ func TestNative(t *testing.T) {
 	}
 }
 
-// TestMetrics holds what becomes of NaN, of infinity and of too few values.
+// TestMetrics checks samples with NaN, with infinity and with too few values.
 func TestMetrics(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -190,8 +189,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestCancelled ends a run in its second round: what was measured is kept, and
-// marked.
+// TestCancelled ends a run in its second round. The values so far are kept, and
+// marked as partial.
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := fake("first", func(s Subject, n int) (float64, error) {
@@ -211,7 +210,7 @@ func TestCancelled(t *testing.T) {
 			t.Errorf("%s: %+v, want values %v", s, r, want)
 		}
 	}
-	// Before the first value there is nothing to keep.
+	// Before the first value there are no results.
 	ctx, cancel = context.WithCancel(t.Context())
 	warm := fake("warm", func(Subject, int) (float64, error) { cancel(); return 1, nil })
 	if d := plan(6, []Subject{anon}, warm).Run(ctx); !d.Partial || len(d.Results) != 0 {
@@ -219,7 +218,7 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// sleeper is a scenario whose samples take that long.
+// sleeper returns a scenario whose samples take that long.
 func sleeper(name string, d time.Duration) Scenario {
 	sc := fake(name, nil)
 	sc.Sample = func(ctx context.Context, _ *Env, _ Subject) ([]float64, error) {
@@ -233,7 +232,7 @@ func sleeper(name string, d time.Duration) Scenario {
 	return sc
 }
 
-// TestTime holds how a run's time is shared out, with and without --quick.
+// TestTime checks how a run's time is divided, with and without --quick.
 func TestTime(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -245,12 +244,12 @@ func TestTime(t *testing.T) {
 		took     time.Duration
 	}{
 		{"by rounds", false, 6, 0, []time.Duration{time.Second, 2 * time.Second}, []int{6, 6}, 42 * time.Second},
-		// A scenario that needs more than its share takes it from the others.
+		// A scenario that needs more than its share leaves less for the others.
 		{"by duration", false, 6, 100 * time.Second, []time.Duration{time.Second, 10 * time.Second}, []int{24, 6}, 190 * time.Second},
 		{"longer than rounds", false, 1, time.Second, []time.Duration{time.Second}, []int{1}, 4 * time.Second},
 		{"at most", false, 1, time.Hour, []time.Duration{time.Microsecond}, []int{maxRounds}, 2 * (maxRounds + 1) * time.Microsecond},
 		{"quick", true, 6, 50 * time.Second, []time.Duration{time.Second, time.Second}, []int{6, 6}, 28 * time.Second},
-		// What the first hasn't used is there for the second.
+		// The second scenario gets the time that the first hasn't used.
 		{"quick, too slow", true, 6, 50 * time.Second, []time.Duration{time.Second, 4 * time.Second}, []int{6, 3}, 46 * time.Second},
 		{"quick, much too slow", true, 6, 50 * time.Second, []time.Duration{time.Minute, time.Second}, []int{1, 0}, 240 * time.Second},
 	} {
@@ -284,7 +283,7 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// TestStuck holds that a sample that never ends doesn't take the others with it.
+// TestStuck checks that a sample which hangs doesn't keep others from being taken.
 func TestStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := plan(1, []Subject{anon}, sleeper("stuck", time.Hour), sleeper("after", time.Second)).Run(t.Context())
@@ -295,8 +294,8 @@ func TestStuck(t *testing.T) {
 	})
 }
 
-// TestProgress holds that the estimate comes true where samples take equally
-// long, and that the share that is done goes from 0 to 1.
+// TestProgress checks the estimate of the time left for samples of equal length, and
+// that Done goes from 0 to 1.
 func TestProgress(t *testing.T) {
 	for _, quick := range []bool{false, true} {
 		for _, duration := range []time.Duration{0, 20 * time.Second, 100 * time.Second} {
@@ -324,7 +323,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// TestLost holds that a sample that came to nothing costs no more than itself.
+// TestLost checks that a lost sample doesn't affect others.
 func TestLost(t *testing.T) {
 	asked := 0
 	sc := fake("lossy", func(s Subject, n int) (float64, error) {

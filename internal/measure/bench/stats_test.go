@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// measuredAs is a result with values.
+// measuredAs returns a result with values.
 func measuredAs(s Subject, values ...float64) Result {
 	r := Result{Name: "s/m", Subject: s, Unit: "ns/op", Accel: "kvm", Status: Measured, Values: values}
 	r.summarise()
 	return r
 }
 
-// around are n values about a middle, 1 % from each other, in no order.
+// around returns n values around a middle, 1 % apart, in no order.
 func around(middle float64, n int) (values []float64) {
 	for i := range n {
 		values = append(values, middle*(1+0.01*float64((i*7)%n-n/2)))
@@ -33,7 +33,8 @@ func TestSummarise(t *testing.T) {
 		{[]float64{3, 1}, 2, 1, 3, 0.5},
 		{[]float64{5, 1, 2, 4, 3}, 3, 1, 5, 0.9375},
 		{[]float64{6, 5, 4, 3, 2, 1}, 3.5, 1, 6, 0.96875},
-		// The second and the ninth of ten hold the median with 1 - 2·11/1024.
+		// The median is between the second and the ninth of ten values with
+		// probability 1 - 2·11/1024.
 		{[]float64{10, 1, 9, 2, 8, 3, 7, 4, 6, 5}, 5.5, 2, 9, 1 - 22.0/1024},
 		{[]float64{0, 0, 0, 0, 0, 0}, 0, 0, 0, 0.96875},
 		{[]float64{-2, -1, -3}, -2, -3, -1, 0.75},
@@ -50,8 +51,8 @@ func TestSummarise(t *testing.T) {
 	}
 }
 
-// TestIntervalHolds draws from a distribution like a benchmark's, skewed to the
-// right, whose median is known, and counts how often the interval holds it.
+// TestIntervalHolds draws from a distribution like a benchmark's, skewed to the right,
+// with a known median, and counts how often the interval contains it.
 func TestIntervalHolds(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{6, 10, 25, 60} {
@@ -70,7 +71,7 @@ func TestIntervalHolds(t *testing.T) {
 	}
 }
 
-// skewed is a result of n values of a log-normal distribution.
+// skewed returns a result with n values of a log-normal distribution.
 func skewed(rng *rand.Rand, n int, median float64) Result {
 	var values []float64
 	for range n {
@@ -107,7 +108,7 @@ func TestCompare(t *testing.T) {
 	if p := compare(ptr(measuredAs(secret, around(106, 10)...)), &base).P; p >= 0.05 {
 		t.Errorf("p = %v: that wasn't the width's doing", p)
 	}
-	// Nothing that JSON can't hold.
+	// No value that JSON can't represent.
 	zero := measuredAs(memfd, 0, 0, 0, 0, 0, 0)
 	for _, r := range []Result{zero, base} {
 		if got := compare(&r, &zero); got.Ratio != 0 || math.IsNaN(got.P) {
@@ -118,8 +119,8 @@ func TestCompare(t *testing.T) {
 
 func ptr[T any](v T) *T { return &v }
 
-// TestFalseDifferences counts how often two samples of the same distribution
-// are told apart: by p alone once in twenty times.
+// TestFalseDifferences counts how often a difference is seen between two samples of
+// the same distribution. By p alone it would be once in twenty times.
 func TestFalseDifferences(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	const runs = 2000
@@ -142,7 +143,7 @@ func TestFalseDifferences(t *testing.T) {
 	}
 }
 
-// TestAgainst holds what is compared with what.
+// TestAgainst checks which results are compared.
 func TestAgainst(t *testing.T) {
 	cMemfd := Subject{Pair: attach.Pair{Backend: memfd.Backend}, Peer: C}
 	cAnon := Subject{Pair: attach.Pair{Backend: anon.Backend}, Peer: C}
@@ -183,7 +184,7 @@ func TestAgainst(t *testing.T) {
 	}
 }
 
-// run draws a document of n results from the same machine.
+// run returns a document of n results drawn from the same distributions.
 func drawn(rng *rand.Rand, n int, shift float64, narrow float64) *Document {
 	d := &Document{}
 	for i := range n {
@@ -195,8 +196,8 @@ func drawn(rng *rand.Rand, n int, shift float64, narrow float64) *Document {
 	return d
 }
 
-// TestAgree holds how often results of the same machine disagree, honest
-// intervals and such that are too narrow.
+// TestAgree checks how often results of the same machine disagree, with correct
+// intervals and with intervals that are too narrow.
 func TestAgree(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	const n = 2000
@@ -217,7 +218,7 @@ func TestAgree(t *testing.T) {
 			t.Errorf("%s: %d of %d disagree, want %v to %v", c.name, len(list), compared, c.least, c.most)
 		}
 	}
-	// Only what both have, with an interval, on the same accel.
+	// Only results that both have, with an interval, on the same accel.
 	a, b := drawn(rng, 5, 1, 1), drawn(rng, 4, 9, 1)
 	a.Results[0].Status, a.Results[1].Accel, b.Results[2].Confidence = Refused, "tcg", 0.9
 	compared, list := Agree(a, b)
