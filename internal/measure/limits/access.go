@@ -15,7 +15,7 @@ import (
 	"offmap/memory/uffd"
 )
 
-// accessLimits are about who can reach the pages.
+// accessLimits are about access to the pages.
 func accessLimits(b memory.Backend) []Limit {
 	return []Limit{
 		{
@@ -25,7 +25,7 @@ func accessLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "A random canary is written to secret memory and another one to a memfd, and the whole direct map is searched for both through /proc/kcore.",
 			Expected: "The memfd's canary is found, the secret one is not",
-			Means:    "This is what secret guest RAM is for: what reads the host's memory through the kernel's linear mapping, by a bug or on purpose, doesn't see the guest.",
+			Means:    "This is the purpose of secret guest RAM: code that reads the host's memory through the kernel's linear mapping, by a bug or on purpose, doesn't see the guest.",
 			check:    func(ctx context.Context) (Observation, error) { return checkFound(ctx, b) },
 		},
 		{
@@ -53,7 +53,7 @@ func accessLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "A guest of four pages, in a slot that is a secret mapping, writes and reads its memory at CPL 3; the same guest runs in a memfd. At CPL 0 a KVM that interprets the guest's kernel (kvm_pvm) would read it with copy_from_user, which secret memory allows, and the check would prove nothing.",
 			Expected: "The slot is taken, and the guest's first access ends KVM_RUN with EFAULT",
-			Means:    "Stock KVM finds a slot's pages by GUP. So a secret guest needs the bridge (a view without GUP) or the window (ordinary copies of some of its pages). That pages which the VMM had touched before were let through, as was once reported, was a bug of GUP-fast, fixed in 2024 (lore.kernel.org/all/20240326143210.291116-2-david@redhat.com).",
+			Means:    "Stock KVM finds a slot's pages by GUP. So a secret guest needs the bridge (a view without GUP) or the window (ordinary copies of some of its pages). It was once reported that GUP lets pages through that the VMM had touched before. That was a bug of GUP-fast, fixed in 2024 (lore.kernel.org/all/20240326143210.291116-2-david@redhat.com).",
 			check:    func(context.Context) (Observation, error) { return checkKVM(b) },
 		},
 		{
@@ -146,7 +146,7 @@ func checkKVM(b memory.Backend) (o Observation, err error) {
 	return o, err
 }
 
-// diskFile makes an empty file without a name on a file system that isn't
+// diskFile makes an empty file without a name on a file system that isn't in
 // memory.
 func diskFile() (*os.File, error) {
 	for _, dir := range []string{os.TempDir(), "/var/tmp", "."} {
@@ -168,8 +168,8 @@ func socketPair(fds []int, flags int) error {
 	return err
 }
 
-// transmitted sends a text in the area through a pair of descriptors, the
-// second to be written. It returns nil if it arrived.
+// transmitted sends a text in the area through a pair of descriptors, from the
+// second to the first. It returns nil if the text arrived.
 func transmitted(a *area, pair func([]int, int) error) error {
 	var p [2]int
 	if err := pair(p[:], unix.O_CLOEXEC); err != nil {

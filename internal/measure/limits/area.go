@@ -11,16 +11,16 @@ import (
 	"offmap/memory"
 )
 
-// area is memory to try things on. Unlike memory.RAM, which guests get, it is
-// as the kernel gives it: nothing is advised, raised or checked beforehand.
+// area is memory to try calls on. Unlike memory.RAM it has no advice, and no limit
+// is raised for it.
 type area struct {
 	backend memory.Backend
 	fd      int // -1 for memory.Anon
 	mem     []byte
 }
 
-// newArea makes size bytes, not populated. Where the host has no secret memory,
-// or RLIMIT_MEMLOCK doesn't allow that much, the error wraps ErrSkipped.
+// newArea makes size bytes, not populated. If the host has no secret memory, or
+// RLIMIT_MEMLOCK doesn't allow so much, the error matches ErrSkipped.
 func newArea(b memory.Backend, size int) (*area, error) {
 	a, err := openArea(b, size)
 	if err != nil {
@@ -63,7 +63,7 @@ func openArea(b memory.Backend, size int) (_ *area, err error) {
 	return a, nil
 }
 
-// mmap maps the area's file, or for memory.Anon makes its memory.
+// mmap maps the area's file, or anonymous memory for memory.Anon.
 func (a *area) mmap(size int) (err error) {
 	flags := unix.MAP_SHARED
 	if a.backend == memory.Anon {
@@ -86,9 +86,8 @@ func newPopulated(b memory.Backend, size int) (*area, error) {
 	return a, nil
 }
 
-// populate gives the area its pages, and returns how many bytes of it have
-// one. It reads zeros into them: where a store would be a SIGBUS, read(2)
-// returns an error.
+// populate populates the area by read(2) of zeros, which returns an error where a
+// store would raise SIGBUS. It returns how many bytes it populated.
 func (a *area) populate() (int, error) {
 	zero, err := os.Open("/dev/zero")
 	if err != nil {

@@ -13,8 +13,7 @@ import (
 // addr is where the area is mapped.
 func (a *area) addr() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(a.mem))) }
 
-// page is the whole page that a small area begins in, which is mapped whatever
-// the area's size.
+// page is the whole page in which a small area begins.
 func (a *area) page() []byte {
 	start := unsafe.Add(unsafe.Pointer(unsafe.SliceData(a.mem)), -int(a.addr()%memory.PageSize))
 	return unsafe.Slice((*byte)(start), memory.PageSize)
@@ -36,7 +35,7 @@ func heapNeighbours() (n int) {
 	return n
 }
 
-// resident counts the area's pages that have memory behind them, mincore(2).
+// resident counts the area's pages that exist, mincore(2).
 func (a *area) resident() (int, error) {
 	vec := make([]byte, (len(a.mem)+memory.PageSize-1)/memory.PageSize)
 	_, _, errno := unix.Syscall(unix.SYS_MINCORE, a.addr(), uintptr(len(a.mem)), uintptr(unsafe.Pointer(&vec[0])))

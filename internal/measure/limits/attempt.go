@@ -10,23 +10,21 @@ import (
 	"offmap/memory"
 )
 
-// attempt is something to try on memory.
+// attempt is a call that secret memory should refuse.
 type attempt struct {
 	name string
-	// want is the errno that it should be refused with; 0 is any.
+	// want is the errno that it should fail with; 0 is any.
 	want unix.Errno
-	// do tries it on a fresh, populated area, and returns what the kernel
-	// said to the call in question. An error that wraps ErrSkipped is an
-	// attempt that couldn't be made.
+	// do makes the call on a fresh, populated area, and returns its error. One
+	// that matches ErrSkipped is an attempt that couldn't be made.
 	do func(*area) error
 }
 
 // attemptSize is an attempt's area, in bytes.
 const attemptSize = 4 * memory.PageSize
 
-// refused makes attempts on memory of backend b, which should refuse them, and
-// each on ordinary memory as well, where it must work: otherwise its refusal
-// proves nothing, and doesn't count.
+// refused makes attempts on memory of backend b, and each on ordinary memory as
+// well. An attempt that fails there too doesn't count.
 func refused(b memory.Backend, attempts []attempt) (Observation, error) {
 	var (
 		seen    []string
@@ -63,7 +61,7 @@ func refused(b memory.Backend, attempts []attempt) (Observation, error) {
 	return o, nil
 }
 
-// try makes one attempt. err is for a host that has no such memory.
+// try makes one attempt. err says that the host has no such memory.
 func try(b memory.Backend, t attempt) (result, err error) {
 	a, err := newPopulated(b, attemptSize)
 	if err != nil {

@@ -17,13 +17,13 @@ import (
 	"offmap/internal/process/pdeathsig"
 )
 
-// Command is the hidden command of the offmap binary under which a check's
-// child runs. A test binary must hand it to ChildMain as well.
+// Command is the hidden command of offmap that runs a check's child. A test binary
+// must call ChildMain for it as well.
 const Command = "limits-child"
 
-// tasks is what children do, by name. A task says what it sees as it goes
-// along, since it may die before its end. It runs locked to the process's
-// main thread, with os.Stdin open until its parent wants it to end.
+// tasks are what children do, by name. A task reports each result at once, since it
+// may die before its end. It runs on the process's main thread. Its parent closes
+// os.Stdin when it should end.
 func tasks() map[string]func(say func(any) error, args []string) error {
 	return map[string]func(func(any) error, []string) error{
 		"memlock":  memlockTask,
@@ -37,20 +37,20 @@ func tasks() map[string]func(say func(any) error, args []string) error {
 // The child's descriptors behind the standard ones.
 const (
 	sayFD   = 3 // a pipe to the parent
-	extraFD = 4 // what the task is given
+	extraFD = 4 // an argument of the task
 )
 
-// message is what goes through the pipe.
+// message is a report through the pipe.
 type message struct {
 	Value   json.RawMessage `json:"value,omitempty"`
 	Error   string          `json:"error,omitempty"`
 	Skipped string          `json:"skipped,omitempty"`
 }
 
-// ChildMain is the child: the task args[0] with the rest of args. It returns
-// the exit code.
+// ChildMain runs the task args[0] with the arguments args[1:], and returns the exit
+// code.
 func ChildMain(args []string) int {
-	// Resource limits are the process's, but capabilities a thread's.
+	// Capabilities are a thread's.
 	runtime.LockOSThread()
 	if len(args) == 0 || tasks()[args[0]] == nil {
 		fmt.Fprintf(os.Stderr, "offmap: %s is for offmap's own use\n", Command)
@@ -85,7 +85,7 @@ type child struct {
 	stderr bytes.Buffer
 }
 
-// startChild runs a task. change, if it isn't nil, adds to how it is started.
+// startChild starts a task. change, if not nil, changes its command first.
 func startChild(ctx context.Context, change func(*exec.Cmd), task string, args ...string) (*child, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -93,7 +93,7 @@ func startChild(ctx context.Context, change func(*exec.Cmd), task string, args .
 	}
 	defer w.Close()
 	c := &child{task: task, said: r, in: json.NewDecoder(r)}
-	// Not by the program's path: another user may not be able to reach it.
+	// Another user may not reach the program by its path.
 	c.cmd = exec.CommandContext(ctx, "/proc/self/exe")
 	c.cmd.Args = append([]string{os.Args[0], Command, task}, args...)
 	c.cmd.ExtraFiles = []*os.File{w}
@@ -112,8 +112,7 @@ func startChild(ctx context.Context, change func(*exec.Cmd), task string, args .
 	return c, nil
 }
 
-// next waits for the next thing that the child says. io.EOF is a child that
-// has ended and said all.
+// next waits for the child's next report. io.EOF is the end of the child.
 func (c *child) next(v any) error {
 	var m message
 	if err := c.in.Decode(&m); err != nil {
@@ -128,7 +127,7 @@ func (c *child) next(v any) error {
 	return json.Unmarshal(m.Value, v)
 }
 
-// end lets the child end and waits for that.
+// end tells the child to end, and waits until it has.
 func (c *child) end() syscall.WaitStatus {
 	c.stdin.Close()
 	c.said.Close()
@@ -137,14 +136,14 @@ func (c *child) end() syscall.WaitStatus {
 	return status
 }
 
-// ask runs a task that says one thing, and returns how the child ended.
+// ask runs a task that makes one report, and returns how the child ended.
 func ask(ctx context.Context, change func(*exec.Cmd), v any, task string, args ...string) (syscall.WaitStatus, error) {
 	c, err := startChild(ctx, change, task, args...)
 	if err != nil {
 		return 0, err
 	}
 	err = c.next(v)
-	// Until it has ended: it may have something dangerous left to do.
+	// Wait for its end: after the report it may do something that kills it.
 	if err == nil {
 		c.stdin.Close()
 		var none struct{}

@@ -1,8 +1,7 @@
 package limits
 
-// Point is one thing that was asked for in the discussion from which
-// memfd_secret grew: what two proposals of 2019 would have done about it, and
-// what there is today, with the limits that show it.
+// Point is a feature from the discussion that led to memfd_secret: what two
+// proposals of 2019 planned, what there is today, and the limits that show it.
 type Point struct {
 	Point     string
 	Exclusive string // MAP_EXCLUSIVE, Mike Rapoport
@@ -22,8 +21,8 @@ func Proposals() [2]struct{ Name, Source, Link string } {
 // Compare is the comparison, point by point.
 func Compare() []Point {
 	return []Point{
-		{"How it is asked for", "a flag of mmap, for private anonymous memory", "an advice for memory that mmap gave", "a file of its own, mapped shared", []string{"not-turned", "no-opt-in"}},
-		{"Allocated by itself, on pages of its own", "yes, by mmap", "yes, the reason against mlock of a buffer", "yes, whole pages of a file", []string{"own-pages"}},
+		{"How it is asked for", "a flag of mmap, for private anonymous memory", "an advice, for any memory from mmap", "a file of its own, mapped shared", []string{"not-turned", "no-opt-in"}},
+		{"Allocated by itself, on pages of its own", "yes, by mmap", "yes, in contrast to mlock of a buffer", "yes, whole pages of a file", []string{"own-pages"}},
 		{"Out of the direct map", "yes", "yes, with XPFO's code for the marked pages only", "yes, page by page", []string{"direct-map"}},
 		{"Kept from get_user_pages", "no: populating went through it", "not said", "yes, and so from KVM", []string{"gup-refused", "kvm-refused"}},
 		{"Uncached, against speculation", "no", "yes, where it began", "no: Lutomirski's answer was to ask for that by itself", []string{"uncached"}},
@@ -32,6 +31,6 @@ func Compare() []Point {
 		{"Seen by a forked child", "no", "not said", "yes, unless MADV_DONTFORK", []string{"fork"}},
 		{"Shared with another process", "no", "no", "by its descriptor", []string{"shared-by-fd", "sealing"}},
 		{"Huge pages, and a direct map that stays whole", "not said", "a concern (fragmentation)", "4 KiB only; the pool of 2 MiB pages was not merged", []string{"small-pages", "pool", "direct-map-fragmentation"}},
-		{"Out of the VMM's own page tables", "no", "no", "what the descriptor was to make possible; not yet", []string{"vmm-address-space"}},
+		{"Out of the VMM's own page tables", "no", "no", "planned, by the descriptor; not yet", []string{"vmm-address-space"}},
 	}
 }

@@ -17,8 +17,8 @@ type Document struct {
 	Limits []Result   `json:"limits"`
 }
 
-// Result is a limit as JSON shows it. Holds is null where nothing could be
-// observed, and Observed then says why.
+// Result is a limit and the result of its check. Holds is nil where the check
+// couldn't be made, and Observed then says why.
 type Result struct {
 	ID       string `json:"id"`
 	Title    string `json:"title"`

@@ -17,16 +17,16 @@ import (
 	"offmap/vmm/boot"
 )
 
-// bootFileLimits is what a guest is booted from.
+// bootFileLimits are about the files that a guest is booted from.
 func bootFileLimits() []Limit {
 	return []Limit{{
 		ID:       "boot-files-in-ordinary-memory",
-		Title:    "What a guest is booted from stays in the host's page cache, and in freed pages after that",
+		Title:    "A guest's kernel and initrd stay in the host's page cache, and then in freed pages",
 		Source:   "the page cache, kernel documentation: ordinary reads, writes and mappings of files go through it",
 		Link:     "https://docs.kernel.org/mm/page_cache.html",
 		How:      "An initrd of 64 pages with a canary in each is put into secret guest RAM by the loader of offmap run; a second canary is only in that RAM. The direct map is searched for both through /proc/kcore then, after fsync and POSIX_FADV_DONTNEED, and when the file is gone.",
 		Expected: "Every page of the file is found once it is loaded; the canary that is only in RAM is never found",
-		Means:    "A secret that is to be hidden doesn't belong in a kernel, an initrd or a command line: hiding the guest's RAM doesn't hide its files. Give it to the guest over an encrypted connection once it runs. To delete the file, or to drop it from the page cache where it is not on tmpfs, frees its pages and wipes nothing (see wiped-when-freed); init_on_free=1 wipes them as they are freed.",
+		Means:    "A secret doesn't belong in a kernel, an initrd or a command line: hiding the guest's RAM doesn't hide its files. Give it to the guest over an encrypted connection once it runs. Deleting the file, or dropping it from the page cache, frees its pages and doesn't wipe them (see wiped-when-freed), except with init_on_free=1.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkBootFiles(ctx, memory.Secret, scanKcore)
 		},
@@ -35,7 +35,7 @@ func bootFileLimits() []Limit {
 
 const (
 	bootFilePages = 64
-	// bootResting is where in the guest nothing is loaded.
+	// bootResting is where nothing is loaded.
 	bootResting memory.GPA = 8<<20 + plantAt
 )
 
@@ -95,9 +95,9 @@ func checkBootFiles(ctx context.Context, b memory.Backend, search scan) (o Obser
 	return o, nil
 }
 
-// canaryFile makes a file without a name in the directory for temporary files,
-// with c in each of its pages: planted in the page cache itself, so that there
-// are no other copies. It says what file system that is.
+// canaryFile makes a temporary file without a name, with c in each of its pages. It
+// plants c in the page cache itself, so that there are no other copies. kind is the
+// file system.
 func canaryFile(pages int, c canary.Canary) (f *os.File, kind string, err error) {
 	f, err = os.CreateTemp("", ".offmap-limits-*")
 	if err != nil {
@@ -133,8 +133,8 @@ func canaryFile(pages int, c canary.Canary) (f *os.File, kind string, err error)
 	return f, kind, os.NewSyscallError("munmap", unix.Munmap(mem))
 }
 
-// emptyKernel is the least that the loader takes for a kernel: an ELF file with
-// one segment of zeros.
+// emptyKernel is the smallest kernel that the loader accepts: an ELF file with one
+// segment of zeros.
 func emptyKernel() (*io.SectionReader, error) {
 	var file bytes.Buffer
 	h := elf.Header64{

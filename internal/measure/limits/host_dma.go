@@ -13,15 +13,14 @@ import (
 	"offmap/memory"
 )
 
-// dmaLimits is devices, real and in the kernel, that use guest RAM by
-// themselves.
+// dmaLimits are about devices, real and in the kernel, that access guest RAM.
 func dmaLimits() []Limit {
 	return []Limit{{
 		ID:       "dma",
 		Title:    "Devices can't be given secret RAM: it can't be pinned",
 		Source:   sourceCommit + ": GUP refuses the memory. VFIO, iommufd and RDMA pin with GUP what they map",
 		Link:     linkCommit,
-		How:      "A long-term pin, as those take it, by registering the memory as an io_uring buffer; and, where there is /dev/udmabuf, a dma-buf of its file. Each must work on a memfd. VFIO itself would take a device.",
+		How:      "A long-term pin, as VFIO's: the audit's attack registers a child's memory as an io_uring buffer. And, where there is /dev/udmabuf, a dma-buf of the file. Each must work on a memfd. VFIO itself isn't tried, since that takes a device.",
 		Expected: "EFAULT for the pin, and no dma-buf",
 		Means:    "No device assignment and no RDMA with secret RAM: a device's data goes through buffers in ordinary memory, which are exposed.",
 		check:    func(ctx context.Context) (Observation, error) { return checkDMA(ctx, memory.Secret) },
@@ -59,8 +58,8 @@ func udmabuf(memfd, size int) error {
 		return err
 	}
 	defer device.Close()
-	// It wants memory that can't shrink. A secret file has no seals, which
-	// is its own way of refusing.
+	// udmabuf takes only files that are sealed against shrinking. A secret file
+	// has no seals, which is one reason for its refusal.
 	if _, err := unix.FcntlInt(uintptr(memfd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK); err != nil && !errors.Is(err, unix.EINVAL) {
 		return err
 	}
@@ -71,7 +70,7 @@ func udmabuf(memfd, size int) error {
 	return unix.Close(fd)
 }
 
-// vfioText says what there is of real devices.
+// vfioText lists the devices that VFIO has.
 func vfioText() string {
 	groups, err := os.ReadDir("/dev/vfio")
 	if err != nil {

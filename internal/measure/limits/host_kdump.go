@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// kdumpLimits is the kernel that comes after a crash.
+// kdumpLimits are about the crash kernel.
 func kdumpLimits() []Limit {
 	return []Limit{{
 		ID:       "kdump",
@@ -18,7 +18,7 @@ func kdumpLimits() []Limit {
 		Link:     "https://docs.kernel.org/admin-guide/kdump/kdump.html",
 		How:      "Whether a crash kernel is loaded (/sys/kernel/kexec_crash_loaded), and memory reserved for one (crashkernel= on the command line). Nothing is crashed here; offmap's tests do that to a lab machine, whose crash kernel then searches /proc/vmcore for what guests wrote.",
 		Expected: "None is loaded, as on a default installation",
-		Means:    "A dump of the host has its guests' RAM, hidden or not, since nothing tells the second kernel what was secret; only what the first kernel was booted without (backend reserved) isn't in it. Leave crashkernel= away on a host that hides guests, or encrypt dumps where they are made.",
+		Means:    "A dump of the host has its guests' RAM, hidden or not, since nothing tells the second kernel what was secret; only what the first kernel was booted without (backend reserved) isn't in it. Don't boot a host that hides guests with crashkernel=, or encrypt dumps where they are made.",
 		check: func(context.Context) (Observation, error) {
 			return checkKdump("/sys/kernel/kexec_crash_loaded", "/proc/cmdline")
 		},

@@ -8,7 +8,7 @@ import (
 	"offmap/memory"
 )
 
-// ownerLimits is what memfd_secret doesn't keep out.
+// ownerLimits are about the owner's rights.
 func ownerLimits() []Limit {
 	return []Limit{{
 		ID:       "owner-rights",
@@ -17,7 +17,7 @@ func ownerLimits() []Limit {
 		Link:     linkCommit,
 		How:      "An attack of the audit: a child holds secret memory with a random canary. This process takes the child's descriptors with pidfd_getfd(2), maps them, and looks for the canary.",
 		Expected: "The mapping works, and has the canary",
-		Means:    "Against root secret memory is no boundary, and against other processes of the user only if the VMM is undumpable (prctl PR_SET_DUMPABLE): it removes what the kernel does by itself and by accident. System calls injected with ptrace need no descriptor.",
+		Means:    "Secret memory protects against the kernel's accidents. It is no boundary against root, and one against other processes of the user only if the VMM is undumpable (prctl PR_SET_DUMPABLE). System calls injected with ptrace need no descriptor.",
 		check:    checkOwner,
 	}}
 }

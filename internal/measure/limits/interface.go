@@ -12,7 +12,7 @@ import (
 	"offmap/memory"
 )
 
-// interfaceLimits are those of the system call and of its file.
+// interfaceLimits are about the system call and its file.
 func interfaceLimits(b memory.Backend) []Limit {
 	return []Limit{
 		{
@@ -20,7 +20,7 @@ func interfaceLimits(b memory.Backend) []Limit {
 			Title:    "memfd_secret is off unless the kernel is booted with secretmem.enable=1",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "The system call is made, and the kernel's command line is searched for secretmem.enable. Where the word is there, the default doesn't show.",
+			How:      "The system call is made, and the kernel's command line is searched for secretmem.enable. If it is there, the default doesn't show.",
 			Expected: "ENOSYS, with no secretmem.enable on the command line",
 			Means:    "Linux 5.14 to 6.4 need the boot parameter; 6.5 and newer have it on (commit b758fe6df50d), where secretmem.enable=0 switches it off. ENOSYS alone doesn't tell a kernel that has it switched off from one without it: only the first has /sys/module/secretmem/parameters/enable.",
 			check: func(context.Context) (Observation, error) {
@@ -63,7 +63,7 @@ func interfaceLimits(b memory.Backend) []Limit {
 			Link:     linkCode,
 			How:      "ftruncate(2) of a secret file that has a size, to a larger one and to a smaller one; the same to a memfd.",
 			Expected: "EINVAL for both",
-			Means:    "Guest RAM can't grow or shrink in its file: memory hotplug is another file and another slot.",
+			Means:    "Guest RAM can't grow or shrink in its file: memory hotplug takes another file and another slot.",
 			check: func(context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"growing", unix.EINVAL, func(a *area) error { return unix.Ftruncate(a.fd, 2*attemptSize) }},
@@ -100,9 +100,9 @@ func interfaceLimits(b memory.Backend) []Limit {
 			Title:    "A page comes back only when the file's last reference goes",
 			Source:   sourceCode,
 			Link:     linkCode,
-			How:      "MADV_REMOVE and fallocate(FALLOC_FL_PUNCH_HOLE) on a populated page of secret memory and of a memfd; whether the page went is seen by what it holds afterwards.",
+			How:      "MADV_REMOVE and fallocate(FALLOC_FL_PUNCH_HOLE) on a populated page of secret memory and of a memfd; the page's content shows afterwards whether it is gone.",
 			Expected: "Both refused",
-			Means:    "No balloon and no free page reporting: what the guest has touched once stays taken, off the direct map and charged to RLIMIT_MEMLOCK until the guest is gone. MADV_DONTNEED, which some kernels take, only unmaps the page; the file keeps it.",
+			Means:    "No balloon and no free page reporting: a page that the guest has touched stays allocated, off the direct map and charged to RLIMIT_MEMLOCK until the guest is gone. MADV_DONTNEED, which some kernels take, only unmaps the page; the file keeps it.",
 			check: func(context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"MADV_REMOVE", 0, func(a *area) error {
@@ -116,12 +116,12 @@ func interfaceLimits(b memory.Backend) []Limit {
 		},
 		{
 			ID:       "not-turned",
-			Title:    "Memory is secret from its making on, and can't be turned into it later",
+			Title:    "Memory is made secret, and can't be turned into secret memory later",
 			Source:   sourceReshetova + "; MAP_EXCLUSIVE",
 			Link:     linkReshetova,
-			How:      "What the two proposals wanted is tried: mmap(2) with MAP_EXCLUSIVE (0x200000) for private anonymous memory, and every madvise(2) advice from 26 to 63, which no kernel had when this was written, for MADV_SECRET. Whether memory became secret is seen by process_vm_readv(2), which secret memory refuses.",
+			How:      "The proposals' calls are made: mmap(2) with MAP_EXCLUSIVE (0x200000) for private anonymous memory, and every madvise(2) advice from 26 to 63, which no kernel had when this was written, for MADV_SECRET. process_vm_readv(2), which secret memory refuses, shows whether memory became secret.",
 			Expected: "mmap ignores the flag, madvise doesn't know the advice, and the memory stays ordinary",
-			Means:    "Guest RAM has to be planned as secret from the start: a running guest can't be hidden later, and no allocator's memory can be.",
+			Means:    "Guest RAM has to be secret from the start: a running guest can't be hidden later, and neither can an allocator's memory.",
 			check: func(context.Context) (Observation, error) {
 				return turned(mapExclusive, adviseSecret)
 			},
@@ -150,7 +150,7 @@ func judgeDefault(err error, cmdline string) (Observation, error) {
 	return Observation{}, skipped("%v", err)
 }
 
-// create is the system call that makes a file of the backend's.
+// create is the system call that makes a file of the backend.
 func create(b memory.Backend) func(flags int) (int, error) {
 	if b == memory.Secret {
 		return memory.MemfdSecret
@@ -158,7 +158,7 @@ func create(b memory.Backend) func(flags int) (int, error) {
 	return func(flags int) (int, error) { return unix.MemfdCreate("offmap-limits", flags) }
 }
 
-// closesOnExec tries both flags that could mean that.
+// closesOnExec tries both flags that could mean close-on-exec.
 func closesOnExec(create func(flags int) (int, error)) (o Observation, err error) {
 	var seen []string
 	for _, f := range []struct {
@@ -199,8 +199,8 @@ func flagsTaken(create func(flags int) (int, error), only int) (Observation, err
 	return o, nil
 }
 
-// emptied completes the result of a call that should have given the area's
-// first page back, in which there was a 1.
+// emptied returns the error of a call that should have freed the area's first page,
+// or an error if the page, which began with 1, still has its content.
 func emptied(a *area, err error) error {
 	if err == nil && a.mem[0] != 0 {
 		return errors.New("returns 0, but the page is still there")
@@ -221,8 +221,8 @@ func sendfile(a *area) error {
 	return err
 }
 
-// turned makes attempts to turn ordinary memory into secret memory: each
-// returns what the kernel said.
+// turned makes attempts to turn ordinary memory into secret memory. Each returns
+// the kernel's answer.
 func turned(attempts ...func(*area) string) (Observation, error) {
 	o := Observation{Holds: true}
 	var seen []string
@@ -248,7 +248,7 @@ func turned(attempts ...func(*area) string) (Observation, error) {
 	return o, nil
 }
 
-// mapExclusive maps over the area with the flag that the proposal had.
+// mapExclusive replaces the area by a mapping with the proposal's flag.
 func mapExclusive(a *area) string {
 	const exclusive = 0x200000
 	mem, err := unix.Mmap(-1, 0, attemptSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|exclusive)
@@ -261,7 +261,7 @@ func mapExclusive(a *area) string {
 	return "MAP_EXCLUSIVE is ignored"
 }
 
-// adviseSecret gives the advice that MADV_SECRET could be.
+// adviseSecret gives every advice that MADV_SECRET could be.
 func adviseSecret(a *area) string {
 	const first, last = 26, 63
 	var taken []string

@@ -11,8 +11,8 @@ import (
 	"offmap/memory/attach"
 )
 
-// dirtyLimits is dirty logging, which live migration and incremental snapshots
-// are made of.
+// dirtyLimits are about dirty logging, which live migration and incremental
+// snapshots use.
 func dirtyLimits() []Limit {
 	return []Limit{{
 		ID:       "dirty-logging",
@@ -21,7 +21,7 @@ func dirtyLimits() []Limit {
 		Link:     "https://docs.kernel.org/virt/kvm/api.html",
 		How:      "A guest writes a page of a logged slot, twice, with KVM_GET_DIRTY_LOG after each write and in between: over the bridge, the window, and in anonymous memory.",
 		Expected: "The page is in the log after each write and not in between (the view of the bridge is write-protected again); a page that nobody touched never is",
-		Means:    "A VMM can find what has changed since a snapshot. What becomes of the pages when it saves them is another limit (see snapshot).",
+		Means:    "A VMM can find what has changed since a snapshot. Saving them exposes them (see snapshot).",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkDirty(ctx, kvm.MemLogDirtyPages)
 		},

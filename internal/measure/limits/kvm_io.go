@@ -13,16 +13,16 @@ import (
 	"offmap/memory/attach"
 )
 
-// ioLimits is what a guest exchanges with its devices.
+// ioLimits are about data that a guest exchanges with its devices.
 func ioLimits() []Limit {
 	return []Limit{{
 		ID:       "io-in-ordinary-memory",
-		Title:    "What a guest exchanges with a device through a port is in the host's ordinary memory, and stays there",
+		Title:    "Data that a guest exchanges with a device through a port is in the host's ordinary memory, and stays there",
 		Source:   "KVM's API, section 5: struct kvm_run and the data of KVM_EXIT_IO and KVM_EXIT_MMIO, in pages that the kernel shares with the VMM",
 		Link:     "https://docs.kernel.org/virt/kvm/api.html#the-kvm-run-structure",
 		How:      "A guest with secret RAM, over the bridge, reads 32 bytes from a port (rep insb), which are a canary that the VMM puts into kvm_run; then it writes a second canary from its RAM to the port (rep outsb). A third stays in its RAM. The direct map is searched through /proc/kcore while the guest waits for the bytes, when it has taken them, and when it has written.",
 		Expected: "The canary that was read is found while the guest waits and still when it has taken it, and what the guest writes goes through the same bytes of kvm_run; the canary that stays in RAM is never found",
-		Means:    "No attach hides what goes through ports and MMIO registers: a serial console's text, for one. It stays in kvm_run until the next exchange overwrites it, and of a string that was read KVM's instruction emulator keeps a copy of its own (arch/x86/kvm/emulate.c, io_read); what the VMM then does with it is in the VMM's heap.",
+		Means:    "No attach hides data that goes through ports and MMIO registers, such as a serial console's text. It stays in kvm_run until the next exchange overwrites it. KVM's instruction emulator keeps a copy of a string that was read (arch/x86/kvm/emulate.c, io_read), and the VMM has copies in its heap.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkIO(ctx, memory.Secret, attach.ViaBridge, scanKcore)
 		},

@@ -11,7 +11,7 @@ import (
 	"offmap/vmm/boot"
 )
 
-// paravirtualLimits is KVM's own use of guest pages.
+// paravirtualLimits are about guest pages that KVM itself uses.
 func paravirtualLimits() []Limit {
 	return []Limit{{
 		ID:       "paravirtual-pages",

@@ -9,16 +9,17 @@ import (
 	"offmap/memory/attach"
 )
 
-// registerLimits is what of a guest is in ordinary memory whatever its RAM is.
+// registerLimits are about registers, which are in ordinary memory with every
+// backend.
 func registerLimits() []Limit {
 	return []Limit{{
 		ID:       "registers-in-ordinary-memory",
-		Title:    "What a guest has in its registers is in the host's ordinary memory whenever the guest isn't running",
+		Title:    "A guest's registers are in the host's ordinary memory whenever the guest isn't running",
 		Source:   "RFC: mm-local memory for the kernel (Fares Mehanna, 2024), to move vCPU registers to; not merged",
 		Link:     "https://lore.kernel.org/all/20240911143421.85612-1-faresx@amazon.de/",
 		How:      "A guest with secret RAM, over the bridge, has two canaries in its RAM, loads one into r8 to r11 and exits to the VMM. While it is stopped the direct map is searched for both through /proc/kcore.",
 		Expected: "The canary in registers is found, the one that is only in secret RAM is not",
-		Means:    "No attach hides registers: what a guest's CPU works with lies in the host's direct map at every exit. So does the FPU's state.",
+		Means:    "No attach hides registers: at every exit they are in the host's direct map, and so is the FPU's state.",
 		check: func(ctx context.Context) (Observation, error) {
 			return checkRegisters(ctx, memory.Secret, attach.ViaBridge, scanKcore)
 		},

@@ -12,7 +12,7 @@ import (
 	"offmap/vmm/boot"
 )
 
-// uncachedLimits is memory that is kept out of the caches.
+// uncachedLimits are about memory that isn't cached.
 func uncachedLimits() []Limit {
 	return []Limit{{
 		ID:       "uncached",
@@ -21,7 +21,7 @@ func uncachedLimits() []Limit {
 		Link:     linkReshetova,
 		How:      "A guest reads and writes two buffers of 2 MiB, in sequence and at random. Its own page tables map the second uncached (PCD and PWT, index 3 of the PAT). The fastest of three runs counts; equal times mean that this KVM ignores what the guest's page tables say.",
 		Expected: "Uncached accesses take at least three times as long",
-		Means:    "A guest that wants its keys uncached can map them so, and pay for it; the VMM can't do it for the guest. KVM is free to ignore it: with shadow page tables it does, and under EPT without assigned devices; AMD's nested paging is to obey.",
+		Means:    "A guest can map its keys uncached, and pays for it; the VMM can't do it for the guest. KVM may ignore it: it does with shadow page tables, and with EPT unless devices are assigned. AMD's nested paging should obey it.",
 		check:    func(ctx context.Context) (Observation, error) { return checkUncached(ctx, mapUncached) },
 	}}
 }

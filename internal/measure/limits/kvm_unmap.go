@@ -13,8 +13,7 @@ import (
 	"offmap/memory/attach"
 )
 
-// unmapLimits is how far guest RAM can be taken out of the VMM's own address
-// space.
+// unmapLimits are about taking guest RAM out of the VMM's own address space.
 func unmapLimits() []Limit {
 	return []Limit{{
 		ID:     "vmm-address-space",
@@ -23,7 +22,7 @@ func unmapLimits() []Limit {
 		Link:   linkCommit,
 		How:    "Tried on guests between two accesses: PROT_NONE over a page of the mapping that a slot is made from, and back; over the bridge the VMM's secret mapping taken away, then an access to a page that exists and to a fresh one. And what VM types KVM has that take RAM without a mapping.",
 		Expected: "KVM follows the process's mappings. Without rights to ordinary RAM every access is EFAULT until they are back; of the bridge's view KVM takes what the page table entry says, so reads go on and writes come out as MMIO exits. " +
-			"Without the secret mapping the bridge goes on with the pages that exist and makes no new ones, and the VMM reads guest RAM through the view",
+			"Without the secret mapping the bridge goes on with the pages that exist and makes no new ones; the VMM still reads guest RAM through the view",
 		Means: "The VMM can't give up its own access: the view must stay mapped for writing, so a VMM that is taken over reads its guest. The secret mapping can go once every page exists. " +
 			"RAM that the VMM doesn't map takes guest_memfd and a protected VM type, whose pages stay in the direct map, readable unless the CPU encrypts them.",
 		check: checkUnmap,
@@ -56,7 +55,7 @@ func checkUnmap(ctx context.Context) (o Observation, err error) {
 	return o, ctx.Err()
 }
 
-// became is what became of one access.
+// became is the result of one access.
 type became string
 
 const (
@@ -65,7 +64,8 @@ const (
 	device became = "comes out as an MMIO exit"
 )
 
-// becameOf tells what an access came to from what went wrong with the check.
+// becameOf returns the result of an access that ended with err, or err if that is
+// an error of the check.
 func becameOf(err error) (became, error) {
 	switch {
 	case err == nil:
@@ -78,13 +78,13 @@ func becameOf(err error) (became, error) {
 	return "", err
 }
 
-// stopped is what became of a guest's accesses to a page of its slot's mapping
-// without any rights, and of one that failed when they were back.
+// stopped are the results of a guest's accesses to a page of its slot's mapping
+// with PROT_NONE. again is that of a failed access when the rights are back.
 type stopped struct{ read, write, again became }
 
-// KVM gets ordinary pages by GUP, which looks at the rights of the mapping. Of
-// a PFNMAP it takes what the page table entry says, where PROT_NONE has only
-// taken away the right to write.
+// KVM gets ordinary pages by GUP, which checks the rights of the mapping. In a
+// PFNMAP it uses the page table entry, in which PROT_NONE has only cleared the right
+// to write.
 var (
 	ordinaryStops = stopped{read: fault, write: fault, again: worked}
 	viewStops     = stopped{read: worked, write: device}
@@ -98,8 +98,7 @@ func (s stopped) String() string {
 	return text
 }
 
-// protectTrial takes the rights to a page away between two accesses of a
-// guest.
+// protectTrial removes the rights to a page between two accesses of a guest.
 func protectTrial(b memory.Backend, m attach.Method) (s stopped, err error) {
 	if s.read, s.again, err = protectOnce(b, m, uint32(guestPage)); err != nil {
 		return s, err
@@ -108,9 +107,9 @@ func protectTrial(b memory.Backend, m attach.Method) (s stopped, err error) {
 	return s, err
 }
 
-// protectOnce does so for one access. The command to make it comes first, so
-// that only the access can fail; and it is only its page that goes: of page
-// tables that it can't read, a software KVM tells the guest.
+// protectOnce does so for one access. It gives the guest its command first, so that
+// only the access can fail, and protects only that page: if a software KVM can't
+// read the guest's page tables, the guest gets a fault.
 func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, again became, err error) {
 	g, err := newGuest(b, m, 0, touchProgram)
 	if err != nil {
@@ -139,9 +138,9 @@ func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, ag
 	return without, again, err
 }
 
-// vacated is what became of a guest's accesses without the secret mapping, to
-// a page that existed before and to a fresh one, and of the VMM's own through
-// the view.
+// vacated are the results of a guest's accesses without the secret mapping, to a
+// page that existed before and to a fresh one, and of the VMM's own through the
+// view.
 type vacated struct{ known, fresh, view became }
 
 var vacateServes = vacated{known: worked, fresh: fault, view: worked}
@@ -150,8 +149,8 @@ func (v vacated) String() string {
 	return fmt.Sprintf("an access to a page that exists %s, to a fresh one %s, the VMM's own through the view %s", v.known, v.fresh, v.view)
 }
 
-// vacateTrial takes the VMM's secret mapping away under a guest whose slot is
-// the bridge's view.
+// vacateTrial removes the VMM's secret mapping while a guest has the bridge's view
+// as its slot.
 func vacateTrial() (v vacated, err error) {
 	g, err := newGuest(memory.Secret, attach.ViaBridge, 0, touchProgram)
 	if err != nil {
@@ -188,7 +187,7 @@ func vacateTrial() (v vacated, err error) {
 // (arch/x86/include/uapi/asm/kvm.h, KVM_X86_*_VM).
 var protectedTypes = []string{1: "SW_PROTECTED_VM", 4: "SNP_VM", 5: "TDX_VM"}
 
-// vmTypes says what this KVM has for guest RAM without a host mapping.
+// vmTypes lists the VM types of this KVM that take RAM without a host mapping.
 func vmTypes() (string, error) {
 	sys, err := kvm.Open("")
 	if err != nil {

@@ -1,14 +1,13 @@
-// Package limits holds what is known to be limited about secret guest RAM,
-// each limit with its source and a check that shows its state on this host.
+// Package limits knows the limits of secret guest RAM. Each has a source and a
+// check, which finds out how it stands on this host.
 //
-// The sources say what to expect; a check says what this kernel does, by doing
-// it. Where the two differ the limit doesn't hold here, which is a result and
-// not a failure.
+// The source says what to expect. The check tries it on this kernel. If the two
+// differ, the limit doesn't hold here; that is a result and not an error.
 //
-// A check does to ordinary memory whatever it does to secret memory: a refusal
-// counts only if the same call, in the same run, worked on the control. What
-// may die (SIGBUS, a core dump) or changes the process (rlimits, user, fork)
-// happens in a child, see child.go.
+// A check does the same to ordinary memory, the control, as to secret memory: a
+// refusal counts only if the same call, in the same run, worked on the control.
+// Where a check is an attack, it makes the audit's (attack.go). What may die of
+// SIGBUS or changes the process (rlimits, user) happens in a child (child.go).
 package limits
 
 import (
@@ -20,26 +19,26 @@ import (
 	"offmap/memory"
 )
 
-// Limit is one limit and how to see it.
+// Limit is one limit, with its texts for people.
 type Limit struct {
 	ID    string // for --only, in lower case with dashes
 	Title string // the limit, as a sentence
-	// Source is who says so, and Link where.
+	// Source names who says so, Link is the URL.
 	Source, Link string
-	// How is how it is checked here, and Expected what should be observed if
-	// the source is right.
+	// How says how it is checked, Expected what the check observes if the source
+	// is right.
 	How, Expected string
-	// Means is what follows for a VMM.
+	// Means says what follows for a VMM.
 	Means string
-	// check observes. An error is a check that couldn't be made; one that
-	// wraps ErrSkipped names what it lacks here.
+	// check makes the check. An error is a check that couldn't be made; one that
+	// matches ErrSkipped says what the host lacks.
 	check func(context.Context) (Observation, error)
 }
 
-// Observation is what a check saw.
+// Observation is the result of a check.
 type Observation struct {
 	Text  string // figures and errnos, one line
-	Holds bool   // that is what was expected
+	Holds bool   // what was expected was observed
 }
 
 // ErrSkipped matches the error of a check that this host can't make.
@@ -56,8 +55,8 @@ func skipped(format string, args ...any) error { return &skip{fmt.Sprintf(format
 // All returns the limits in the order in which they are shown.
 func All() []Limit { return slices.Concat(ours(memory.Secret), measured()) }
 
-// ours are the limits that are checked on a process's own memory, of the
-// backend b: memory.Secret, or in a test what must not pass for it.
+// ours are the limits that are checked on memory of a process, of backend b:
+// memory.Secret, or in a test ordinary memory, which must not pass.
 func ours(b memory.Backend) []Limit {
 	return slices.Concat(
 		interfaceLimits(b), accessLimits(b), memlockLimits(b), lockLimits(b),

@@ -23,7 +23,7 @@ func lockLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "mlock(2) and munlock(2) of a populated secret mapping and of a memfd's.",
 			Expected: "Both fail",
-			Means:    "Secret memory is locked by nature. A VMM that calls mlock on all guest RAM must leave it out, or ignore the error. That munlock returns 0 unlocks nothing: see mlockall.",
+			Means:    "Secret memory is always locked. A VMM that calls mlock on all guest RAM must leave it out, or ignore the error. Where munlock returns 0, it unlocks nothing: see mlockall.",
 			check: func(context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"mlock", 0, func(a *area) error { return unix.Mlock(a.mem) }},
@@ -36,7 +36,7 @@ func lockLimits(b memory.Backend) []Limit {
 			Title:    "mlockall and munlockall ignore secret memory",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "In a child, mlockall(MCL_CURRENT|MCL_ONFAULT) and munlockall(2), with a secret mapping and a memfd's; after each /proc/self/smaps says whether they are locked (VmFlags lo).",
+			How:      "In a child, mlockall(MCL_CURRENT|MCL_ONFAULT) and munlockall(2), with a secret mapping and a memfd's; after each call /proc/self/smaps says whether they are locked (VmFlags lo).",
 			Expected: "The calls change nothing for the secret mapping; the memfd's is locked between them and only then",
 			Means:    "A VMM may use mlockall for itself, and can't unlock guest RAM by munlockall, even by mistake. Where pages are charged at their first touch (memlock-touch) a secret mapping isn't marked as locked, and VmLck of /proc/PID/status doesn't count it; its pages are unevictable all the same.",
 			check:    func(ctx context.Context) (Observation, error) { return checkMlockall(ctx, b) },
@@ -58,7 +58,7 @@ func lockLimits(b memory.Backend) []Limit {
 			Title:    "The pages are never swapped out",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "MADV_PAGEOUT, which asks for reclaim at once, on populated secret memory and on what can be reclaimed here: anonymous memory where there is a swap area, a file's pages otherwise. /proc/self/pagemap tells which pages are left.",
+			How:      "MADV_PAGEOUT, which asks for reclaim at once, on populated secret memory and on memory that can be reclaimed here: anonymous memory if there is a swap area, pages of a file otherwise. /proc/self/pagemap tells which pages are left.",
 			Expected: "EINVAL, as for locked memory, or no effect: every secret page stays",
 			Means:    "Nothing of the guest reaches a swap area. The host can't take RAM back from an idle guest either.",
 			check: func(context.Context) (Observation, error) {
@@ -77,7 +77,7 @@ func lockLimits(b memory.Backend) []Limit {
 			Link:     linkExclusive,
 			How:      "MADV_POPULATE_WRITE and fallocate(2) on secret memory and on a memfd; mmap(2) with MAP_POPULATE, after which mincore(2) counts the pages.",
 			Expected: "Refused, since populating goes through GUP; MAP_POPULATE succeeds and populates nothing",
-			Means:    "RAM is populated by touching every page. Whoever wants that before the guest starts should touch by read(2) from /dev/zero, which reports what a store dies of.",
+			Means:    "RAM is populated by touching every page. A VMM that wants that before the guest starts should touch pages by read(2) from /dev/zero, which returns an error where a store raises SIGBUS.",
 			check: func(context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"MADV_POPULATE_WRITE", 0, func(a *area) error { return unix.Madvise(a.mem, unix.MADV_POPULATE_WRITE) }},
@@ -89,8 +89,8 @@ func lockLimits(b memory.Backend) []Limit {
 	}
 }
 
-// mapPopulated maps a fresh file with MAP_POPULATE. It returns nil if that
-// gave it pages.
+// mapPopulated maps a fresh file with MAP_POPULATE. It returns nil if that populated
+// the mapping.
 func mapPopulated(a *area) error {
 	fresh, err := openArea(a.backend, attemptSize)
 	if err != nil {
@@ -141,7 +141,7 @@ func mlockallTask(say func(any) error, args []string) error {
 	var s lockedStates
 	for i, change := range []func() error{
 		func() error { return nil },
-		// On fault: all that a Go program has reserved isn't populated.
+		// On fault, so as not to populate all memory that Go has reserved.
 		func() error { return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_ONFAULT) },
 		unix.Munlockall,
 	} {
@@ -159,9 +159,9 @@ func mlockallTask(say func(any) error, args []string) error {
 	return say(s)
 }
 
-// onOneCPU calls check on one CPU. A new page waits in a list of the CPU that it
-// was made on before it gets to the list that it belongs on, where it can be
-// found and reclaimed; MADV_COLD and MADV_PAGEOUT drain that of their own CPU.
+// onOneCPU calls check on one CPU. A new page is first in a per-CPU batch and then
+// on its LRU list, where reclaim finds it; MADV_COLD and MADV_PAGEOUT drain the
+// batch of the CPU that they run on.
 func onOneCPU(check func() (Observation, error)) (o Observation, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -243,8 +243,7 @@ func checkPageout(a *area) (o Observation, err error) {
 	return o, nil
 }
 
-// reclaimable makes populated memory that the kernel can take back here, and
-// says what it is.
+// reclaimable makes populated memory that this host can reclaim, and says what kind.
 func reclaimable() (*area, string, error) {
 	swaps, _ := os.ReadFile("/proc/swaps") // a heading, and a line each
 	if strings.Count(string(swaps), "\n") > 1 {
@@ -259,7 +258,7 @@ func reclaimable() (*area, string, error) {
 	if _, err := f.Write(make([]byte, attemptSize)); err != nil {
 		return nil, "", err
 	}
-	if err := f.Sync(); err != nil { // dirty pages aren't taken
+	if err := f.Sync(); err != nil { // dirty pages aren't reclaimed
 		return nil, "", err
 	}
 	a := &area{backend: "file", fd: -1}
@@ -277,8 +276,8 @@ func reclaimable() (*area, string, error) {
 	return a, "a file (there is no swap area)", nil
 }
 
-// pageout asks for the area to be reclaimed, and returns what the kernel said,
-// and how many pages are still mapped.
+// pageout asks for the area to be reclaimed. It returns the error of the call, and
+// how many pages are still mapped.
 func (a *area) pageout() (said error, left int, err error) {
 	said = unix.Madvise(a.mem, unix.MADV_PAGEOUT)
 	entries, err := a.pagemap()

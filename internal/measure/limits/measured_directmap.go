@@ -19,7 +19,7 @@ func directMapLimits() []Limit {
 		How: "DirectMap4k, 2M and 1G of /proc/meminfo before, while 64 MiB of secret memory is populated (more, up to 512 MiB, where that splits nothing new), and after it is freed; then once more. " +
 			"What this splits stays split.",
 		Expected: "The part in 4 KiB pages grows at the cost of the larger ones, and doesn't shrink when the memory is freed",
-		Means: "The cost is the host's until it is booted again. It is bounded by the most secret memory that was ever in use at a time, since a second round finds what the first one split. " +
+		Means: "The host has the cost until it is booted again. It is bounded by the most secret memory that was ever in use at a time, since later pages come from blocks that are split already. " +
 			"What it costs in TLB misses only real hardware tells.",
 		check: func(ctx context.Context) (Observation, error) { return checkDirectMap(ctx, memory.Secret) },
 	}}

@@ -10,14 +10,14 @@ import (
 	"offmap/memory"
 )
 
-// snapshotLimits is guest RAM that is saved.
+// snapshotLimits are about saving guest RAM.
 func snapshotLimits() []Limit {
 	return []Limit{{
 		ID:       "snapshot",
 		Title:    "A snapshot of secret RAM is in ordinary memory, and in the clear",
 		Source:   sourceCommit + ": the memory remains accessible to what copies from the process's own address space",
 		Link:     linkCommit,
-		How:      "256 pages of secret memory with a canary are written to a memfd with write(2), as a snapshot to a file would be; as many with another canary are not. Then the direct map is searched for both through /proc/kcore.",
+		How:      "256 pages of secret memory with a canary are written to a memfd with write(2), as for a snapshot in a file; 256 pages with another canary are not. Then the direct map is searched for both through /proc/kcore.",
 		Expected: "write(2) works, and every page that was written is found; of the others none is",
 		Means:    "A VMM that saves or migrates its guest should encrypt page by page, from the secret mapping into a small buffer that it wipes. Direct I/O, which would do without the page cache, is refused (see gup-refused).",
 		check:    func(ctx context.Context) (Observation, error) { return checkSnapshot(ctx, memory.Secret, scanKcore) },

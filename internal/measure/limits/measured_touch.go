@@ -14,7 +14,7 @@ import (
 	"offmap/memory"
 )
 
-// touchLimits is what the first access to a page costs.
+// touchLimits are about the cost of the first access to a page.
 func touchLimits() []Limit {
 	return []Limit{{
 		ID:       "first-touch",
@@ -23,7 +23,7 @@ func touchLimits() []Limit {
 		Link:     linkCommit,
 		How:      "A byte is written to each page of 8 MiB, in five rounds of secret, memfd and anonymous memory in turn, without huge pages; medians, less the time of writing the same bytes once more.",
 		Expected: "A secret page takes longer than both kinds of ordinary pages",
-		Means:    "RAM that a guest doesn't use must not be populated up front. A guest is slower where it touches its RAM for the first time, and no slower after that.",
+		Means:    "Don't populate RAM that a guest doesn't use. A guest is slower when it touches its RAM for the first time, and not after that.",
 		check:    func(ctx context.Context) (Observation, error) { return checkTouch(ctx, memory.Secret) },
 	}, {
 		ID:       "tlb-flushes",
@@ -32,7 +32,7 @@ func touchLimits() []Limit {
 		Link:     linkCommit,
 		How:      "Interrupts for TLB shootdowns and function calls (lines TLB and CAL of /proc/interrupts, all CPUs) while 8 MiB of secret memory is touched for the first time, and while as much of a memfd is.",
 		Expected: "With n CPUs about n-1 for each secret page and next to none for an ordinary one, unless the CPUs flush each other by an instruction (AMD's INVLPGB)",
-		Means:    "To populate a guest disturbs all others on the host: do it once, and when it suits. Huge secret pages would take one flush instead of 512; there are none.",
+		Means:    "Populating a guest disturbs all others on the host. Huge secret pages would take one flush instead of 512; there are none.",
 		check:    func(ctx context.Context) (Observation, error) { return checkFlushes(ctx, memory.Secret) },
 	}}
 }
@@ -42,7 +42,7 @@ const (
 	touchRounds = 5
 )
 
-// where says where a time was measured, since that says what it is worth.
+// where says where a time was measured.
 func where() string {
 	h := probe.ThisHost()
 	if h.Accel == "tcg" {
@@ -78,7 +78,7 @@ func checkTouch(ctx context.Context, b memory.Backend) (o Observation, err error
 	return o, nil
 }
 
-// touchCost is the time of a page's first touch, less that of another.
+// touchCost is the time of a page's first touch, less that of a second touch.
 func touchCost(b memory.Backend) (_ time.Duration, err error) {
 	ram, err := newRAM(b, touchSize)
 	if err != nil {
@@ -123,8 +123,8 @@ func checkFlushes(ctx context.Context, b memory.Backend) (o Observation, err err
 	return o, ctx.Err()
 }
 
-// shootdowns is how often a CPU has interrupted another so that it flushes its
-// TLB or calls a function (do_kernel_range_flush is one), since boot.
+// shootdowns is how many times since boot a CPU interrupted another to flush its TLB
+// or to call a function, such as do_kernel_range_flush.
 func shootdowns() (uint64, error) {
 	text, err := os.ReadFile("/proc/interrupts")
 	if err != nil {

@@ -27,9 +27,8 @@ func smallPages(ram *memory.RAM) error {
 	return os.NewSyscallError("madvise MADV_NOHUGEPAGE", err)
 }
 
-// vacate puts an inaccessible reservation in the place of this process's
-// mapping of RAM: as good as unmapped, but nothing else can come to lie there
-// before ram.Close unmaps it.
+// vacate replaces this process's mapping of RAM by an inaccessible one, so that
+// nothing else is mapped there before ram.Close unmaps it.
 func vacate(ram *memory.RAM) error {
 	_, err := unix.MmapPtr(-1, 0, ram.Pointer(), uintptr(ram.Layout().Size()),
 		unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)

@@ -11,7 +11,7 @@ import (
 	"offmap/memory"
 )
 
-// wipeLimits is what is left in memory that was given back.
+// wipeLimits are about the content of freed memory.
 func wipeLimits() []Limit {
 	return []Limit{{
 		ID:       "wiped-when-freed",
@@ -20,7 +20,7 @@ func wipeLimits() []Limit {
 		Link:     linkReshetova,
 		How:      "Two children plant random canaries in 8 MiB each of secret and of anonymous memory. One exits, the other is killed with SIGKILL. Then the whole direct map, to which freed pages return, is searched through /proc/kcore; unless the anonymous ones are found, that counts for nothing.",
 		Expected: "No page of secret memory is found, neither after exit nor after SIGKILL; many of anonymous memory are",
-		Means:    "Nothing has to run at the end of a VMM for its guest's RAM to be gone. Copies in ordinary memory (a window's frames, buffers) are its own business, or that of init_on_free=1, which wipes all that the host frees.",
+		Means:    "Guest RAM is wiped without any code of the VMM running at its end. The VMM has to wipe copies in ordinary memory (a window's frames, buffers) itself, or the host needs init_on_free=1.",
 		check:    func(ctx context.Context) (Observation, error) { return checkWipe(ctx, memory.Secret, scanKcore) },
 	}}
 }

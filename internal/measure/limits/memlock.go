@@ -18,8 +18,8 @@ import (
 // memlockPages is the RLIMIT_MEMLOCK of the checks' children.
 const memlockPages = 16
 
-// memlockLimits are about RLIMIT_MEMLOCK, which kernels count in two ways:
-// at mmap(2) and per process, or at the first touch and per user.
+// memlockLimits are about RLIMIT_MEMLOCK. Kernels check it in two ways: at mmap(2)
+// and per process, or at the first touch and per user.
 func memlockLimits(b memory.Backend) []Limit {
 	return []Limit{
 		{
@@ -40,9 +40,9 @@ func memlockLimits(b memory.Backend) []Limit {
 			Title:    "A page is charged at its first touch, and past RLIMIT_MEMLOCK the touch is a SIGBUS",
 			Source:   sourceCharge,
 			Link:     linkCharge,
-			How:      "As for memlock, in a child: pages are touched by read(2) into them, which reports what a store would die of; the first that fails is then stored to, with SIGBUS at its default.",
+			How:      "As for memlock, in a child: pages are touched by read(2) into them, which fails where a store would raise SIGBUS; then the child stores to the first page that failed, with SIGBUS at its default.",
 			Expected: "mmap works, 16 pages can be touched, the 17th touch is EFAULT for read(2) and SIGBUS for a store",
-			Means:    "On such a kernel a guest that touches too much RAM kills its VMM, or makes KVM_RUN fail, at some moment in its life. The limit that a VMM needs is guest RAM plus that of all other guests of the same user.",
+			Means:    "On such a kernel a guest that touches too much RAM kills its VMM, or makes KVM_RUN fail, at any time. A VMM needs a limit of its guest's RAM plus that of all other guests of the same user.",
 			check: func(ctx context.Context) (Observation, error) {
 				r, err := tryMemlock(ctx, b, false)
 				return Observation{Text: r.String(), Holds: r.Touched <= memlockPages && r.Read == "EFAULT" && r.Store == "SIGBUS"}, err
@@ -68,13 +68,14 @@ func memlockLimits(b memory.Backend) []Limit {
 			Link:     linkCharge,
 			How:      "Two processes of one user, each with a limit of 16 pages, touch 16 pages of secret memory each and hold them.",
 			Expected: "16 pages between the two",
-			Means:    "Where it holds, guests of one user starve each other: each guest wants a user of its own, or a limit that is enough for all. Where it doesn't, the limit is each process's.",
+			Means:    "Where it holds, guests of one user share the limit: give each guest a user of its own, or raise the limit so that it is enough for all. Where it doesn't, each process has the whole limit.",
 			check:    func(ctx context.Context) (Observation, error) { return checkBudget(ctx, b) },
 		},
 	}
 }
 
-// memlockResult is how far a process got with one page more than its limit.
+// memlockResult is the result of a process that maps and touches a page more than
+// its limit.
 type memlockResult struct {
 	Mmap    string // errno of mmap
 	Touched int    // pages
@@ -92,7 +93,7 @@ func (r memlockResult) String() string {
 	return fmt.Sprintf("mmap works, %d pages can be touched; the next is %s for read(2) and %s for a store", r.Touched, r.Read, r.Store)
 }
 
-// tryMemlock finds that out in a child.
+// tryMemlock does so in a child.
 func tryMemlock(ctx context.Context, b memory.Backend, capable bool) (r memlockResult, err error) {
 	change, err := asNobody(capable)
 	if err != nil {
@@ -111,9 +112,9 @@ func tryMemlock(ctx context.Context, b memory.Backend, capable bool) (r memlockR
 	return r, nil
 }
 
-// asNobody starts a child without CAP_IPC_LOCK, or with just that: of a user
-// who has no other processes, so that nobody else's secret memory counts, if
-// we may.
+// asNobody changes a child's command to run without CAP_IPC_LOCK, or with only that
+// capability. As root it runs it as a user who has no other processes, whose secret
+// memory would count.
 func asNobody(capable bool) (func(*exec.Cmd), error) {
 	if os.Geteuid() != 0 {
 		if capable {
@@ -121,7 +122,7 @@ func asNobody(capable bool) (func(*exec.Cmd), error) {
 		}
 		return nil, nil
 	}
-	// High, where no system hands out user numbers, and not another run's.
+	// A user ID that no system gives to anybody, and no other run has.
 	user := uint32(0x7f000000 + os.Getpid()%0xffff)
 	return func(cmd *exec.Cmd) {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: user, Gid: user}
@@ -140,7 +141,7 @@ func limitMemlock() error {
 	return nil
 }
 
-// memlockTask maps and touches a page more than it may. It may die.
+// memlockTask maps and touches a page more than its limit. It may die of SIGBUS.
 func memlockTask(say func(any) error, args []string) error {
 	if err := limitMemlock(); err != nil {
 		return err
@@ -169,7 +170,7 @@ func memlockTask(say func(any) error, args []string) error {
 	return nil
 }
 
-// checkBudget lets two processes of one user take what they can get.
+// checkBudget has two processes of one user touch as many pages as they can.
 func checkBudget(ctx context.Context, b memory.Backend) (o Observation, err error) {
 	change, err := asNobody(false)
 	if err != nil {
@@ -195,7 +196,7 @@ func checkBudget(ctx context.Context, b memory.Backend) (o Observation, err erro
 	}, nil
 }
 
-// holdTask touches as many pages as it may, says how many, and holds them.
+// holdTask touches as many pages as it can, reports how many, and holds them.
 func holdTask(say func(any) error, args []string) error {
 	if err := limitMemlock(); err != nil {
 		return err

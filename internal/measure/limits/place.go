@@ -13,7 +13,7 @@ import (
 	"offmap/memory"
 )
 
-// placeLimits are about where in physical memory the pages are.
+// placeLimits are about the pages' place in physical memory.
 func placeLimits(b memory.Backend) []Limit {
 	return []Limit{
 		{
@@ -33,7 +33,7 @@ func placeLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "The frames of 1 MiB of secret memory and of a memfd, against the zones of /proc/zoneinfo. Boot with movablecore=SIZE for a kernel that has the zone.",
 			Expected: "No secret page is in zone Movable, pages of the memfd are",
-			Means:    "Memory that is kept for hot-unplug or CMA can't be guest RAM: with much of it, secret guests run the host out of memory that is free but not for them.",
+			Means:    "Memory that is kept for hot-unplug or CMA can't be guest RAM: a host with much of it runs out of memory for secret guests while that is still free.",
 			check:    func(context.Context) (Observation, error) { return checkZones(b) },
 		},
 		{
@@ -53,7 +53,7 @@ func placeLimits(b memory.Backend) []Limit {
 			Link:     linkReshetova,
 			How:      "Two secrets of 64 bytes: their addresses, the frames behind them if they can be seen, and the rest of their pages. Beside them, small buffers of this program's heap.",
 			Expected: "Two pages, zeros behind the 64 bytes; buffers of the heap share pages",
-			Means:    "Nothing that isn't guest RAM becomes slow or unreachable because it lies beside guest RAM. In turn each secret, however small, takes a page, a hole in the direct map and 4 KiB of RLIMIT_MEMLOCK.",
+			Means:    "No other data becomes slow or unreachable because it is next to guest RAM. But each secret, however small, takes a page, a hole in the direct map and 4 KiB of RLIMIT_MEMLOCK.",
 			check: func(context.Context) (Observation, error) {
 				var two [2]*area
 				for i := range two {
@@ -75,9 +75,9 @@ func placeLimits(b memory.Backend) []Limit {
 			Title:    "Secret pages come from a pool of 2 MiB pages, to keep the direct map whole",
 			Source:   sourcePool,
 			Link:     linkPool,
-			How:      "256 secret pages are populated, and for the blocks of 2 MiB that they lie in, /proc/kpageflags tells what else is there.",
+			How:      "256 secret pages are populated. /proc/kpageflags tells what else is in their blocks of 2 MiB.",
 			Expected: "Their blocks hold no other page that is in use",
-			Means:    "The pool was dropped before the merge. Secret pages are taken one by one, wherever one is free, and each block of 2 MiB that one is in loses its large mapping for everything else that lies there, the kernel's own data included.",
+			Means:    "The pool was dropped before the merge. Secret pages are allocated one by one, anywhere. Each block of 2 MiB with a secret page loses its large mapping, for everything else in it too, the kernel's own data included.",
 			check:    func(context.Context) (Observation, error) { return checkPool(b) },
 		},
 	}
@@ -131,7 +131,7 @@ func checkZones(b memory.Backend) (o Observation, err error) {
 	}, nil
 }
 
-// byZone words such a count.
+// byZone puts such a count into words.
 func byZone(count map[string]int) string {
 	var words []string
 	for _, name := range slices.Sorted(maps.Keys(count)) {
@@ -148,7 +148,7 @@ func zonesOf(frames []uint64, zones []zone) map[string]int {
 		for _, z := range zones {
 			if f >= z.start && f < z.end {
 				name = z.name
-				if name == "Movable" { // its frames may also lie within another's span
+				if name == "Movable" { // its frames may be in another zone's span too
 					break
 				}
 			}
@@ -234,7 +234,7 @@ func ownPages(x, y *area) (o Observation, err error) {
 	return o, nil
 }
 
-// checkPool looks at what shares its blocks of 2 MiB with secret pages.
+// checkPool looks for other pages in use in the 2 MiB blocks of secret pages.
 func checkPool(b memory.Backend) (o Observation, err error) {
 	a, err := newPopulated(b, 1<<20)
 	if err != nil {
@@ -248,7 +248,7 @@ func checkPool(b memory.Backend) (o Observation, err error) {
 	return poolOf(frames, frameFlags)
 }
 
-// poolOf judges the blocks that frames are in.
+// poolOf judges the blocks of frames.
 func poolOf(frames []uint64, flagsOf func(pfn uint64, n int) ([]uint64, error)) (o Observation, err error) {
 	const perBlock = hugeSize / memory.PageSize
 	blocks := map[uint64]bool{}

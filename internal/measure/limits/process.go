@@ -10,8 +10,7 @@ import (
 	"offmap/memory"
 )
 
-// processLimits are about what outlives a process's memory: its core dump,
-// and the image of a hibernated host.
+// processLimits are about core dumps and the image of a hibernated host.
 func processLimits(b memory.Backend) []Limit {
 	return []Limit{
 		{
@@ -21,7 +20,7 @@ func processLimits(b memory.Backend) []Limit {
 			Link:     linkCode,
 			How:      "An attack of the audit: a child that holds a canary in secret memory is made to want all of its memory dumped (MADV_DODUMP, coredump_filter) and dies of SIGABRT, and its core file is searched. The same with a memfd.",
 			Expected: "Only the memfd's canary is in the core file",
-			Means:    "A crash of the VMM leaves no guest RAM in /var/lib/systemd/coredump. What the VMM has copied out of guest RAM into its own buffers is dumped like all else.",
+			Means:    "A crash of the VMM leaves no guest RAM in /var/lib/systemd/coredump. What the VMM has copied out of guest RAM into its own buffers is dumped.",
 			check:    func(ctx context.Context) (Observation, error) { return checkCore(ctx, b) },
 		},
 		{
@@ -31,7 +30,7 @@ func processLimits(b memory.Backend) []Limit {
 			Link:     linkHibernate,
 			How:      "/sys/power/disk is read before a secret file is opened, while it is open, and after it was closed.",
 			Expected: "[disabled] while it is open, and a way to hibernate before and after",
-			Means:    "One guest keeps the whole host from hibernating, so that its RAM never gets into the image. Suspend to RAM still works.",
+			Means:    "While one guest runs the whole host can't hibernate, so guest RAM never gets into the image. Suspend to RAM still works.",
 			check:    func(context.Context) (Observation, error) { return checkHibernation(b) },
 		},
 	}

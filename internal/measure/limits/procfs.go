@@ -12,8 +12,8 @@ import (
 	"offmap/memory"
 )
 
-// smaps returns what /proc/self/smaps says of the mapping that begins at
-// the area: sizes in KiB, and the VmFlags by their two letters, proc(5).
+// smaps returns the entry of /proc/self/smaps for the mapping that begins at the
+// area: sizes in KiB, and the VmFlags by their two letters, proc(5).
 func (a *area) smaps() (sizes map[string]int, flags []string, err error) {
 	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
@@ -70,8 +70,8 @@ func (a *area) pagemap() ([]uint64, error) {
 	return entries, nil
 }
 
-// frames returns the page frame numbers of the area's pages, all of which are
-// populated. Only CAP_SYS_ADMIN sees them.
+// frames returns the page frame numbers of the area's pages, which must all be
+// populated. It takes CAP_SYS_ADMIN.
 func (a *area) frames() ([]uint64, error) {
 	entries, err := a.pagemap()
 	if err != nil {

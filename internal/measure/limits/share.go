@@ -12,7 +12,7 @@ import (
 	"offmap/memory"
 )
 
-// shareLimits are about who else gets to map the memory, and how.
+// shareLimits are about sharing the memory with other processes.
 func shareLimits(b memory.Backend) []Limit {
 	return []Limit{
 		{
@@ -22,7 +22,7 @@ func shareLimits(b memory.Backend) []Limit {
 			Link:     linkLutomirski,
 			How:      "A process that was started without the descriptor gets it over a socket (SCM_RIGHTS), maps it, reads a number and writes another one back.",
 			Expected: "It reads the number, and its own is seen here",
-			Means:    "Guest RAM can be given to a device process of its own (vhost-user's way), and to nobody who isn't given it. There is no sharing of less than all, nor for reading only.",
+			Means:    "Guest RAM can be shared with a device process, as vhost-user does, by giving it the descriptor. It can't be shared in part, nor read-only.",
 			check:    func(ctx context.Context) (Observation, error) { return checkShared(ctx, b) },
 		},
 		{
@@ -32,7 +32,7 @@ func shareLimits(b memory.Backend) []Limit {
 			Link:     linkCommit,
 			How:      "fcntl(F_ADD_SEALS) with F_SEAL_SHRINK and with F_SEAL_FUTURE_WRITE, on a secret file and on a memfd.",
 			Expected: "Both are taken, as for a memfd",
-			Means:    "What the commit names as an advantage of a file is not there for this file. Its size can't change anyhow; but RAM that is passed to a device process can't be made read-only for it.",
+			Means:    "The commit names seals as an advantage of a file, but this file has none. Its size can't change anyway; but RAM can't be made read-only for a device process that gets the descriptor.",
 			check:    func(context.Context) (Observation, error) { return checkSeals(b) },
 		},
 		{
@@ -73,7 +73,7 @@ func mapsAs(a *area, prot, flags int) error {
 	return err
 }
 
-// number is what processes that share memory leave in it.
+// number is what one process writes for the other.
 const number = 0x5eed
 
 func checkShared(ctx context.Context, b memory.Backend) (o Observation, err error) {
@@ -109,8 +109,8 @@ func checkShared(ctx context.Context, b memory.Backend) (o Observation, err erro
 	}, nil
 }
 
-// receiveTask gets a descriptor over a socket, maps it, says the number there and
-// writes the next one.
+// receiveTask receives a descriptor over a socket, maps it, reports the number there
+// and writes the next number.
 func receiveTask(say func(any) error, _ []string) error {
 	var buf [1]byte
 	oob := make([]byte, unix.CmsgSpace(4))
