@@ -56,7 +56,7 @@ func ExampleAvenue() {
 // with output can't ask for.
 func TestExample(t *testing.T) {
 	mem, err := memory.MapSecret(memory.PageSize)
-	if memory.Unavailable(err) || errors.Is(err, unix.EAGAIN) {
+	if errors.Is(err, memory.ErrUnavailable) || errors.Is(err, unix.EAGAIN) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	if err != nil {

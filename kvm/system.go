@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox"
+	"offmap/internal/process/unavailable"
 )
 
 // DefaultPath is KVM's device node.
@@ -49,6 +50,13 @@ type System struct {
 // OpenError is a device node that can't be opened. It wraps fs.ErrNotExist
 // where there is no KVM and fs.ErrPermission where there is no right to it.
 type OpenError struct{ fs.PathError }
+
+// Is reports that every *OpenError says that this host lacks something
+// (memory.ErrUnavailable).
+func (e *OpenError) Is(target error) bool { return target == unavailable.Err }
+
+// Needs returns "KVM", for a report of what this host lacks.
+func (e *OpenError) Needs() string { return "KVM" }
 
 // Open opens KVM's device node ("" is DefaultPath) and checks that it speaks
 // the stable API. It fails with an *OpenError, or wraps ErrAPIVersion.

@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox"
+	"offmap/internal/process/unavailable"
 )
 
 // Backend says where guest RAM is at rest. The zero value stands for Secret.
@@ -68,22 +68,15 @@ var backends = []backend{
 	{name: Secret, open: openSecret, flags: unix.MAP_SHARED, page: PageSize, room: memAvailable, locked: true, refused: secretRefused},
 }
 
-// ErrUnavailable is what New wraps where this host, as it is set up now, has
-// not got what a backend needs. The error says what to do about it.
-var ErrUnavailable = errors.New("not available on this host")
+// ErrUnavailable is what every error of this module is, for errors.Is, that says
+// that this host lacks something as it is set up now: KVM, a backend, an attach,
+// or a system call that is refused by what confines this process. Other errors
+// say that something went wrong. The text says what to do about it.
+var ErrUnavailable = unavailable.Err
 
-// Unavailable reports whether err says that this host, as it is set up now,
-// hasn't got the memory that was asked for, rather than that something went
-// wrong: it wraps one of the errors that New names, or a system call was refused
-// by what confines this process.
-func Unavailable(err error) bool {
-	for _, no := range []error{ErrUnavailable, ErrSecretAbsent, ErrSecretDisabled, ErrMemlock, ErrTooLarge} {
-		if errors.Is(err, no) {
-			return true
-		}
-	}
-	return sandbox.Refused(err)
-}
+// lacking returns an error for a backend to wrap that is ErrUnavailable, and
+// names what would help.
+func lacking(needs string) error { return unavailable.New(ErrUnavailable.Error(), needs) }
 
 // Backends returns the names of all backends.
 func Backends() []Backend {
@@ -152,5 +145,5 @@ func sized(fd int, size uint64) (file, error) {
 
 // openOwnGuestMemfd is what New comes to without a VM: see NewFrom.
 func openOwnGuestMemfd(uint64) (file, error) {
-	return file{}, fmt.Errorf("backend %s: the memory is a VM's own, and there is no VM here: %w", GuestMemfd, ErrUnavailable)
+	return file{}, fmt.Errorf("backend %s: the memory is a VM's own, and there is no VM here: %w", GuestMemfd, lacking("a VM"))
 }

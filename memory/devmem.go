@@ -27,7 +27,7 @@ const devMem = "/dev/mem"
 func openReserved(size uint64) (file, error) {
 	ranges, err := ReservedRanges()
 	if err != nil {
-		return file{}, fmt.Errorf("backend %s: %w: %w", Reserved, ErrUnavailable, err)
+		return file{}, fmt.Errorf("backend %s: %w: %w", Reserved, lacking(reservedNeeds(false)), err)
 	}
 	var usable []PhysRange
 	for _, r := range ranges {
@@ -41,7 +41,7 @@ func openReserved(size uint64) (file, error) {
 	fd, err := unix.Open(devMem, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return file{}, fmt.Errorf("backend %s: %w: it takes root (CAP_SYS_RAWIO), a kernel with CONFIG_DEVMEM, and no lockdown: open %s: %w",
-			Reserved, ErrUnavailable, devMem, err)
+			Reserved, lacking(reservedNeeds(true)), devMem, err)
 	}
 	start, err := claim(usable, size, func(start, size uint64) (uint64, error) { return lockRange(fd, start, size) })
 	if err == nil && start == 0 {
@@ -93,7 +93,7 @@ func lockRange(fd int, start, size uint64) (next uint64, err error) {
 // noRange says why no reserved range is to be had, and what to boot with.
 func noRange(size uint64, ranges []ReservedRange) error {
 	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("backend %s: %w: %w", Reserved, ErrUnavailable, fmt.Errorf(format, args...))
+		return fmt.Errorf("backend %s: %w: %w", Reserved, lacking(reservedNeeds(len(ranges) > 0)), fmt.Errorf(format, args...))
 	}
 	iomem, _ := os.ReadFile("/proc/iomem") // without it, the advice has no address
 	word := suggestMemmap(size, parseIomem(string(iomem)))
@@ -127,5 +127,21 @@ func noRange(size uint64, ranges []ReservedRange) error {
 // another caching.
 func reservedRefused(_ uint64, err error) error {
 	return fmt.Errorf("backend %s: %w: %s refuses a range that was set aside (lockdown, or another user of it): %w",
-		Reserved, ErrUnavailable, devMem, err)
+		Reserved, lacking(reservedNeeds(true)), devMem, err)
+}
+
+// reservedNeeds says what backend reserved lacks here, where the kernel was
+// booted with ranges set aside or not.
+func reservedNeeds(ranges bool) string {
+	const (
+		word   = "boot parameter memmap=SIZE$ADDRESS"
+		device = "root, and a kernel with /dev/mem that isn't locked down"
+	)
+	switch {
+	case unix.Access(devMem, unix.R_OK|unix.W_OK) == nil:
+		return word // or another range than those
+	case ranges:
+		return device
+	}
+	return device + "; and then " + word
 }

@@ -18,6 +18,8 @@ const hugePage = 2 << 20
 // hugetlbpage.rst).
 const hugePagesDir = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 
+var errHugetlb = lacking("sysctl vm.nr_hugepages")
+
 // HugePages counts the host's huge pages of 2 MiB. Promised are those of Free
 // that a mapping has a right to and hasn't touched yet.
 type HugePages struct{ Total, Free, Promised uint64 }
@@ -34,7 +36,7 @@ func ReadHugePages() (h HugePages, err error) {
 	}{{"nr_hugepages", &h.Total}, {"free_hugepages", &h.Free}, {"resv_hugepages", &h.Promised}} {
 		text, err := os.ReadFile(filepath.Join(hugePagesDir, f.name))
 		if errors.Is(err, os.ErrNotExist) {
-			return h, fmt.Errorf("huge pages of 2 MiB: %w: this kernel has none: %w", ErrUnavailable, err)
+			return h, fmt.Errorf("huge pages of 2 MiB: %w: this kernel has none: %w", errHugetlb, err)
 		}
 		if err != nil {
 			return h, fmt.Errorf("huge pages of 2 MiB: %w", err)
@@ -63,7 +65,7 @@ func openHugetlb(size uint64) (file, error) {
 	f, err := memfd(size, unix.MFD_HUGETLB|unix.MFD_HUGE_2MB)
 	// ENODEV: no such size; ENOSYS: no hugetlbfs.
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOSYS) {
-		return f, fmt.Errorf("backend %s: %w: this kernel has no huge pages of 2 MiB (CONFIG_HUGETLBFS): %w", Hugetlb, ErrUnavailable, err)
+		return f, fmt.Errorf("backend %s: %w: this kernel has no huge pages of 2 MiB (CONFIG_HUGETLBFS): %w", Hugetlb, errHugetlb, err)
 	}
 	return f, err
 }
@@ -80,8 +82,8 @@ func hugetlbRefused(size uint64, err error) error {
 	wanted := size / hugePage
 	if h.Available() >= wanted {
 		return fmt.Errorf("backend %s: %w: enough huge pages are free, %d, but this process may not have them (hugetlb.2MB.rsvd.max of its cgroup?): %w",
-			Hugetlb, ErrUnavailable, h.Available(), err)
+			Hugetlb, errHugetlb, h.Available(), err)
 	}
 	return fmt.Errorf("backend %s: %w: huge pages of 2 MiB are wanted, %d of them, and %d are free: `%s`",
-		Hugetlb, ErrUnavailable, wanted, h.Available(), h.Fix(size))
+		Hugetlb, errHugetlb, wanted, h.Available(), h.Fix(size))
 }

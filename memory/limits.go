@@ -3,6 +3,7 @@ package memory
 import (
 	"errors"
 	"fmt"
+	"offmap/internal/process/unavailable"
 	"os"
 	"sync"
 
@@ -11,7 +12,7 @@ import (
 
 // ErrMemlock is what New wraps where RLIMIT_MEMLOCK is too low and can't be
 // raised.
-var ErrMemlock = errors.New("RLIMIT_MEMLOCK is too low")
+var ErrMemlock error = unavailable.New("RLIMIT_MEMLOCK is too low", "a higher RLIMIT_MEMLOCK")
 
 // raiseMemlock makes room for size more bytes of secret memory in
 // RLIMIT_MEMLOCK. The charge is shared by all processes of the user, so a
@@ -96,7 +97,7 @@ func chargedAtTouch(lim unix.Rlimit) (bool, error) {
 }
 
 // ErrTooLarge is what New wraps where the host hasn't got the memory.
-var ErrTooLarge = errors.New("more memory than this host has")
+var ErrTooLarge error = unavailable.New("more memory than this host has", "more free memory")
 
 // What a size can be held against: all RAM, or for memory that can't be
 // swapped what is available now (Documentation/filesystems/proc.rst).

@@ -16,7 +16,7 @@ import (
 func makeRAM(t *testing.T, b Backend, l Layout) *RAM {
 	t.Helper()
 	r, err := New(b, l)
-	if Unavailable(err) {
+	if errors.Is(err, ErrUnavailable) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	if err != nil {

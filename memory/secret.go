@@ -10,13 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox"
+	"offmap/internal/process/unavailable"
 )
 
 // What the kernel refuses memfd_secret(2) for. It answers ENOSYS to both. A
 // refusal by what confines this process is a *sandbox.Error.
 var (
-	ErrSecretDisabled = errors.New("memfd_secret is switched off on this kernel: boot it with secretmem.enable=1 on the command line")
-	ErrSecretAbsent   = errors.New("this kernel has no memfd_secret (it needs Linux 5.14 or newer, built with CONFIG_SECRETMEM)")
+	ErrSecretDisabled error = unavailable.New("memfd_secret is switched off on this kernel: boot it with secretmem.enable=1 on the command line",
+		"boot parameter secretmem.enable=1")
+	ErrSecretAbsent error = unavailable.New("this kernel has no memfd_secret (it needs Linux 5.14 or newer, built with CONFIG_SECRETMEM)",
+		"Linux 5.14 with CONFIG_SECRETMEM")
 )
 
 // openSecret makes the file of a secret memory area. The close-on-exec flag of
@@ -66,7 +69,7 @@ func secretError(sys fs.FS, filtered bool, err error) error {
 // secretUnknown is an error that could be the kernel's answer or a filter's.
 func secretUnknown(kernel, who string, err error) error {
 	return fmt.Errorf("%w: memfd_secret: %w: %s whether %s switched off (secretmem.enable=1 on its command line switches it on) or a container's seccomp profile refuses it",
-		ErrUnavailable, err, who, kernel)
+		lacking("boot parameter secretmem.enable=1, or a seccomp profile that allows memfd_secret"), err, who, kernel)
 }
 
 // secretRefused explains the EAGAIN of kernels that check RLIMIT_MEMLOCK in

@@ -46,11 +46,11 @@ func TestSecretError(t *testing.T) {
 		{"refused with EACCES, and absent", sysfs(""), false, unix.EACCES, unix.EACCES, true},
 	} {
 		err := secretError(c.sys, c.filtered, c.errno)
-		if !errors.Is(err, c.want) || sandbox.Refused(err) != c.refused || !Unavailable(err) {
+		if !errors.Is(err, c.want) || sandbox.Refused(err) != c.refused || !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
-	if err := secretError(sysfs("Y"), false, unix.EMFILE); !errors.Is(err, unix.EMFILE) || Unavailable(err) {
+	if err := secretError(sysfs("Y"), false, unix.EMFILE); !errors.Is(err, unix.EMFILE) || errors.Is(err, ErrUnavailable) {
 		t.Errorf("no descriptors left: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package vmm
 
 import (
 	"bytes"
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
@@ -9,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
-	"offmap/memory/attach"
 )
 
 // TestZeroConfig runs a machine of which nothing is said but its guest.
@@ -72,7 +72,7 @@ func TestProcess(t *testing.T) {
 // needAttach skips a test where this host can't have the machine.
 func needAttach(t *testing.T, err error) {
 	t.Helper()
-	if attach.Unavailable(err) {
+	if errors.Is(err, memory.ErrUnavailable) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	if err != nil {

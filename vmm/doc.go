@@ -20,7 +20,7 @@
 // Config.Backend says where RAM is at rest (package memory), and Config.Attach
 // how it gets into KVM (package attach). New never uses a weaker one than was
 // asked for. Where the host can't have it, the error says what to do, and
-// attach.Unavailable tells it from other errors.
+// it is memory.ErrUnavailable for errors.Is.
 //
 // # Guests
 //

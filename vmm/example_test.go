@@ -3,6 +3,7 @@ package vmm_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -12,7 +13,7 @@ import (
 	"offmap/guest/initramfs"
 	"offmap/guest/payload"
 	"offmap/guest/protocol"
-	"offmap/memory/attach"
+	"offmap/memory"
 	"offmap/vmm"
 	"offmap/vmm/boot"
 )
@@ -67,7 +68,7 @@ func ExampleNew_linux() {
 // Output comment: it takes KVM and secret memory.
 func TestExample(t *testing.T) {
 	m, err := vmm.New(vmm.Config{Memory: 64 << 20, Guest: boot.PayloadLoader([]byte{0xf4}, boot.PayloadConfig{})})
-	if attach.Unavailable(err) {
+	if errors.Is(err, memory.ErrUnavailable) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	if err != nil {

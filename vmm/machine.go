@@ -84,8 +84,8 @@ type Machine struct {
 }
 
 // New makes a machine and loads its guest. It tries the attach before there is a
-// guest. attach.Unavailable tells the error of a host that lacks what this
-// machine takes from others; its text says what to do. A failure leaves nothing
+// guest. The error of a host that lacks what this machine takes is
+// memory.ErrUnavailable; its text says what to do. A failure leaves nothing
 // behind.
 func New(cfg Config) (*Machine, error) {
 	cfg.Memory = cmp.Or(cfg.Memory, DefaultMemory)

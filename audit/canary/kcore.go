@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"offmap/internal/process/unavailable"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ import (
 const kcorePath = "/proc/kcore"
 
 // ErrUnavailable matches every UnavailableError.
-var ErrUnavailable = errors.New("not on this host")
+var ErrUnavailable error = unavailable.New("not on this host", "")
 
 // UnavailableError says why a scan, or an attack, can't be made on this host.
 type UnavailableError struct{ Reason error }

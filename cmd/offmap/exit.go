@@ -6,7 +6,7 @@ import (
 	"syscall"
 
 	"offmap/internal/process/exitcode"
-	"offmap/memory/attach"
+	"offmap/memory"
 )
 
 // codeError is an error, or with a nil one just the end of the program, with
@@ -53,7 +53,7 @@ func exitCode(err error) int {
 	if s, ok := errors.AsType[*signalError](err); ok {
 		return exitcode.Signal + int(s.Signal)
 	}
-	if attach.Unavailable(err) {
+	if errors.Is(err, memory.ErrUnavailable) {
 		return exitcode.Cannot
 	}
 	return exitcode.Error

@@ -223,7 +223,7 @@ func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
 // advise adds to the error of a host that can't hide guest RAM what can be done.
 func advise(b memory.Backend, err error) error {
 	_, noKVM := errors.AsType[*kvm.OpenError](err)
-	if b.Exposed() || noKVM || !attach.Unavailable(err) {
+	if b.Exposed() || noKVM || !errors.Is(err, memory.ErrUnavailable) {
 		return err
 	}
 	return fmt.Errorf("%w\n`offmap doctor` says what this host lacks. With --backend memfd the guest's RAM is ordinary memory, which the host kernel sees", err)

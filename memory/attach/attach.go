@@ -21,7 +21,6 @@ import (
 	"strings"
 	"time"
 
-	"offmap/internal/process/undumpable"
 	"offmap/kvm"
 	"offmap/memory"
 )
@@ -34,21 +33,8 @@ type Rejection struct {
 	Err    error  `json:"-"` // what Reason is made of, if it was an error
 }
 
-// ErrUnavailable is what Open wraps where this host can't attach the backend
-// as asked.
-var ErrUnavailable = errors.New("this host can't run a guest this way")
-
-// Unavailable reports whether err says that this host lacks what a guest takes,
-// rather than that something went wrong: KVM (kvm.OpenError), the memory (see
-// memory.Unavailable), an attach for it (ErrUnavailable), or the means to keep
-// others out of its process (undumpable.ErrHost).
-func Unavailable(err error) bool {
-	_, noKVM := errors.AsType[*kvm.OpenError](err)
-	return noKVM || errors.Is(err, ErrUnavailable) || errors.Is(err, undumpable.ErrHost) || memory.Unavailable(err)
-}
-
 // RefusedError is Open's answer where no attach that may be used works. It
-// wraps ErrUnavailable and the errors of all rejections.
+// is memory.ErrUnavailable, and wraps the errors of all rejections.
 type RefusedError struct {
 	Backend  memory.Backend
 	Rejected []Rejection
@@ -59,12 +45,15 @@ func (e *RefusedError) Error() string {
 	for _, r := range e.Rejected {
 		fmt.Fprintf(&why, "\n  %s: %s", r.Attach, r.Reason)
 	}
-	return fmt.Sprintf("backend %s: %v:%s", e.Backend, ErrUnavailable, why.String())
+	return fmt.Sprintf("backend %s: this host can't run a guest this way:%s", e.Backend, why.String())
 }
 
-// Unwrap is for errors.Is and errors.As.
+// Is reports that every RefusedError is memory.ErrUnavailable.
+func (e *RefusedError) Is(target error) bool { return target == memory.ErrUnavailable }
+
+// Unwrap returns the errors of the rejections.
 func (e *RefusedError) Unwrap() []error {
-	errs := []error{ErrUnavailable}
+	var errs []error
 	for _, r := range e.Rejected {
 		if r.Err != nil {
 			errs = append(errs, r.Err)

@@ -78,7 +78,7 @@ func TestAuto(t *testing.T) {
 	works := map[Method]bool{}
 	for _, m := range order {
 		a, err := Open(sys, ram, m, Options{})
-		if err != nil && !errors.Is(err, ErrUnavailable) {
+		if err != nil && !errors.Is(err, memory.ErrUnavailable) {
 			t.Errorf("%s: %v: not a refusal", m, err)
 		}
 		if works[m] = err == nil; works[m] {
@@ -89,7 +89,7 @@ func TestAuto(t *testing.T) {
 	}
 	a, err := Open(sys, ram, Auto, Options{})
 	if first := slices.IndexFunc(order, func(m Method) bool { return works[m] }); first < 0 {
-		if !errors.Is(err, ErrUnavailable) {
+		if !errors.Is(err, memory.ErrUnavailable) {
 			t.Fatalf("Open = %v, %v; want ErrUnavailable", a, err)
 		}
 		return

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox"
+	"offmap/internal/process/unavailable"
 	"offmap/kvm"
 	"offmap/memory"
 )
@@ -17,9 +18,9 @@ const BridgeDevice = "/dev/offmap"
 // Why there is no bridge. The bridge's errors wrap one of these, or none where
 // the module is there and refused what was asked of it.
 var (
-	ErrBridgeMissing = errors.New("no bridge here")
-	ErrBridgeDenied  = errors.New("no right to use the bridge")
-	ErrBridgeABI     = errors.New("the bridge's module is of another version")
+	ErrBridgeMissing error = unavailable.New("no bridge here", "module offmap.ko")
+	ErrBridgeDenied  error = unavailable.New("no right to use the bridge", "rights to "+BridgeDevice)
+	ErrBridgeABI     error = unavailable.New("the bridge's module is of another version", "module offmap.ko of this version")
 )
 
 // BridgeVersion is the version of the module's interface that this program

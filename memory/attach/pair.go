@@ -86,7 +86,7 @@ func (p Pair) Pairs() ([]Pair, error) {
 		return q.Backend != backend || method != Auto && q.Attach != method
 	})
 	if len(all) == 0 {
-		return nil, fmt.Errorf("attach %s is for %s memory; %s memory needs none: use attach %s", method, memory.Secret, backend, Direct)
+		return nil, fmt.Errorf("attach %s is for %s memory; %s memory needs none: use %s", method, memory.Secret, backend, Direct)
 	}
 	return all, nil
 }

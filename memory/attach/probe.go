@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/unavailable"
 	"offmap/kvm"
 	"offmap/memory"
 )
@@ -36,6 +37,8 @@ var probeProgram = []byte{
 	0xeb, 0xfe, // jmp .
 }
 
+var errGUP = unavailable.New("KVM takes guest pages with GUP", "a KVM that takes pages without GUP, which no stock kernel has")
+
 // ProbeDirect finds out whether KVM can use a backend's own mapping as a
 // memory slot, by running a guest of four pages in it. It returns nil if so,
 // and otherwise an error that explains the refusal.
@@ -48,7 +51,7 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 	})
 	var fault *kvm.FaultError
 	if errors.As(err, &fault) {
-		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT), err}
+		return &refusal{fmt.Sprintf("KVM refused the first access of a test guest to %s memory (%v): it takes guest pages with GUP (get_user_pages), which refuses secretmem on this kernel; the bridge module gives KVM a view without GUP", b, unix.EFAULT), fmt.Errorf("%w: %w", errGUP, err)}
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package attach
 import (
 	"fmt"
 
+	"offmap/internal/process/unavailable"
 	"offmap/kvm"
 	"offmap/memory"
 )
@@ -15,6 +16,8 @@ func NewRAM(vm *kvm.VM, b memory.Backend, l memory.Layout) (*memory.RAM, error) 
 	}
 	return memory.NewFrom(b, l, func(size uint64) (int, error) { return guestMemfd(vm, size) })
 }
+
+var errGuestMemfd = unavailable.New(memory.ErrUnavailable.Error(), "Linux 6.18 (KVM_CAP_GUEST_MEMFD_FLAGS with MMAP and INIT_SHARED)")
 
 // guestMemfd makes a guest_memfd that this process can map and the guest can
 // use as it comes.
@@ -30,7 +33,7 @@ func guestMemfd(vm *kvm.VM, size uint64) (int, error) {
 	}
 	if have&need != need {
 		return -1, fmt.Errorf("backend %s: %w: this KVM offers guest_memfd with flags %s, and needed are %s: it takes Linux 6.18 or newer with CONFIG_KVM_GUEST_MEMFD",
-			memory.GuestMemfd, memory.ErrUnavailable, have, need)
+			memory.GuestMemfd, errGuestMemfd, have, need)
 	}
 	return vm.CreateGuestMemfd(size, need)
 }

@@ -39,7 +39,7 @@ func TestResidency(t *testing.T) {
 				memtest.NeedBackend(t, err)
 				defer ram.Close()
 				a, err := Open(sys, ram, m, Options{CPUs: 1})
-				if errors.Is(err, ErrUnavailable) {
+				if errors.Is(err, memory.ErrUnavailable) {
 					t.Skipf("SKIPPED: %v", err)
 				}
 				if err != nil {

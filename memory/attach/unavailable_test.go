@@ -8,38 +8,44 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/audit/canary"
+	"offmap/internal/process/sandbox"
 	"offmap/kvm"
 	"offmap/memory"
+	"offmap/memory/uffd"
 )
 
-// TestUnavailable holds what counts as a host that lacks something, here and
-// in memory, where KVM and attaches aren't known.
+// TestUnavailable holds which errors say that this host lacks something.
 func TestUnavailable(t *testing.T) {
 	open := &kvm.OpenError{PathError: fs.PathError{Op: "open", Path: "/dev/kvm", Err: unix.EACCES}}
 	for _, c := range []struct {
-		err            error
-		memory, attach bool
+		err  error
+		want bool
 	}{
-		{nil, false, false},
-		{errors.New("anything"), false, false},
-		{unix.ENOSYS, false, false},
-		{memory.ErrHole, false, false},
-		{memory.ErrNoRegions, false, false},
-		{memory.ErrUnavailable, true, true},
-		{memory.ErrSecretAbsent, true, true},
-		{memory.ErrSecretDisabled, true, true},
-		{memory.ErrMemlock, true, true},
-		{memory.ErrTooLarge, true, true},
-		{ErrUnavailable, false, true},
-		{&RefusedError{Backend: memory.Secret}, false, true},
-		{open, false, true},
+		{nil, false},
+		{errors.New("anything"), false},
+		{unix.ENOSYS, false},
+		{memory.ErrHole, false},
+		{memory.ErrNoRegions, false},
+		{kvm.ErrAPIVersion, false},
+		{memory.ErrUnavailable, true},
+		{memory.ErrSecretAbsent, true},
+		{memory.ErrSecretDisabled, true},
+		{memory.ErrMemlock, true},
+		{memory.ErrTooLarge, true},
+		{uffd.ErrDenied, true},
+		{uffd.ErrUnsupported, true},
+		{ErrBridgeMissing, true},
+		{ErrBridgeDenied, true},
+		{ErrBridgeABI, true},
+		{&RefusedError{Backend: memory.Secret}, true},
+		{&sandbox.Error{Call: "memfd_secret", Errno: unix.EPERM}, true},
+		{canary.ErrUnavailable, true},
+		{open, true},
 	} {
 		for _, err := range []error{c.err, wrapped(c.err)} {
-			if got := memory.Unavailable(err); got != c.memory {
-				t.Errorf("memory: %v: %v, want %v", err, got, c.memory)
-			}
-			if got := Unavailable(err); got != c.attach {
-				t.Errorf("attach: %v: %v, want %v", err, got, c.attach)
+			if got := errors.Is(err, memory.ErrUnavailable); got != c.want {
+				t.Errorf("%v: %v, want %v", err, got, c.want)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package memtest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -14,7 +15,7 @@ import (
 // the backend, and fails it at any other error.
 func NeedBackend(t testing.TB, err error) {
 	t.Helper()
-	if memory.Unavailable(err) {
+	if errors.Is(err, memory.ErrUnavailable) {
 		t.Skipf("SKIPPED: %v", err)
 	}
 	if err != nil {

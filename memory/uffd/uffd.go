@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox"
+	"offmap/internal/process/unavailable"
 )
 
 // Device gives descriptors to whoever may open it (Linux 6.1).
@@ -31,10 +32,12 @@ const Device = "/dev/userfaultfd"
 var (
 	// ErrDenied: no right to the faults that the kernel takes itself, which
 	// KVM's are.
-	ErrDenied = errors.New("no right to use userfaultfd for the kernel's own faults")
+	ErrDenied error = unavailable.New("no right to use userfaultfd for the kernel's own faults",
+		"sysctl vm.unprivileged_userfaultfd=1, or rights to "+Device)
 	// ErrUnsupported: the kernel has no userfaultfd, or not for minor
 	// faults on shared memory (Linux 5.14).
-	ErrUnsupported = errors.New("this kernel's userfaultfd can't do what is needed (it takes Linux 5.14 or newer, built with CONFIG_USERFAULTFD)")
+	ErrUnsupported error = unavailable.New("this kernel's userfaultfd can't do what is needed (it takes Linux 5.14 or newer, built with CONFIG_USERFAULTFD)",
+		"Linux 5.14 with CONFIG_USERFAULTFD")
 )
 
 // FixDenied says how to get the right that ErrDenied speaks of.

@@ -137,7 +137,7 @@ func scan(said, format string, numbers ...*uint64) error {
 
 // cannot makes an error wrap ErrCannot if it says that this host lacks something.
 func cannot(err error) error {
-	if attach.Unavailable(err) {
+	if errors.Is(err, memory.ErrUnavailable) {
 		return fmt.Errorf("%w: %w", ErrCannot, err)
 	}
 	return err

@@ -136,11 +136,11 @@ func checkKVM(b memory.Backend) (o Observation, err error) {
 	}
 	defer ram.Close()
 	a, err := attach.Open(sys, ram, attach.Direct, attach.Options{})
-	switch {
-	case err == nil:
+	if err == nil {
 		a.Close()
 		return Observation{Text: "the guest runs, as in ordinary memory"}, nil
-	case errors.Is(err, attach.ErrUnavailable):
+	}
+	if _, refused := errors.AsType[*kvm.FaultError](err); refused {
 		return Observation{Text: "EFAULT at the guest's first access; in ordinary memory it runs", Holds: true}, nil
 	}
 	return o, err

@@ -50,7 +50,7 @@ func openArea(b memory.Backend, size int) (_ *area, err error) {
 	default:
 		return nil, fmt.Errorf("no area of %s memory", b)
 	}
-	if memory.Unavailable(err) {
+	if errors.Is(err, memory.ErrUnavailable) {
 		return nil, skipped("%v", err)
 	}
 	if err != nil {

@@ -169,7 +169,7 @@ func closesOnExec(create func(flags int) (int, error)) (o Observation, err error
 		if err == nil {
 			unix.Close(fd)
 		}
-		if memory.Unavailable(err) {
+		if errors.Is(err, memory.ErrUnavailable) {
 			return o, skipped("%v", err)
 		}
 		seen = append(seen, f.name+" "+outcome(err))
@@ -190,7 +190,7 @@ func flagsTaken(create func(flags int) (int, error), only int) (Observation, err
 			unix.Close(fd)
 			taken = append(taken, fmt.Sprintf("%#x", 1<<bit))
 			o.Holds = o.Holds && 1<<bit == only
-		case memory.Unavailable(err):
+		case errors.Is(err, memory.ErrUnavailable):
 			return o, skipped("%v", err)
 		}
 	}

@@ -73,7 +73,7 @@ func lacking(err error) error {
 		}
 		return skipped("%s", strings.Join(why, "; "))
 	}
-	if attach.Unavailable(err) {
+	if errors.Is(err, memory.ErrUnavailable) {
 		return skipped("%v", err)
 	}
 	return err

@@ -37,7 +37,7 @@ func (h *host) reserved() Check {
 		c.Status, c.Detail = Skip, err.Error()
 		return c
 	case ranges == nil:
-		c.Status, c.Detail = Skip, "the kernel was booted with all of RAM: backend reserved needs "+reservedNeeds(false)
+		c.Status, c.Detail = Skip, "the kernel was booted with all of RAM: backend reserved needs the boot parameter memmap=SIZE$ADDRESS, root, and a kernel with /dev/mem that isn't locked down"
 		return c
 	}
 	var have []string

@@ -12,6 +12,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"offmap/internal/process/unavailable"
 	"os"
 	"strconv"
 	"strings"
@@ -32,8 +33,14 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %v, though this kernel has the call and this process the right to it: %s", e.Call, e.Errno, e.State.blame(e.Call))
 }
 
-// Unwrap is for errors.Is and errors.As.
+// Unwrap returns the errno.
 func (e *Error) Unwrap() error { return e.Errno }
+
+// Is reports that every *Error is unavailable.Err.
+func (e *Error) Is(target error) bool { return target == unavailable.Err }
+
+// Needs returns what would allow the call.
+func (e *Error) Needs() string { return "a seccomp profile that allows " + e.Call }
 
 // Judge names the call that err is of. An error that the kernel itself doesn't
 // have for it becomes an *Error: the caller knows that this kernel has the call,

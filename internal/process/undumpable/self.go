@@ -51,7 +51,7 @@ func Self(name string) error {
 	}
 	if dumpable == dumpableUser && !traceable() {
 		if copied() {
-			return fmt.Errorf("%w: it makes every process dumpable (fs.suid_dumpable=1): change that with `sysctl fs.suid_dumpable=0` as root", ErrHost)
+			return fmt.Errorf("%w: it makes every process dumpable (fs.suid_dumpable=1): change that with `sysctl fs.suid_dumpable=0` as root", errHost)
 		}
 		return again(name)
 	}
@@ -98,7 +98,7 @@ func init() {
 func again(name string) error {
 	self, err := os.Open("/proc/self/exe")
 	if err != nil {
-		return fmt.Errorf("%w: its own program: %w: is /proc mounted?", ErrHost, err)
+		return fmt.Errorf("%w: its own program: %w: is /proc mounted?", errHost, err)
 	}
 	defer self.Close()
 	program, err := Program(copyPrefix+name, self)
@@ -111,7 +111,7 @@ func again(name string) error {
 	})
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w: executing a copy of this program from a memfd: %w: a security module or a seccomp profile forbids it. "+
-			"Allow it, or have root own the program file with mode 0711, which makes the copy needless", ErrHost, err)
+			"Allow it, or have root own the program file with mode 0711, which makes the copy needless", errHost, err)
 	}
 	return fmt.Errorf("executing a copy of this program: %w", err)
 }

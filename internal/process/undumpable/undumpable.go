@@ -22,11 +22,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox"
+	"offmap/internal/process/unavailable"
 )
 
-// ErrHost is what is wrapped where this host doesn't let a program be started
-// undumpable. The error says what to change.
-var ErrHost = errors.New("this host doesn't let offmap start a program that its user can't look into")
+// What is wrapped where this host doesn't let a program be started undumpable.
+// The error says what to change.
+const refusal = "this host doesn't let offmap start a program that its user can't look into"
+
+var (
+	errHost   = unavailable.New(refusal, "")
+	errNoExec = unavailable.New(refusal, "sysctl vm.memfd_noexec=1")
+)
 
 // Program makes a file of a program's image: a memfd called name that nobody
 // can read by opening it or change any more, and that can be executed under
@@ -65,7 +71,7 @@ func Program(name string, image io.Reader) (_ *os.File, err error) {
 func refused(err error) error {
 	setting, _ := os.ReadFile("/proc/sys/vm/memfd_noexec")
 	if errors.Is(err, unix.EACCES) && strings.TrimSpace(string(setting)) == "2" {
-		return fmt.Errorf("%w: memfd_create: %w: this host forbids executable memfds (vm.memfd_noexec=2): allow them with `sysctl vm.memfd_noexec=1` as root", ErrHost, err)
+		return fmt.Errorf("%w: memfd_create: %w: this host forbids executable memfds (vm.memfd_noexec=2): allow them with `sysctl vm.memfd_noexec=1` as root", errNoExec, err)
 	}
 	return sandbox.Judge("memfd_create", err)
 }

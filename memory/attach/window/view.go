@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/internal/process/unavailable"
 	"offmap/memory"
 )
 
@@ -121,6 +122,8 @@ func (v *view) write(p []byte, off int64) error {
 	return nil
 }
 
+var errHugeShmem = unavailable.New("the size of a window can't be bounded", "transparent_hugepage/shmem_enabled=never")
+
 // checkFrames returns an error if the kernel allocates more than a page for a page
 // of the file: the bound on frames would not hold.
 func (v *view) checkFrames() error {
@@ -132,8 +135,8 @@ func (v *view) checkFrames() error {
 		return err
 	}
 	if size > memory.PageSize {
-		return fmt.Errorf("this host allocates %d KiB of shared memory for a page of %d KiB (transparent huge pages), so the size of a window can't be bounded: "+
-			"echo never | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled", size>>10, memory.PageSize>>10)
+		return fmt.Errorf("%w: this host allocates %d KiB of shared memory for a page of %d KiB (transparent huge pages): "+
+			"echo never | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled", errHugeShmem, size>>10, memory.PageSize>>10)
 	}
 	return v.scrub()
 }
