@@ -28,6 +28,17 @@ have_go() { at_least "$(version env -C / GOTOOLCHAIN=local go version)" 1.21; }
 have_qemu() { at_least "$(version qemu-system-x86_64 --version)" 10.0; }
 have_cc() { command -v cc >/dev/null && command -v as >/dev/null && [ -e /usr/include/linux/kvm.h ] && [ -e /usr/include/stdio.h ]; }
 
+# shellcheck disable=SC1091
+codename() { (. /etc/os-release && echo "${VERSION_CODENAME:-}"); }
+
+# debian_mirror prints where this machine gets its Debian from.
+debian_mirror() {
+	local mirror
+	# shellcheck disable=SC2016
+	mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' 2>/dev/null | awk -v suite="$(codename)" '$2 == suite { print $1; exit }')
+	echo "${mirror:-http://deb.debian.org/debian}"
+}
+
 # install_packages PACKAGE...: from the machine's own sources, and on Debian 12, where
 # Go and QEMU are too old, from its backports, whose list is read for this
 # call only: the machine's sources stay as they are.
@@ -36,15 +47,13 @@ install_packages() {
 	say "installing with apt-get, as root: $*"
 	export DEBIAN_FRONTEND=noninteractive
 	local options=()
-	# shellcheck disable=SC1091
-	if [ "$(. /etc/os-release && echo "${VERSION_CODENAME:-}")" = bookworm ]; then
+	if [ "$(codename)" = bookworm ]; then
 		options=(-t bookworm-backports
 			-o Dir::Etc::sourcelist="$PWD/bin/apt/sources.list" -o Dir::Etc::sourceparts=-
 			-o Dir::State::lists="$PWD/bin/apt/lists")
 		mkdir -p bin/apt/lists/partial
 		local mirror
-		mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE)' 2>/dev/null | awk '$2 == "bookworm" { print $1; exit }')
-		mirror=${mirror:-http://deb.debian.org/debian}
+		mirror=$(debian_mirror)
 		local suite
 		for suite in bookworm bookworm-updates bookworm-backports; do
 			echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
@@ -64,6 +73,7 @@ need() {
 		qemu) missing+=(qemu-system-x86 seabios) ;;
 		cc) missing+=(gcc libc6-dev linux-libc-dev binutils) ;;
 		make) missing+=(make) ;;
+		debootstrap) missing+=(debootstrap) ;;
 		chromium) missing+=(chromium) ;;
 		esac
 	done
@@ -74,6 +84,7 @@ need() {
 		"have_$what" || die "$what is still missing or too old after installing: ${missing[*]}"
 	done
 }
+have_debootstrap() { command -v debootstrap >/dev/null; }
 have_make() { command -v make >/dev/null; }
 # A page of offmap report is tested in a browser.
 have_chromium() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }
