@@ -26,6 +26,15 @@ bin/offmap-baseline: $(BASELINE) ## build the C baseline of the benchmarks, for 
 test: ## run every test (scripts/test installs what is missing first)
 	scripts/test
 
+# The tests that take minutes, or measure, are scripts/test's.
+SLOW := ^offmap/(audit|cmd/offmap|vmm|internal/(lab|measure/.*|render/.*))$$
+
+check: ## check format, vet, staticcheck and the quick unit tests, in about a minute
+	@test -z "$$(gofmt -l .)" || { echo "not formatted: $$(gofmt -l .)"; exit 1; }
+	$(GO) vet ./...
+	scripts/staticcheck
+	$(GO) test -short $$($(GO) list ./... | grep -vE '$(SLOW)')
+
 demo: ## boot Linux in secret memory, and show that the host can't read it
 	scripts/demo
 
@@ -79,4 +88,4 @@ clean: ## remove what was built
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: build test demo kmod kmod-install install install-program install-dkms uninstall deb generate docs clean help
+.PHONY: build test check demo kmod kmod-install install install-program install-dkms uninstall deb generate docs clean help

@@ -177,7 +177,7 @@ type xcr struct {
 // xcrs is struct kvm_xcrs.
 type xcrs struct {
 	count uint32
-	flags uint32
+	_     uint32 // flags
 	list  [16]xcr
 	_     [16]uint64
 }
@@ -185,7 +185,7 @@ type xcrs struct {
 // enableCap is struct kvm_enable_cap (api.rst 4.37).
 type enableCap struct {
 	capability uint32
-	flags      uint32
+	_          uint32 // flags
 	args       [4]uint64
 	_          [64]uint8
 }
@@ -283,7 +283,7 @@ const maxMSRRanges = 16
 
 // msrFilter is struct kvm_msr_filter. Flags 0 allows what no range names.
 type msrFilter struct {
-	flags  uint32
+	_      uint32 // flags
 	ranges [maxMSRRanges]msrFilterRange
 }
 

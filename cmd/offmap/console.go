@@ -9,7 +9,7 @@ import (
 
 // escape is Ctrl-a: on a terminal, with x it stops the guest, and twice it is
 // itself.
-const escape = 'a' - 'a' + 1
+const escape = 'a' & 0x1f
 
 // typeIn passes on to the guest what is typed, until it ends or stop is asked
 // for: by the escape key, or by any of quit. What the guest hasn't read waits in

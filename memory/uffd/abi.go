@@ -39,7 +39,7 @@ const (
 )
 
 // apiArg is struct uffdio_api.
-type apiArg struct{ api, features, ioctls uint64 }
+type apiArg struct{ api, features, _ uint64 }
 
 // rangeArg is struct uffdio_range.
 type rangeArg struct{ start, len uint64 }

@@ -50,7 +50,7 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 			if r.exact != "" {
 				return "", err
 			}
-			return "", fmt.Errorf("%w\nIf the archive has moved on to a newer kernel, offmap lab fetch --update %s gets that one.", err, k.Series)
+			return "", fmt.Errorf("%w\nIf the archive has moved on to a newer kernel, offmap lab fetch --update %s gets that one", err, k.Series)
 		}
 	}
 	tmp, err := os.MkdirTemp(k.dir, ".unpack-")

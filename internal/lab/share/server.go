@@ -155,10 +155,10 @@ func (s *server) answer(r *request) (any, error) {
 		}
 		return nil, errSilent
 	case opBatchForget:
-		in, err := take[batchIn](r)
+		in, _ := take[batchIn](r) // a request that is too short has a Count of 0
 		for range in.Count {
-			var item batchItem
-			if item, err = take[batchItem](r); err != nil {
+			item, err := take[batchItem](r)
+			if err != nil {
 				break
 			}
 			s.tree.forget(item.Node, item.Lookups)

@@ -22,7 +22,7 @@ func (p accesses) inC(ctx context.Context, e *Env) ([]measured, error) {
 	}
 	const each = 3 // start and end in nanoseconds, and units
 	if len(figures) != each*p.results()*p.cpus {
-		return nil, fmt.Errorf("C baseline memory: %d numbers for %d operations of %d threads", len(figures), p.results(), p.cpus)
+		return nil, fmt.Errorf("memory of the C baseline: %d numbers for %d operations of %d threads", len(figures), p.results(), p.cpus)
 	}
 	var results []measured
 	for ; len(figures) > 0; figures = figures[each*p.cpus:] {

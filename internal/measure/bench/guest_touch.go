@@ -47,7 +47,7 @@ func firstTouch(sc Scenario, cpus int) Scenario {
 			return nil, err
 		}
 		if len(figures) != 3 {
-			return nil, fmt.Errorf("C baseline touch: %d numbers instead of 3", len(figures))
+			return nil, fmt.Errorf("touch of the C baseline: %d numbers instead of 3", len(figures))
 		}
 		return figures[1:2], nil // the time of a page's first write
 	}
