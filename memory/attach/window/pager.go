@@ -103,9 +103,10 @@ func (w *Window) answer(page uint32) error {
 	}
 }
 
-// aroundPages is the size of the aligned block in which a minor fault maps all
-// unmapped pages, as Linux's fault-around does. With Age, the pages of a guest at
-// work are unmapped regularly, and would otherwise cost it a fault each.
+// aroundPages is the size in pages of the aligned block in which a minor fault also
+// maps the unmapped pages next to its own, as Linux's fault-around does. With Age,
+// the pages of a guest at work are unmapped regularly, and would otherwise cost a
+// fault each.
 const aroundPages = 16
 
 // faultAround makes a page that has a frame busy, and the unmapped pages next to
