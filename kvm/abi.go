@@ -50,15 +50,10 @@ type Cap uint32
 
 // Capabilities that offmap asks for (include/uapi/linux/kvm.h).
 const (
-	CapNRMemslots         Cap = 10
-	CapMaxVCPUs           Cap = 66
 	CapTSCDeadlineTimer   Cap = 72
-	CapImmediateExit      Cap = 136
 	CapMSRFilter          Cap = 189
 	CapEnforcePVFeatures  Cap = 190
 	CapHyperVEnforceCPUID Cap = 199
-	CapBinaryStatsFD      Cap = 203
-	CapUserMemory2        Cap = 231
 	CapMemoryFaultInfo    Cap = 232
 	CapGuestMemfd         Cap = 234
 	CapVMTypes            Cap = 235 // a bit for each type that KVM_CREATE_VM takes
@@ -68,7 +63,6 @@ const (
 // Memory slot flags (api.rst 4.35).
 const (
 	MemLogDirtyPages uint32 = 1 << 0
-	MemReadonly      uint32 = 1 << 1
 	MemGuestMemfd    uint32 = 1 << 2
 )
 

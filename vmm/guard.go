@@ -6,27 +6,25 @@ import (
 	"offmap/kvm"
 )
 
-// A guest whose RAM is not in the host's direct map must never get KVM to use
-// that RAM through the direct map: the host would oops. KVM does so for its
-// paravirtual interfaces (the kvm-clock code writes guest pages by
-// gfn_to_pfn_cache, which takes a direct-map address for granted) and for
-// nested guests (kvm_vcpu_map).
+// KVM reaches some guest pages through the direct map. It does so for paravirtual
+// interfaces (kvm-clock writes guest pages by gfn_to_pfn_cache, which expects a
+// direct-map address) and for nested guests (kvm_vcpu_map). If guest RAM isn't in
+// the direct map, the host oopses.
 //
-// So the guest sees none of them (guestCPUID), KVM enforces that for the
-// features it can, and on top every paravirtual MSR is denied, those of Hyper-V,
-// Xen and of software KVMs included: CPUID bits are promises, and a hostile
-// guest writes an MSR that it wasn't told of.
+// So such a guest sees neither in CPUID (guestCPUID), and KVM enforces what it can
+// of that. A hostile guest can still write an MSR that CPUID doesn't name. So every
+// paravirtual MSR is denied, those of Hyper-V, Xen and software KVMs included.
 
-// paravirtualMSRs are the ranges where hypervisors keep theirs: KVM's
-// (Documentation/virt/kvm/x86/msr.rst: 0x4b564d00 to 0x4b564dff, PVM's among
-// them), the two old ones of kvm-clock, and 0x40000000 on for Hyper-V and Xen.
+// paravirtualMSRs are the ranges of hypervisors' own MSRs: KVM's, with PVM's among
+// them (Documentation/virt/kvm/x86/msr.rst), the two old ones of kvm-clock, and
+// those of Hyper-V and Xen.
 var paravirtualMSRs = []kvm.MSRRange{
 	{Base: 0x4b564d00, Count: 0x100},
 	{Base: 0x11, Count: 2},
 	{Base: 0x40000000, Count: 0x1200},
 }
 
-// unguarded refuses a host that can't enforce what the guard needs.
+// unguarded is the error of a host whose KVM can't enforce this.
 func unguarded(err error) error {
 	return fmt.Errorf("refused to run with guest RAM off the direct map, since a guest could crash this host (Linux 5.10 or newer guards against it): %w", err)
 }

@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// With KVM's interrupt controllers in the kernel, HLT never comes back to us: a
-// guest that has halted for good looks like one that is idle. So where no vCPU's
-// thread has run for a while, all of them are stopped for a moment, and it is
-// read from KVM whether any can be woken at all. Who runs is never disturbed.
+// With interrupt controllers in the kernel, KVM_RUN doesn't return at HLT. A guest
+// that has halted for good then looks like an idle one. So when no vCPU's thread
+// has run for a while, the machine stops all of them for a moment and asks KVM
+// whether anything can wake one. A guest that runs is never disturbed.
 
-// watchEvery is how long no vCPU may have run before it is asked why.
+// watchEvery is how long no vCPU has run before the machine looks why.
 const watchEvery = 500 * time.Millisecond
 
-// warnPanicked is how long a guest may run after a panic before that is said.
-// What restarts at once is gone by then.
+// warnPanicked is how long a guest runs on after a panic before Config.Warn is told.
+// A guest that restarts at once is gone by then.
 const warnPanicked = 5 * time.Second
 
-// watch ends a guest that sleeps for good, and says that a guest which has
-// panicked stays as it is. It returns when the guest has ended.
+// watch ends a guest that sleeps for good, and warns of one that has panicked and
+// runs on. It returns when the guest has ended.
 func (m *Machine) watch() {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -46,8 +46,8 @@ func (m *Machine) watch() {
 			continue
 		}
 		why, halts := m.asleep()
-		// What was on its way between two of KVM's steps shows by the second
-		// time, at the latest by a vCPU that has run and halted again.
+		// An event that KVM was just about to deliver has shown by the second
+		// time: a vCPU has then run, and halted once more.
 		if halts != nil && slices.Equal(halts, before) {
 			m.finish(m.haltOutcome(why), nil)
 			return
@@ -80,8 +80,8 @@ func (c *vcpu) ranFor() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// pause holds all vCPUs outside the guest, unless one of them isn't waiting for
-// an event: that one calls it off.
+// pause holds all vCPUs outside the guest. A vCPU that doesn't wait for an event
+// ends the pause.
 type pause struct {
 	missing atomic.Int32  // vCPUs
 	held    chan struct{} // closed when none is
@@ -111,7 +111,7 @@ func (p *pause) hold(c *vcpu) {
 	}
 }
 
-// asleep stops all vCPUs, if all wait for an event, and reads whether one can
+// asleep stops all vCPUs, if all wait for an event, and finds out whether one can
 // come. If none can, it returns why, and how often each vCPU has halted.
 func (m *Machine) asleep() (why string, halts []uint64) {
 	p := &pause{held: make(chan struct{}), over: make(chan struct{})}
@@ -130,8 +130,7 @@ func (m *Machine) asleep() (why string, halts []uint64) {
 	case <-m.ended:
 		return "", nil
 	}
-	// A call that fails is no reason to end the guest. If the VM is dead, KVM_RUN
-	// says so.
+	// A failed call doesn't end the guest. If the VM is dead, KVM_RUN fails too.
 	s, err := m.sources()
 	if err != nil {
 		return "", nil
@@ -157,8 +156,7 @@ func (m *Machine) asleep() (why string, halts []uint64) {
 	return why, halts
 }
 
-// haltOutcome tells a guest that halted as it was told to from one that
-// couldn't go on.
+// haltOutcome tells a guest whose user halted it from one that can't go on.
 func (m *Machine) haltOutcome(why string) Outcome {
 	if line, ok := m.panics.seen(); ok {
 		return Outcome{Reason: Panic, Detail: line}

@@ -7,21 +7,19 @@ import (
 	"offmap/memory/attach"
 )
 
-// Look is what is seen of a guest at one moment.
+// Look is the state of a guest at one moment.
 type Look struct {
 	At time.Duration // since New
 	attach.Usage
-	// Faults that the attach's pager has answered, and returns of KVM_RUN over
-	// all vCPUs, until then.
-	Faults, Exits uint64
+	Faults uint64 // that the window's pager has answered
+	Exits  uint64 // returns of KVM_RUN, over all vCPUs
 	// ToUserland is as Result has it.
 	ToUserland time.Duration
 }
 
-// Look looks at the guest, from New on and until Close, running or not. The
-// guest isn't stopped for it, and none of its memory is read. pages has the
-// states of all its pages in turn and is brought up to date: see
-// attach.Attachment.Residency.
+// Look returns the guest's state, and brings up to date in pages the state of each
+// of its pages (attach.Attachment.Residency). It may be called at any time before
+// Close. It neither stops the guest nor reads its memory.
 func (m *Machine) Look(pages []memory.PageState) (l Look, err error) {
 	l.At = time.Since(m.start)
 	if l.Usage, err = m.attach.Residency(pages); err != nil {
@@ -39,5 +37,5 @@ func (m *Machine) Look(pages []memory.PageState) (l Look, err error) {
 	return l, nil
 }
 
-// Pages is how many elements Look's pages has.
+// Pages returns how many pages Look takes.
 func (m *Machine) Pages() int { return int(m.cfg.Memory / memory.PageSize) }

@@ -140,7 +140,7 @@ func (m *Machine) create() (err error) {
 	return m.load()
 }
 
-// setUpVM gives the VM its interrupt controllers, the guard and its memory.
+// setUpVM gives the VM its interrupt controllers, its guard and its slots.
 func (m *Machine) setUpVM() error {
 	if err := m.vm.SetIdentityMapAddr(identityAddr); err != nil {
 		return err
@@ -178,7 +178,7 @@ type irqLine struct {
 }
 
 func (l irqLine) SetLevel(high bool) error {
-	if err := l.vm.SetIRQ(l.n, high); !dead(err) { // which the vCPUs say
+	if err := l.vm.SetIRQ(l.n, high); !dead(err) { // a vCPU reports a dead VM
 		return err
 	}
 	return nil
@@ -260,7 +260,8 @@ func (m *Machine) load() error {
 	return nil
 }
 
-// Attachment says how guest RAM got into KVM, and why not otherwise.
+// Attachment returns how guest RAM is attached, and the stronger attaches that this
+// host can't have.
 func (m *Machine) Attachment() (attach.Method, []attach.Rejection) {
 	return m.attach.Method, m.attach.Rejected
 }
@@ -279,8 +280,8 @@ func (m *Machine) warn(err error) {
 	}
 }
 
-// Close frees everything, in the reverse order of its making: KVM lets go of
-// guest RAM before the RAM goes. Run has returned before, or was never called.
+// Close frees everything, in reverse order: KVM lets go of guest RAM before RAM is
+// freed. It must not be called while Run runs.
 func (m *Machine) Close() error {
 	m.close.Do(func() {
 		var errs []error

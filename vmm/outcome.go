@@ -21,8 +21,8 @@ type Outcome struct {
 	Detail string
 }
 
-// finish ends the guest: the first call decides the outcome. It may be called
-// from any goroutine, device callbacks on a vCPU's thread included.
+// finish ends the guest. The first call decides the outcome. Any goroutine may call
+// it, device callbacks on a vCPU's thread included.
 func (m *Machine) finish(o Outcome, err error) {
 	m.end.Do(func() {
 		m.outcome, m.err = o, err
@@ -33,15 +33,16 @@ func (m *Machine) finish(o Outcome, err error) {
 	})
 }
 
-// Stop ends the guest from outside, and if it has ended already, what Run still
-// waits for. It doesn't wait for Run to return. Callbacks may call it.
+// Stop ends the guest. If the guest has ended already, it ends Run's wait for a
+// Console that takes no output. It doesn't wait for Run to return. Callbacks may
+// call it.
 func (m *Machine) Stop() {
 	m.finish(m.stopOutcome(), nil)
 	m.uart.Stop()
 }
 
-// stopOutcome is that of a guest which was still running, and which may have
-// panicked all the same: without panic= Linux stays as it is.
+// stopOutcome is the outcome of a guest that was still running. It may have panicked
+// before: without panic= Linux then runs on in an endless loop.
 func (m *Machine) stopOutcome() Outcome {
 	if line, ok := m.panics.seen(); ok {
 		return Outcome{Reason: Panic, Detail: line}
@@ -49,8 +50,8 @@ func (m *Machine) stopOutcome() Outcome {
 	return Outcome{Reason: Stopped}
 }
 
-// resetOutcome tells a reset after a kernel panic, which is how Linux ends
-// with panic=-1, from one that was asked for.
+// resetOutcome tells a reset after a kernel panic, which is what Linux does with
+// panic=-1, from any other.
 func (m *Machine) resetOutcome() Outcome {
 	if line, ok := m.panics.seen(); ok {
 		return Outcome{Reason: Panic, Detail: line}
@@ -58,8 +59,8 @@ func (m *Machine) resetOutcome() Outcome {
 	return Outcome{Reason: Reset}
 }
 
-// tripleFault tells a reset by triple fault, which is Linux's reboot=t and what
-// it falls back to, from a crash.
+// tripleFault tells a reset by triple fault (Linux's reboot=t, and its last resort)
+// from a crash.
 func (m *Machine) tripleFault(where string) Outcome {
 	o := m.resetOutcome()
 	if o.Reason == Reset && !m.panics.said(wordRestart) {

@@ -9,10 +9,10 @@ import (
 // panicMark is how the last words of a Linux kernel begin (kernel/panic.c).
 const panicMark = "Kernel panic - not syncing"
 
-// panicWatch looks for a kernel panic in what the guest sends, byte by byte on
-// its vCPU's thread: a guest may reset with the next instruction. It holds no
-// more than a line's beginning. A guest's userland can print the same words
-// and so pass a reset off as a panic, which harms nobody.
+// panicWatch looks for a kernel panic in what the guest sends. It does so byte by
+// byte on the vCPU's thread, since a guest can reset with its next instruction. It
+// keeps only the beginning of a line. A guest's userland can print the same words,
+// which makes a reset a panic and harms nobody.
 type panicWatch struct {
 	mu   sync.Mutex
 	line [256]byte
@@ -36,15 +36,15 @@ func (w *panicWatch) sent(b byte) {
 	}
 }
 
-// What Linux says before it ends the machine, in lines that begin alike
-// (kernel/reboot.c). A decompressor that fails halts too, and not like that.
+// What Linux prints before it ends the machine (kernel/reboot.c). A decompressor
+// that fails halts without these words.
 const (
 	endMark     = "reboot: "
 	wordHalt    = "System halted" // after other words where power-off isn't available
 	wordRestart = "Restarting system"
 )
 
-// said reports whether the kernel has said that it ends the machine so.
+// said reports whether word is the last of these that the kernel has printed.
 func (w *panicWatch) said(word string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -6,14 +6,13 @@ import (
 	"offmap/guest/protocol"
 )
 
-// The report port: two byte-wide registers with which a guest of ours says
-// how far it is, and ends with an exit code of its own (package protocol).
+// The report port is EventPort and ExitPort of package protocol.
 const (
 	reportBase = protocol.EventPort
 	reportSize = 2
 )
 
-// report is the device behind the port.
+// report is the device with these registers.
 type report struct{ m *Machine }
 
 // Read implements bus.Device: there is nothing to read.

@@ -12,27 +12,26 @@ import (
 	"offmap/memory/attach"
 )
 
-// Result is what a run left behind to report.
+// Result describes a run.
 type Result struct {
 	Outcome Outcome
-	// ToUserland is the time from New to the guest's word that its userland
-	// runs; 0 if it gave none.
+	// ToUserland is the time from New to protocol.EventUserland, 0 without one.
 	ToUserland time.Duration
 	attach.Usage
-	// Faults is nil for an attach that has none of its own.
+	// Faults are those that the window's pager answered, nil for other attaches.
 	Faults *attach.Faults
 	// Exits counts the returns of KVM_RUN by kind, over all vCPUs.
 	Exits map[string]uint64
-	// Emulated is how many of the guest's instructions KVM interpreted instead
-	// of having the processor run them, over all vCPUs. Some are on every
-	// KVM, such as accesses to devices. It is nil before Linux 5.14, which
-	// doesn't say, and of a VM that KVM has declared dead.
+	// Emulated is how many of the guest's instructions KVM interpreted, over all
+	// vCPUs. Every KVM interprets some, such as accesses to devices. It is nil
+	// where KVM has no such counter (before Linux 5.14), and of a VM that KVM has
+	// declared dead.
 	Emulated *uint64
 }
 
-// Run runs the guest until it ends, Stop is called or ctx is done; the last
-// returns the context's cause as an error beside the result. It returns when
-// every vCPU has left the guest.
+// Run runs the guest until it ends, Stop is called or ctx is done, and returns when
+// every vCPU has left the guest. If ctx ended the guest, the error wraps the
+// context's cause. The result is valid with an error too.
 func (m *Machine) Run(ctx context.Context) (Result, error) {
 	if !m.cfg.KeepProcs {
 		leaveOneIdle(len(m.cpus))
@@ -42,7 +41,8 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 		wg.Go(c.loop)
 	}
 	wg.Go(m.watch)
-	// The guest's last words may take long; whoever ends the run needn't wait.
+	// Output that the guest has left may take long to write. Whoever ends the run
+	// needn't wait for it.
 	defer context.AfterFunc(ctx, m.uart.Stop)()
 	select {
 	case <-ctx.Done():
@@ -52,7 +52,7 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	case <-m.ended:
 	}
 	wg.Wait()
-	// The guest's last words, before the caller says how it ended.
+	// What is left of the guest's output, before the caller says how it ended.
 	err := errors.Join(m.err, m.uart.Close())
 	r := Result{
 		Outcome:    m.outcome,
@@ -73,11 +73,11 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	return r, errors.Join(err, uerr, serr)
 }
 
-// leaveOneIdle gives this process more of Go's processors (GOMAXPROCS) than
-// there are vCPUs. A vCPU in KVM_RUN holds one; in the lab, with one CPU, an exit
-// cost twice as much where none besides was idle. The likely cause is the
-// runtime's monitor: it then looks every 20 µs which processor it can take back
-// from a system call (runtime.sysmon, retake).
+// leaveOneIdle raises GOMAXPROCS, for good, to more than the number of vCPUs. Each
+// vCPU in KVM_RUN holds one of Go's processors. On a host with one CPU an exit cost
+// twice as much when no other processor was idle. The likely cause is the runtime's
+// monitor, which then looks every 20 µs for a processor to take back from a system
+// call (runtime.sysmon, retake).
 func leaveOneIdle(cpus int) {
 	if runtime.GOMAXPROCS(0) <= cpus {
 		runtime.GOMAXPROCS(cpus + 1)

@@ -5,9 +5,8 @@ import (
 	"offmap/vmm/boot"
 )
 
-// SetState has a vCPU start where a loader wants it, on a VM with an in-kernel
-// interrupt controller or without: there a vCPU is runnable as it is, and to be
-// told so again is no error (api.rst 4.39).
+// SetState puts a vCPU that hasn't run into the state that a boot.Loader returned.
+// The VM may have an in-kernel interrupt controller or none (api.rst 4.39).
 func SetState(c *kvm.VCPU, s boot.CPU) error {
 	sr, err := c.SRegs() // for the reset values of what boot.CPU leaves alone
 	if err != nil {

@@ -28,9 +28,9 @@ type vcpu struct {
 }
 
 // kick makes the loop leave the guest and look at the machine's state.
-// RequestExit alone doesn't stop a spinning guest, and a signal alone can come
-// just before KVM_RUN; together they leave no gap. SIGURG is the signal that
-// Go programs get for preemption anyway: it needs no handler.
+// RequestExit alone doesn't stop a guest that spins, and a signal alone is lost if
+// it comes just before KVM_RUN. Together they leave no gap. SIGURG needs no handler,
+// since the Go runtime has one for preemption.
 func (c *vcpu) kick() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,15 +42,16 @@ func (c *vcpu) kick() {
 	}
 }
 
-// processSignals are those that others send to the process.
+// processSignals are the signals that other processes and the kernel send to a
+// process as a whole.
 var processSignals = []unix.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGVTALRM,
 	unix.SIGXCPU, unix.SIGIO, unix.SIGPWR, unix.SIGTSTP, unix.SIGCONT, unix.SIGWINCH, unix.SIGCHLD,
 }
 
-// keepSignalsOut has the kernel deliver these to other threads than this one. A
-// thread that is in the guest has to wait for a processor before it can take a
-// signal, behind hundreds of vCPUs maybe; one that sleeps is woken.
+// keepSignalsOut has the kernel deliver these signals to other threads. This one
+// would have to wait for a processor to handle them, maybe behind hundreds of
+// vCPUs; a thread that sleeps is woken at once.
 func keepSignalsOut() (restore func()) {
 	var mask, old unix.Sigset_t
 	for _, s := range processSignals {
@@ -78,14 +79,13 @@ func (c *vcpu) loop() {
 	}
 }
 
-// turn runs the guest until its next exit, and answers that. It returns whether
-// there is a next turn. It doesn't allocate: what an exit costs is the kernel's
-// part of it and little else (TestTurnAllocates, and scenario exits of package
-// bench).
+// turn runs the guest until its next exit, and handles that. It reports whether
+// there is a next turn. It doesn't allocate, so that an exit costs little more than
+// the kernel's part of it (TestTurnAllocates, and scenario exits of package bench).
 //
-// The system call in Run is one that Go's scheduler knows of. Its few tens of
-// nanoseconds buy that a guest which stays inside holds up nobody: the garbage
-// collector need not wait for the thread, and others run on its processor.
+// Run enters the kernel through Go's scheduler, which costs some tens of
+// nanoseconds. In return a guest that stays inside holds nobody up: the garbage
+// collector doesn't wait for the thread, and other goroutines get its processor.
 func (c *vcpu) turn() bool {
 	m := c.machine
 	select {
@@ -100,8 +100,7 @@ func (c *vcpu) turn() bool {
 			c.kicked()
 			return true
 		case errors.Is(err, unix.EAGAIN):
-			// So KVM says that a vCPU which waited for its start-up
-			// IPI has been woken.
+			// A vCPU that waited for its start-up IPI has been woken.
 			return true
 		case dead(err):
 			m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM can't carry this guest on after what vCPU %d did, and has declared it dead", c.ID())}, nil)
@@ -115,7 +114,7 @@ func (c *vcpu) turn() bool {
 	return true
 }
 
-// handle answers one exit.
+// handle handles one exit.
 func (c *vcpu) handle(x *kvm.Exit) {
 	m := c.machine
 	switch x.Reason {
@@ -151,17 +150,17 @@ func (c *vcpu) handle(x *kvm.Exit) {
 	}
 }
 
-// halt has the vCPU halted when it runs next. This port is the vCPU's own, so it
-// is no device's.
+// halt has KVM halt the vCPU when it runs next. HaltPort acts on the vCPU that
+// writes it, so it isn't a device on the bus.
 func (c *vcpu) halt() {
 	if err := c.SetMPState(kvm.MPHalted); err != nil {
 		c.machine.finish(Outcome{Reason: Crash}, err)
 	}
 }
 
-// where says which vCPU it is, and at which instruction if KVM knows. After a
-// triple fault on AMD it doesn't: it has reset the vCPU (shutdown_interception,
-// arch/x86/kvm/svm/svm.c), which is then at the reset vector.
+// where names the vCPU, and its instruction if KVM knows it. After a triple fault on
+// AMD, KVM has reset the vCPU (shutdown_interception, arch/x86/kvm/svm/svm.c), which
+// is then at the reset vector.
 func (c *vcpu) where() string {
 	name := fmt.Sprintf(" of vCPU %d", c.ID())
 	r, err := c.Regs()
@@ -180,22 +179,22 @@ const (
 	resetCS  = 0xffff0000
 )
 
-// dead reports whether a call failed because KVM has declared the VM dead, as it
-// does when it can't carry it on (kvm_vm_dead, KVM_BUG_ON in the kernel's
-// kvm_host.h): it then refuses every call for it. A guest can have it do so.
+// dead reports whether a call failed because KVM has declared the VM dead
+// (kvm_vm_dead and KVM_BUG_ON in the kernel's kvm_host.h), after which it refuses
+// every call for it. A guest can cause that.
 func dead(err error) bool { return errors.Is(err, unix.EIO) }
 
-// kicked answers a Run that was interrupted.
+// kicked handles a Run that was interrupted.
 func (c *vcpu) kicked() {
-	// First this: what is asked for after it has Run interrupted again. The
-	// end of the machine is seen at the next turn.
+	// This comes first, so that a later kick interrupts Run again. The next turn
+	// sees whether the machine has ended.
 	c.ClearExit()
 	if p := c.machine.pause.Load(); p != nil {
 		p.hold(c)
 	}
 }
 
-// explain adds to a failed KVM_RUN what a user can do about it.
+// explain returns the cause of a failed KVM_RUN, as far as it is known.
 func (m *Machine) explain(err error) error {
 	if failed := m.attach.Err(); failed != nil {
 		return failed

@@ -10,7 +10,7 @@ import (
 	"offmap/vmm/serial"
 )
 
-// sleeper is a vCPU of which the loop is outside the guest.
+// sleeper is the state of a vCPU that is outside the guest.
 type sleeper struct {
 	state      kvm.MPState
 	interrupts bool // RFLAGS.IF
@@ -57,14 +57,13 @@ const (
 	pitLongestShot = 2 * time.Second // 65536/1193182 s, and a margin
 )
 
-// waiting reports whether a vCPU in this state waits for an event of others'.
+// waiting reports whether a vCPU in this state waits for an event.
 func waiting(s kvm.MPState) bool {
 	return s == kvm.MPHalted || s == kvm.MPUninitialized || s == kvm.MPInitReceived
 }
 
-// forever reports whether vCPUs that are like that sleep for good, and why. All
-// doubts are in favour of the guest: an interrupt of which nobody knows where it
-// goes wakes it.
+// forever reports whether these vCPUs sleep for good, and why. In doubt they don't:
+// any interrupt whose destination isn't known wakes the guest.
 func forever(cpus []sleeper, s sources) (why string, ok bool) {
 	interruptible := false
 	for _, c := range cpus {
@@ -109,9 +108,9 @@ func (s sources) picRaises() bool {
 	return false
 }
 
-// sleeper reads what there is to know of a vCPU, whose loop must be outside the
-// guest. The order is that of KVM's own steps: a timer that goes off meanwhile
-// is in IRR before its deadline is 0.
+// sleeper reads the state of the vCPU, whose loop must be outside the guest. It reads
+// the deadline before IRR, as KVM writes them in the other order: a timer that goes
+// off meanwhile is seen in one of them.
 func (c *vcpu) sleeper() (s sleeper, err error) {
 	if s.state, err = c.MPState(); err != nil || !waiting(s.state) {
 		return s, err
