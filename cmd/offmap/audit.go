@@ -52,21 +52,21 @@ func newAuditCmd() *cobra.Command {
 	var f auditFlags
 	cmd := &cobra.Command{
 		Use:   "audit [flags]",
-		Short: "Attack a guest's RAM by every avenue, and say what came of it",
+		Short: "Attack a guest's RAM in every known way, and judge the results",
 		Long: `audit runs guests that plant a random canary all over their RAM, and attacks
-that RAM by every avenue by which a host could read it: through the kernel's
-direct map, from other processes, by getting the kernel to use guest pages for
-I/O, by what is left when a guest is gone, and in the VMM's own name.
+that RAM by every avenue, each a way by which a host could read it: through the
+kernel's direct map, from other processes, by having the kernel use guest pages
+for I/O, by searching freed memory, and with the VMM's own rights.
 
 Each attack is made on controls too, the same guest in ordinary memory (anon and
-memfd). A guest's RAM is called blocked only where the same attack read the
-control's canary, in the same run, and the guest still had its own; otherwise the
-attack is inconclusive, or skipped where this host lacks what it takes.
+memfd). An attack is blocked only if it found the control's canary in the same
+run, and the guest still had its own; otherwise it is inconclusive, or skipped
+where this host can't make it.
 
-Most attacks need root. Some change settings of the host's (KSM, zswap, huge
-pages of shared memory) and put them back; only SIGKILL leaves them changed. In
-the lab the machine's RAM is searched from outside as well, which shows that the
-canary is there. Exit code 3 if the guest's RAM was exposed, other than to its
+Most attacks need root. Some change settings of the host (KSM, zswap, huge pages
+of shared memory) and restore them; only SIGKILL leaves them changed. In the lab
+the machine's RAM is searched from outside as well, which shows that the canary
+is there. Exit code 3 if the guest's RAM was exposed, other than to its
 owner, or if an attack was inconclusive (--fail-on).`,
 		Example: `  offmap audit
   offmap audit --all

@@ -25,14 +25,14 @@ func newLimitsCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "limits [flags]",
 		Short: "Show the known limits of secret guest RAM, and how they stand here",
-		Long: `limits checks, one by one, what is known to be limited about memory that the
-kernel doesn't see: each limit has a source that says what to expect, and a check
-that does it on this host and says what came of it. A limit "holds" where this
-kernel does as the source says, which is good news for some and bad for others.
+		Long: `limits checks the known limits of memory that is not in the kernel's direct map.
+Each limit has a source that says what to expect, and a check that tries it on
+this host. A limit "holds" if this kernel does what the source says, which is good
+for some limits and bad for others.
 
-Without --only there is a line or two for each; --only prints all that there is to
-say of a limit. As root more of them can be checked; the checks change nothing
-that outlasts them, but for the direct map, which secret memory splits for good.
+Without --only each limit takes a line or two; --only prints a limit in full. Root
+can check more of them. The checks undo their changes, except that secret memory
+splits the direct map's large pages for good.
 
 A limit that doesn't hold is a result: the exit code is 0 all the same.`,
 		Example: `  sudo offmap limits

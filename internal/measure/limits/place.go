@@ -92,7 +92,7 @@ func checkUnmovable(ctx context.Context, b memory.Backend) (o Observation, err e
 	if err != nil {
 		return o, err
 	}
-	o.Text = fmt.Sprintf("%d secret pages moved: %s; %d ordinary ones: %s", target.Pages, target.Detail, control.Pages, control.Detail)
+	o.Text = fmt.Sprintf("secret memory: %s; anonymous memory: %s", target.Detail, control.Detail)
 	if control.Pages == 0 {
 		return o, skipped("%s, so that it proves nothing", o.Text)
 	}
