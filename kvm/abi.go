@@ -272,8 +272,11 @@ type msrFilterRange struct {
 	bitmap *byte
 }
 
-// maxMSRRanges is KVM_MSR_FILTER_MAX_RANGES.
-const maxMSRRanges = 16
+// Bounds of a filter: how many ranges, and the bytes of a range's bitmap.
+const (
+	maxMSRRanges = 16    // KVM_MSR_FILTER_MAX_RANGES
+	maxMSRBitmap = 0x600 // KVM_MSR_FILTER_MAX_BITMAP_SIZE
+)
 
 // msrFilter is struct kvm_msr_filter. Flags 0 allows what no range names.
 type msrFilter struct {

@@ -72,6 +72,7 @@ func TestABI(t *testing.T) {
 		{C: "KVM_X86_SET_MSR_FILTER", Want: kvmSetMSRFilter},
 		{C: "KVM_CAP_X86_MSR_FILTER", Want: uint64(CapMSRFilter)},
 		{C: "KVM_MSR_FILTER_MAX_RANGES", Want: maxMSRRanges},
+		{C: "KVM_MSR_FILTER_MAX_BITMAP_SIZE", Want: maxMSRBitmap},
 		{C: "KVM_MSR_FILTER_READ", Want: msrFilterRead},
 		{C: "KVM_MSR_FILTER_WRITE", Want: msrFilterWrite},
 		{C: "sizeof(struct kvm_msr_filter)", Want: uint64(unsafe.Sizeof(msrFilter{}))},

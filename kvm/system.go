@@ -1,9 +1,3 @@
-// Package kvm is KVM's ABI and its objects: System, VM and VCPU, each owning
-// its file descriptor and closing it once. It follows
-// https://docs.kernel.org/virt/kvm/api.html ("api.rst" in the comments) and
-// knows nothing of where guest memory comes from.
-//
-// Errors name the call and wrap the errno. EINTR is never retried here.
 package kvm
 
 import (

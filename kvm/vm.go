@@ -83,13 +83,16 @@ type MSRRange struct{ Base, Count uint32 }
 
 // DenyMSRs makes every guest access to the registers named, and to no others,
 // a #GP (api.rst 4.97; CapMSRFilter, Linux 5.10). It replaces what an earlier
-// call said.
+// call said. KVM takes up to 16 ranges of 1 to 12288 registers.
 func (v *VM) DenyMSRs(ranges ...MSRRange) error {
 	if len(ranges) > maxMSRRanges {
 		return fmt.Errorf("KVM_X86_SET_MSR_FILTER: %d ranges, at most %d", len(ranges), maxMSRRanges)
 	}
 	var f msrFilter
 	for i, r := range ranges {
+		if r.Count == 0 || r.Count > maxMSRBitmap*8 {
+			return fmt.Errorf("KVM_X86_SET_MSR_FILTER: %d registers from 0x%x on, want 1 to %d", r.Count, r.Base, maxMSRBitmap*8)
+		}
 		bitmap := make([]byte, (r.Count+7)/8)
 		f.ranges[i] = msrFilterRange{flags: msrFilterRead | msrFilterWrite, count: r.Count, base: r.Base, bitmap: &bitmap[0]}
 	}

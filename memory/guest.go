@@ -1,13 +1,3 @@
-// Package memory describes guest RAM by guest-physical address (GPA): where
-// it lies, and how the VMM and its devices read and write it.
-//
-// Three things live here. A Layout says which GPA ranges are RAM; it is the
-// one list that KVM's memory slots, the guest's e820 map, bounds checks and
-// the exposure audit are all made from. Guest is what devices and loaders
-// get: copies in and out, never a slice of guest RAM. RAM is a backend's
-// memory behind a Layout.
-//
-// The package knows nothing of KVM; memory/attach puts RAM into KVM's slots.
 package memory
 
 import (

@@ -10,13 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrMemlock is what New wraps where RLIMIT_MEMLOCK is too low and can't be
-// raised.
+// KeepMemlock has New leave RLIMIT_MEMLOCK to the caller, and fail with ErrMemlock
+// where it is too low. It is set before New is called.
+var KeepMemlock bool
+
+// ErrMemlock is what New wraps where RLIMIT_MEMLOCK is too low and New can't
+// raise it.
 var ErrMemlock error = unavailable.New("RLIMIT_MEMLOCK is too low", "a higher RLIMIT_MEMLOCK")
 
-// raiseMemlock makes room for size more bytes of secret memory in
-// RLIMIT_MEMLOCK. The charge is shared by all processes of the user, so a
-// limit of just size would fail beside another guest: take all we can get.
+// raiseMemlock makes room for size more bytes of secret memory in this process's
+// RLIMIT_MEMLOCK. All processes of the user share the charge, so that a limit of
+// just size would not do beside another guest: it raises the limit as far as it
+// may, and does not lower it again.
 func raiseMemlock(size uint64) error {
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
@@ -25,23 +30,25 @@ func raiseMemlock(size uint64) error {
 	if lim.Cur == unix.RLIM_INFINITY {
 		return nil
 	}
-	// Raising the hard limit takes CAP_SYS_RESOURCE; without it the soft
-	// limit may still go up to the hard one.
-	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
-	if unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited) == nil {
-		return nil
+	if !KeepMemlock {
+		// Raising the hard limit takes CAP_SYS_RESOURCE; without it the soft
+		// limit may still go up to the hard one.
+		unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+		if unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited) == nil {
+			return nil
+		}
+		lim.Cur = lim.Max
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
+			return fmt.Errorf("setrlimit RLIMIT_MEMLOCK to %d: %w", lim.Max, err)
+		}
 	}
-	lim.Cur = lim.Max
-	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &lim); err != nil {
-		return fmt.Errorf("setrlimit RLIMIT_MEMLOCK to %d: %w", lim.Max, err)
-	}
-	if lim.Max >= size {
+	if lim.Cur >= size {
 		return nil
 	}
 	if charged, err := chargedAtTouch(lim); err != nil || !charged {
 		return err // the kernel checks at mmap, and CAP_IPC_LOCK passes there
 	}
-	return memlockError(size, lim.Max)
+	return memlockError(size, lim.Cur)
 }
 
 // memlockLimit is the soft limit in bytes.
@@ -58,7 +65,7 @@ func memlockError(size, limit uint64) error {
 		ErrMemlock, size>>10, limit>>10, size>>10)
 }
 
-// touchProbe serializes chargedAtTouch, which changes a limit of the process.
+// touchProbe serializes chargedAtTouch.
 var touchProbe sync.Mutex
 
 // chargedAtTouch reports whether this kernel charges a secret page to
@@ -66,8 +73,9 @@ var touchProbe sync.Mutex
 // is mapped. Mainline does since 97d34aa65c29 (and stable kernels with it),
 // and a touch past the limit is a SIGBUS.
 //
-// It tries: a page, a soft limit of zero for a moment, and a read(2) into the
-// page, which fails where a store would be killed.
+// It tries with one page: it sets the soft limit of the process to 0, reads into
+// the page with read(2), which fails where a store would raise SIGBUS, and sets
+// the limit back. Other threads that lock memory meanwhile may be refused.
 func chargedAtTouch(lim unix.Rlimit) (bool, error) {
 	touchProbe.Lock()
 	defer touchProbe.Unlock()

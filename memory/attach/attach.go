@@ -1,18 +1,3 @@
-// Package attach puts a backend's pages into KVM's memory slots. How that is
-// done is called the attach:
-//
-//   - Direct: the backend's own mapping is the slot. KVM finds its pages with
-//     GUP (get_user_pages), or without it those of a guest_memfd and of
-//     PFNMAP mappings such as reserved memory's. Stock KVM refuses secret
-//     memory that way, at the guest's first access.
-//   - ViaBridge: the slot is a PFNMAP view of the secret pages, made by the
-//     kernel module in memory/kmod. KVM follows PFNMAP mappings without GUP.
-//   - ViaWindow: the slot is ordinary memory that holds copies of a bounded
-//     number of the secret pages at a time. It needs no module; see package
-//     window.
-//
-// Which one works here is found by trying (see probe.go), never from a kernel
-// version, and before the guest starts.
 package attach
 
 import (

@@ -1,15 +1,3 @@
-// Package uffd is userfaultfd(2) for one range of shared memory: page faults
-// in the range stop the thread that took them and become events, until
-// somebody maps the page.
-//
-// It covers what a pager of shmem (memfd) memory needs: missing faults, where
-// the file has no page, and minor faults, where it has one that isn't mapped;
-// both are resolved by mapping the file's page (Continue). Offsets are in
-// bytes from the start of the range. See Documentation/admin-guide/mm/userfaultfd.rst.
-//
-// The memory must never be touched by Go code: the thread that takes a fault
-// stops until the fault is answered, the garbage collector can't stop such a
-// goroutine, and a pager written in Go would wait for the garbage collector.
 package uffd
 
 import (
