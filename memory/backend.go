@@ -25,7 +25,7 @@ const (
 	Secret     Backend = "secret"      // memfd_secret(2)
 )
 
-// backend is what tells one backend from another: data, not code. All are
+// backend is the data in which backends differ. All of them are
 // mapped, bounds-checked, counted and freed in the same way.
 type backend struct {
 	name Backend
@@ -34,8 +34,8 @@ type backend struct {
 	flags int // mmap flags
 	// page is the size of its pages in bytes, a power of two.
 	page uint64
-	// room is the figure of /proc/meminfo that its size is held against; ""
-	// where open knows better.
+	// room names the field of /proc/meminfo that limits its size; ""
+	// where open checks the size itself.
 	room string
 	// swapped says that the kernel may swap the pages out.
 	swapped bool
@@ -43,11 +43,11 @@ type backend struct {
 	exposed bool
 	// locked says that the pages count against RLIMIT_MEMLOCK.
 	locked bool
-	// carved says that the memory isn't the kernel's: all of it is there
-	// before and after, and nobody clears it but RAM.
+	// carved says that the memory isn't the kernel's: all of it exists before
+	// and after, and RAM has to clear it.
 	carved bool
-	// refused puts mmap's refusal of size bytes in words; nil means that
-	// there is nothing to add to the errno.
+	// refused explains mmap's refusal of size bytes; nil if the errno says
+	// enough.
 	refused func(size uint64, err error) error
 }
 
@@ -143,7 +143,7 @@ func sized(fd int, size uint64) (file, error) {
 	return file{fd: fd}, nil
 }
 
-// openOwnGuestMemfd is what New comes to without a VM: see NewFrom.
+// openOwnGuestMemfd refuses: New has no VM to make the file. NewFrom is given one.
 func openOwnGuestMemfd(uint64) (file, error) {
 	return file{}, fmt.Errorf("backend %s: the memory is a VM's own, and there is no VM here: %w", GuestMemfd, lacking("a VM"))
 }

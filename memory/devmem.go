@@ -16,11 +16,11 @@ import (
 // /proc/PID/mem and ptrace read it all the same (mmap_mem_ops.access), and
 // anyone with CAP_SYS_RAWIO can map it again.
 //
-// Who has which part is settled by locks on the device node: an open file
-// description lock of that range, in addresses (F_OFD_SETLK, fcntl_locking(2)).
-// Both the descriptor and the mapping keep it, so it goes when the last of them
-// does, SIGKILL or not, and never before. A /dev/mem of another devtmpfs, in a
-// container with a node of its own, has other locks.
+// Guests share the ranges by open file description locks on the device node
+// (F_OFD_SETLK, fcntl_locking(2)): a guest locks the addresses that it uses. The
+// descriptor and the mapping both hold the lock, so that it lasts until the last of
+// them is gone, also after SIGKILL. The locks of another node, such as that of a
+// container with a devtmpfs of its own, are others.
 const devMem = "/dev/mem"
 
 // openReserved takes size bytes of a reserved range that nobody else has.
@@ -54,9 +54,9 @@ func openReserved(size uint64) (file, error) {
 	return file{fd, int64(start)}, nil
 }
 
-// claim looks for size bytes that lock gives, and returns their address; 0,
-// which is never free, if there are none. lock returns 0 for a range that is
-// now the caller's, and otherwise where to look next.
+// claim locks size bytes of one of the ranges and returns their address, or 0 if
+// none are free; address 0 never is. lock returns 0 if it locked the range, and
+// otherwise the address at which to try next.
 func claim(ranges []PhysRange, size uint64, lock func(start, size uint64) (next uint64, err error)) (uint64, error) {
 	for _, r := range ranges {
 		for at := max(r.Start, PageSize); at < r.End() && r.End()-at >= size; {
@@ -80,7 +80,7 @@ func lockRange(fd int, start, size uint64) (next uint64, err error) {
 	if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) {
 		return 0, fmt.Errorf("fcntl F_OFD_SETLK of %s on %s: %w", PhysRange{start, size}, devMem, err)
 	}
-	// Who is in the way? Perhaps nobody any more: then the same again.
+	// Find the lock that is in the way. If it has gone meanwhile, try again.
 	if err := unix.FcntlFlock(uintptr(fd), unix.F_OFD_GETLK, &lock); err != nil {
 		return 0, fmt.Errorf("fcntl F_OFD_GETLK of %s on %s: %w", PhysRange{start, size}, devMem, err)
 	}
@@ -90,7 +90,8 @@ func lockRange(fd int, start, size uint64) (next uint64, err error) {
 	return uint64(lock.Start + lock.Len), nil
 }
 
-// noRange says why no reserved range is to be had, and what to boot with.
+// noRange returns the error that says why no reserved range can be used, and what
+// to boot with.
 func noRange(size uint64, ranges []ReservedRange) error {
 	refuse := func(format string, args ...any) error {
 		return fmt.Errorf("backend %s: %w: %w", Reserved, lacking(reservedNeeds(len(ranges) > 0)), fmt.Errorf(format, args...))
@@ -130,8 +131,8 @@ func reservedRefused(_ uint64, err error) error {
 		Reserved, lacking(reservedNeeds(true)), devMem, err)
 }
 
-// reservedNeeds says what backend reserved lacks here, where the kernel was
-// booted with ranges set aside or not.
+// reservedNeeds says what backend reserved lacks here. ranges tells whether the
+// kernel was booted with ranges set aside.
 func reservedNeeds(ranges bool) string {
 	const (
 		word   = "boot parameter memmap=SIZE$ADDRESS"
@@ -139,7 +140,7 @@ func reservedNeeds(ranges bool) string {
 	)
 	switch {
 	case unix.Access(devMem, unix.R_OK|unix.W_OK) == nil:
-		return word // or another range than those
+		return word // or another range than those that are set aside
 	case ranges:
 		return device
 	}

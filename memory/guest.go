@@ -21,14 +21,14 @@ func (a GPA) Add(n uint64) (GPA, bool) {
 
 func (a GPA) String() string { return fmt.Sprintf("0x%x", uint64(a)) }
 
-// ErrHole is what an access that is not wholly in guest RAM wraps.
+// ErrHole is wrapped by the error of an access that is not wholly in guest RAM.
 var ErrHole = errors.New("not guest RAM")
 
 // Guest is guest RAM as devices and loaders see it. Addresses come from the
 // guest and are checked: an access that touches a byte outside RAM fails with
 // an error that wraps ErrHole and copies nothing. Offsets are guest-physical
-// addresses. Both methods are safe for concurrent use; against the guest's
-// own stores they are as torn as any DMA.
+// addresses. Both methods are safe for concurrent use. Against the guest's
+// own stores they are not atomic, as DMA isn't.
 type Guest interface {
 	io.ReaderAt
 	io.WriterAt

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Meminfo is what a host says of its memory, by the names of /proc/meminfo
+// Meminfo is a host's memory figures by their names in /proc/meminfo
 // (Documentation/filesystems/proc.rst): bytes, or numbers where the file has no
 // unit.
 type Meminfo map[string]uint64

@@ -13,10 +13,9 @@ import (
 // RAM is guest memory: a backend's pages behind a layout, mapped once into
 // this process. It implements Guest.
 //
-// The pages are created by their first use and not before, but for Reserved,
-// whose are there. What is hidden from the kernel is secluded too (Seclude).
-// Ordinary memory isn't: it is what hidden memory is compared with, as the
-// kernel makes it.
+// The first use of a page allocates it, except for Reserved, whose pages exist
+// already. Memory that is not in the direct map is secluded as well (Seclude).
+// Ordinary memory is left as the kernel makes it, to compare with.
 type RAM struct {
 	backend backend
 	layout  Layout
@@ -27,18 +26,18 @@ type RAM struct {
 	closeErr error
 }
 
-// New makes RAM of the layout's size. For Secret it first sees to it that
-// RLIMIT_MEMLOCK allows that much, because past it the first touch of a page
-// is a SIGBUS. What a host can't give is refused with an error that wraps
-// ErrUnavailable, ErrSecretDisabled, ErrSecretAbsent, ErrMemlock or
-// ErrTooLarge, or is a *sandbox.Error, and says what to do about it.
+// New makes RAM of the layout's size in bytes. For Secret it first raises the
+// process's RLIMIT_MEMLOCK as far as it may, unless KeepMemlock is set: past the
+// limit, the first touch of a page is a SIGBUS. Where the host can't provide the
+// memory, the error is ErrUnavailable and says what to do about it; it may wrap
+// ErrSecretDisabled, ErrSecretAbsent, ErrMemlock, ErrTooLarge or a *sandbox.Error.
 //
 // GuestMemfd takes a VM: see NewFrom.
 func New(b Backend, l Layout) (*RAM, error) { return NewFrom(b, l, nil) }
 
-// NewFrom is New of memory whose file comes from open, unless that is nil: size
-// bytes, zeroed, to be mapped shared. RAM owns the descriptor. GuestMemfd's
-// file is made by the VM that the memory is for.
+// NewFrom is New with a file that open makes, if open isn't nil: size bytes of
+// zeros, which are mapped shared. RAM owns the descriptor. For GuestMemfd, open
+// has the VM make the file.
 func NewFrom(b Backend, l Layout, open func(size uint64) (fd int, err error)) (*RAM, error) {
 	d, err := b.find()
 	if err != nil {
@@ -89,7 +88,7 @@ func (r *RAM) create() error {
 	}
 	r.mem = mem
 	if b.carved {
-		clear(mem) // whoever had it last may have been killed
+		clear(mem) // the last user may have been killed before it could
 	}
 	if !b.exposed {
 		return Seclude(r.Pointer(), uint64(len(mem)))
@@ -97,10 +96,10 @@ func (r *RAM) create() error {
 	return nil
 }
 
-// Close unmaps and frees the memory. KVM slots and bridges over it are gone
-// before. Secret memory is zeroed by the kernel as it is freed, Reserved
-// memory here, and by its next user if this process was killed; ordinary
-// memory is not.
+// Close unmaps and frees the memory. The caller has removed KVM slots and bridges
+// over it before. The kernel zeroes secret memory as it frees it. Close zeroes
+// Reserved memory; if this process is killed, its next user does. Nobody zeroes
+// ordinary memory.
 func (r *RAM) Close() error {
 	r.once.Do(func() {
 		if r.mem != nil {
@@ -119,13 +118,13 @@ func (r *RAM) Close() error {
 	return r.closeErr
 }
 
-// Backend is where the memory is at rest.
+// Backend returns where the memory is at rest. It is never the zero value.
 func (r *RAM) Backend() Backend { return r.backend.name }
 
-// Layout is the list of RAM regions.
+// Layout returns the list of RAM regions.
 func (r *RAM) Layout() Layout { return r.layout }
 
-// FD is the file behind the memory, or -1. It stays RAM's own.
+// FD returns the descriptor of the file behind the memory, or -1. RAM owns it.
 func (r *RAM) FD() int { return r.fd }
 
 // ReadAt copies guest memory at address off into p.
@@ -138,9 +137,9 @@ func (r *RAM) WriteAt(p []byte, off int64) (int, error) {
 	return r.access("write", off, p, func(p, mem []byte) { copy(mem, p) })
 }
 
-// access copies between p and the regions that it falls into. A page that the
-// kernel refuses to give (no memory, RLIMIT_MEMLOCK of this uid used up by
-// another process) raises SIGBUS in the copy, which is turned into an error.
+// access copies between p and the regions that it falls into. If the kernel can't
+// allocate a page (no memory, or another process of the user has used up
+// RLIMIT_MEMLOCK), the copy raises SIGBUS, which access turns into an error.
 func (r *RAM) access(op string, off int64, p []byte, copy func(p, mem []byte)) (n int, err error) {
 	gpa, err := r.layout.Access(op, off, len(p))
 	if err != nil {

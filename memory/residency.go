@@ -34,12 +34,12 @@ func (s PageState) String() string {
 }
 
 // Residency brings pages up to date, which has the state of each page of RAM in
-// the layout's order: Ordinary or Hidden by the backend, or Untouched. At the
-// first call they are all Untouched, and afterwards what the call before made
-// of them: memory that can't be swapped never goes back, so the kernel isn't
-// asked for it again. No memory is read and none is populated.
+// the layout's order: Ordinary or Hidden, depending on the backend, or Untouched.
+// The caller passes all pages as Untouched at first, and afterwards as the last
+// call left them: a page that can't be swapped stays populated, so Residency does
+// not look it up again. It reads no memory and populates none.
 //
-// What makes it slow is a page cache that isn't mapped here (BenchmarkResidency,
+// It is slow for a page cache that isn't mapped here (BenchmarkResidency,
 // Linux 6.18): 50 to 75 ns a page with mincore(2), be it populated or not. With
 // cachestat(2), which Linux has from 6.5 on, it is 35 ns a page that is
 // populated, and next to nothing for others.
@@ -68,8 +68,8 @@ func (r *RAM) Residency(pages []PageState) error {
 	return nil
 }
 
-// askFile brings pages [lo, hi) of RAM with a file up to date. How many of them
-// there are is often enough to know which.
+// askFile brings pages [lo, hi) of RAM with a file up to date. It first asks how
+// many are populated: if that is none, all, or as many as before, it knows which.
 func (r *RAM) askFile(pages []PageState, lo, hi int, has PageState) error {
 	known := 0
 	for _, s := range pages[lo:hi] {

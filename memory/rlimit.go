@@ -14,7 +14,7 @@ import (
 // where it is too low. It is set before New is called.
 var KeepMemlock bool
 
-// ErrMemlock is what New wraps where RLIMIT_MEMLOCK is too low and New can't
+// ErrMemlock is wrapped by New's error if RLIMIT_MEMLOCK is too low and New can't
 // raise it.
 var ErrMemlock error = unavailable.New("RLIMIT_MEMLOCK is too low", "a higher RLIMIT_MEMLOCK")
 
@@ -104,25 +104,25 @@ func chargedAtTouch(lim unix.Rlimit) (bool, error) {
 	return touch != nil, nil
 }
 
-// ErrTooLarge is what New wraps where the host hasn't got the memory.
+// ErrTooLarge is wrapped by New's error if the host hasn't got that much memory.
 var ErrTooLarge error = unavailable.New("more memory than this host has", "more free memory")
 
-// What a size can be held against: all RAM, or for memory that can't be
+// Fields of /proc/meminfo that limit a size: all RAM, or for memory that can't be
 // swapped what is available now (Documentation/filesystems/proc.rst).
 const (
 	memTotal     = "MemTotal"
 	memAvailable = "MemAvailable"
 )
 
-// checkHost refuses a size that the host can't hold. It is a check for a clear
-// error and no reservation.
+// checkHost refuses a size that the host can't hold. It reserves nothing: it is
+// there for a clear error.
 func checkHost(size uint64, b backend) error {
 	if b.room == "" {
 		return nil
 	}
 	info, err := ReadMeminfo()
 	if err != nil {
-		return nil // without /proc the kernel's own refusal has to do
+		return nil // without /proc, the kernel refuses later
 	}
 	what := "RAM"
 	if b.room == memAvailable {

@@ -13,8 +13,8 @@ import (
 	"offmap/internal/process/unavailable"
 )
 
-// What the kernel refuses memfd_secret(2) for. It answers ENOSYS to both. A
-// refusal by what confines this process is a *sandbox.Error.
+// Reasons for which the kernel refuses memfd_secret(2), both with ENOSYS. If a
+// seccomp filter or a security module refuses it, the error is a *sandbox.Error.
 var (
 	ErrSecretDisabled error = unavailable.New("memfd_secret is switched off on this kernel: boot it with secretmem.enable=1 on the command line",
 		"boot parameter secretmem.enable=1")
@@ -22,8 +22,8 @@ var (
 		"Linux 5.14 with CONFIG_SECRETMEM")
 )
 
-// openSecret makes the file of a secret memory area. The close-on-exec flag of
-// memfd_secret is O_CLOEXEC; FD_CLOEXEC, as its man page has it, is EINVAL.
+// openSecret makes the file of a secret memory area. memfd_secret takes O_CLOEXEC;
+// it fails with EINVAL for FD_CLOEXEC, which its man page names.
 func openSecret(size uint64) (file, error) {
 	fd, err := MemfdSecret(unix.O_CLOEXEC)
 	if err != nil {
@@ -32,8 +32,8 @@ func openSecret(size uint64) (file, error) {
 	return sized(fd, size)
 }
 
-// MemfdSecret is memfd_secret(2), which takes no right, with a refusal in
-// words.
+// MemfdSecret calls memfd_secret(2), which needs no privilege. Its error says why
+// the call was refused.
 func MemfdSecret(flags int) (int, error) {
 	fd, err := unix.MemfdSecret(flags)
 	if err == nil {
@@ -42,9 +42,9 @@ func MemfdSecret(flags int) (int, error) {
 	return -1, secretError(os.DirFS("/sys"), sandbox.Read().Filtered, err)
 }
 
-// secretError tells why there is no secret memory: by the module's parameter,
-// which sysfs has for each kernel that has memfd_secret, and which root alone
-// can read; and by whether this process runs under a seccomp filter.
+// secretError finds out why there is no secret memory. Each kernel with
+// memfd_secret has the module's parameter in sysfs, which only root can read. It
+// also matters whether this process runs under a seccomp filter.
 func secretError(sys fs.FS, filtered bool, err error) error {
 	if !errors.Is(err, unix.ENOSYS) {
 		return sandbox.Judge("memfd_secret", err)
@@ -56,7 +56,7 @@ func secretError(sys fs.FS, filtered bool, err error) error {
 	case no == nil:
 		return sandbox.Judge("memfd_secret", err)
 	case errors.Is(no, fs.ErrPermission) && !filtered:
-		return ErrSecretDisabled // or who would have refused it?
+		return ErrSecretDisabled // nothing else can have refused it
 	case errors.Is(no, fs.ErrPermission):
 		return secretUnknown("the kernel has it", "only root can tell", err)
 	}
@@ -66,7 +66,8 @@ func secretError(sys fs.FS, filtered bool, err error) error {
 	return ErrSecretAbsent
 }
 
-// secretUnknown is an error that could be the kernel's answer or a filter's.
+// secretUnknown returns the error for an ENOSYS that the kernel or a filter may have
+// returned.
 func secretUnknown(kernel, who string, err error) error {
 	return fmt.Errorf("%w: memfd_secret: %w: %s whether %s switched off (secretmem.enable=1 on its command line switches it on) or a container's seccomp profile refuses it",
 		lacking("boot parameter secretmem.enable=1, or a seccomp profile that allows memfd_secret"), err, who, kernel)

@@ -12,11 +12,11 @@ import (
 	"offmap/internal/process/unavailable"
 )
 
-// Device gives descriptors to whoever may open it (Linux 6.1).
+// Device hands out descriptors to every process that may open it (Linux 6.1).
 const Device = "/dev/userfaultfd"
 
-// Errors that Open wraps. A refusal by what confines this process is a
-// *sandbox.Error.
+// Errors that Open wraps. If a seccomp filter or a security module refuses the
+// call, the error is a *sandbox.Error.
 var (
 	// ErrDenied: no right to the faults that the kernel takes itself, which
 	// KVM's are.
@@ -28,7 +28,7 @@ var (
 		"Linux 5.14 with CONFIG_USERFAULTFD")
 )
 
-// FixDenied says how to get the right that ErrDenied speaks of.
+// FixDenied says how to get the right that is missing with ErrDenied.
 const FixDenied = "run as root (CAP_SYS_PTRACE), or let your group have " + Device +
 	" (sudo chgrp kvm " + Device + " && sudo chmod 660 " + Device + "), or `sudo sysctl vm.unprivileged_userfaultfd=1`"
 
@@ -54,8 +54,8 @@ func Open(base uintptr, size uint64) (*Range, error) {
 	return r, nil
 }
 
-// open asks the system call, which takes CAP_SYS_PTRACE or the sysctl, and
-// then the device, which takes the right to open it.
+// open tries the system call, which needs CAP_SYS_PTRACE or the sysctl, and then
+// the device, which needs the right to open it.
 func open() (int, error) {
 	const flags = unix.O_CLOEXEC | unix.O_NONBLOCK
 	fd, err := userfaultfd(flags)
@@ -73,7 +73,7 @@ func open() (int, error) {
 	return fd, nil
 }
 
-// refused puts the refusals of the system call and of the device in words.
+// refused returns the error for the refusals of the system call and of the device.
 func refused(call, device error) error {
 	const sysctl = "/proc/sys/vm/unprivileged_userfaultfd"
 	setting, err := os.ReadFile(sysctl) // there is none without CONFIG_USERFAULTFD
@@ -88,7 +88,8 @@ func refused(call, device error) error {
 	return fmt.Errorf("%w: userfaultfd: %w; open %s: %w", ErrDenied, sandbox.Suspect("userfaultfd", call), Device, sandbox.Device(device))
 }
 
-// agree settles the API, before which a descriptor can do nothing.
+// agree agrees on the API version and features, without which a descriptor does
+// nothing.
 func (r *Range) agree() error {
 	api := apiArg{api: apiVersion, features: featureMissingShmem | featureMinorShmem}
 	if err := ioctlStruct(r.fd, ioctlAPI, &api); err != nil {
@@ -113,9 +114,8 @@ func (r *Range) register() error {
 	return nil
 }
 
-// Close gives the range back. Threads that wait for an answer are released,
-// and fault on the memory as it then is: whoever has none for them takes the
-// mapping away first.
+// Close unregisters the range. Threads that wait for an answer fault again, on the
+// memory as it then is. A caller that has no page for them unmaps it first.
 func (r *Range) Close() error {
 	if r.fd < 0 {
 		return nil
@@ -125,13 +125,13 @@ func (r *Range) Close() error {
 	return err
 }
 
-// Continue maps the pages that the file has for n bytes at off, and wakes who
-// waits for them. Pages that are mapped already are left so. n is whole pages.
+// Continue maps the file's pages for n bytes at off and wakes the threads that wait
+// for them. It skips pages that are mapped already. n is a multiple of the page size.
 func (r *Range) Continue(off, n uint64) error {
 	return r.each(ioctlContinue, "UFFDIO_CONTINUE", off, n)
 }
 
-// Zero makes pages of zeros for n bytes at off, where the file has none, and
+// Zero allocates pages of zeros for n bytes at off, where the file has none, and
 // maps them as Continue does.
 func (r *Range) Zero(off, n uint64) error {
 	return r.each(ioctlZeropage, "UFFDIO_ZEROPAGE", off, n)
@@ -175,11 +175,11 @@ type Faults struct {
 	n    int
 }
 
-// Len is how many there are.
+// Len returns the number of faults.
 func (f *Faults) Len() int { return f.n }
 
-// Wait waits until faults may be read or stop, a descriptor, becomes readable,
-// and reports whether it was the latter.
+// Wait waits until there are faults to read or the descriptor stop is readable. It
+// reports whether stop is.
 func (r *Range) Wait(stop int) (stopped bool, err error) {
 	fds := [2]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
 	for {
