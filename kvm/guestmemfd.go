@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// GuestMemfdFlags is what a guest_memfd is made with (api.rst 4.142), and, as
-// CapGuestMemfdFlags, what this KVM can make.
+// GuestMemfdFlags are the flags with which a guest_memfd is made (api.rst 4.142), or
+// as the answer to CapGuestMemfdFlags, those that this KVM supports.
 type GuestMemfdFlags uint64
 
 // The flags of KVM_CREATE_GUEST_MEMFD.
@@ -22,8 +22,8 @@ const (
 	// GuestMemfdNoDirectMap takes the file's pages out of the host's direct
 	// map. No released kernel has it: this is its bit in the patches
 	// (https://lore.kernel.org/kvm/20260114134510.1835-8-kalyazin@amazon.com/).
-	// It is here to be reported and not to be used, since the bit can change
-	// until it is merged.
+	// offmap reports it and does not use it: the bit can change until the
+	// patches are merged.
 	GuestMemfdNoDirectMap GuestMemfdFlags = 1 << 2
 )
 
@@ -47,8 +47,8 @@ func (f GuestMemfdFlags) String() string {
 	return strings.Join(names, "|")
 }
 
-// GuestMemfdFlags returns the flags that a guest_memfd of some VM of this host
-// can have: none before Linux 6.18.
+// GuestMemfdFlags returns the flags that guest_memfds of this host's VMs can have:
+// none before Linux 6.18.
 func (s *System) GuestMemfdFlags() (GuestMemfdFlags, error) {
 	n, err := s.Check(CapGuestMemfdFlags)
 	return GuestMemfdFlags(n), err
@@ -60,9 +60,9 @@ func (v *VM) GuestMemfdFlags() (GuestMemfdFlags, error) {
 	return GuestMemfdFlags(n), err
 }
 
-// CreateGuestMemfd makes a file of size bytes, whole pages, that memory slots
-// of this VM, and of no other, can be made of (api.rst 4.142, Linux 6.8). The
-// descriptor is close-on-exec and the caller's; it keeps the VM alive.
+// CreateGuestMemfd makes a file of size bytes, a multiple of the page size, for
+// memory slots of this VM and no other (api.rst 4.142, Linux 6.8). The caller owns
+// the descriptor, which is close-on-exec. It keeps the VM alive.
 func (v *VM) CreateGuestMemfd(size uint64, flags GuestMemfdFlags) (int, error) {
 	// The kernel has no flag to make it close-on-exec from the start, so no
 	// child may be started in between.

@@ -9,8 +9,8 @@ import (
 )
 
 // Events reports whether an exception, an interrupt, an NMI, an SMI or an INIT
-// is on its way into the vCPU (api.rst 4.31). An interrupt that its local APIC
-// still holds is not: LAPIC has those.
+// is pending in the vCPU (api.rst 4.31). It does not count interrupts that the local
+// APIC still holds: LAPIC has those.
 func (c *VCPU) Events() (bool, error) {
 	var e vcpuEvents
 	if err := c.call("KVM_GET_VCPU_EVENTS", ioctlStruct(c.fd.n, kvmGetVCPUEvents, &e)); err != nil {
@@ -41,13 +41,13 @@ func (c *VCPU) MSR(index uint32) (uint64, error) {
 	return m.value, c.call(fmt.Sprintf("KVM_GET_MSRS 0x%x", index), err)
 }
 
-// PICMask is the interrupt mask register of the first PIC (api.rst 4.26).
+// PICMask returns the interrupt mask register of the first PIC (api.rst 4.26).
 func (v *VM) PICMask() (byte, error) {
 	c, err := v.chip(chipPIC)
 	return c.chip[picIMR], err
 }
 
-// IOAPICPins is how many pins the I/O APIC has.
+// IOAPICPins is the number of pins of the I/O APIC.
 const IOAPICPins = ioapicPins
 
 // IOAPIC reads the redirection table of the I/O APIC (api.rst 4.26).

@@ -18,8 +18,9 @@ func ioctl(fd int, req, arg uintptr) (int, error) {
 	return int(r), nil
 }
 
-// failed is an ioctl's errno as an error. KVM asks for no right beyond that to
-// its device, and so none of its ioctls is refused like that by itself.
+// failed returns an ioctl's errno as an error. KVM checks no privilege but the right
+// to open its device: an errno that says otherwise is from a seccomp filter or a
+// security module.
 func failed(errno unix.Errno) error {
 	switch errno {
 	case unix.EPERM, unix.EACCES, unix.ENOSYS:

@@ -25,8 +25,8 @@ type Slot struct {
 
 // SetSlot creates, changes or deletes a memory slot: with
 // KVM_SET_USER_MEMORY_REGION (api.rst 4.35), or where it has MemGuestMemfd with
-// KVM_SET_USER_MEMORY_REGION2 (api.rst 4.140). That the call succeeds says
-// nothing of whether KVM can use the memory: it looks at the first access.
+// KVM_SET_USER_MEMORY_REGION2 (api.rst 4.140). The call succeeds
+// even if KVM can't use the memory, which shows at the guest's first access.
 func (v *VM) SetSlot(s Slot) error {
 	r := userspaceMemoryRegion{
 		slot: s.Number, flags: s.Flags, guestPhysAddr: s.GPA,

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stats are KVM's counters by name, such as "exits" or "pages_4k"; of
-// histograms and other lists only the sum is kept.
+// Stats are KVM's counters by name, such as "exits" or "pages_4k". The value of a
+// histogram or another list is its sum.
 type Stats map[string]uint64
 
-// Limits that a sane statistics file stays within; the layout comes from the
-// kernel, but a read that goes wrong must not make us allocate without bound.
+// Bounds for a statistics file, so that a wrong one can't make this process
+// allocate without bound.
 const (
 	maxStats     = 1024
 	maxStatsName = 256

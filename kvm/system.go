@@ -15,8 +15,8 @@ import (
 // DefaultPath is KVM's device node.
 const DefaultPath = "/dev/kvm"
 
-// ErrAPIVersion is what Open wraps where /dev/kvm speaks another ABI than the
-// stable one, version 12.
+// ErrAPIVersion is wrapped by Open's error if /dev/kvm speaks another ABI than the
+// stable one, which is version 12.
 var ErrAPIVersion = errors.New("unknown KVM API version")
 
 // fd is a file descriptor that is closed once.
@@ -41,8 +41,9 @@ type System struct {
 	mmapSize int
 }
 
-// OpenError is a device node that can't be opened. It wraps fs.ErrNotExist
-// where there is no KVM and fs.ErrPermission where there is no right to it.
+// OpenError is the error of a device node that can't be opened. It is
+// fs.ErrNotExist for errors.Is if there is no KVM, and fs.ErrPermission if this
+// process may not use it.
 type OpenError struct{ fs.PathError }
 
 // Is reports that every *OpenError says that this host lacks something
@@ -83,11 +84,11 @@ func Open(path string) (*System, error) {
 	return s, nil
 }
 
-// Close closes the device. VMs made from it live on.
+// Close closes the device. VMs that were made from it stay open.
 func (s *System) Close() error { return s.fd.close("kvm") }
 
-// Check returns what KVM_CHECK_EXTENSION says of a capability: 0 where it is
-// missing, else 1 or a value of the capability's own (api.rst 4.4).
+// Check returns the answer of KVM_CHECK_EXTENSION for a capability: 0 if KVM lacks
+// it, otherwise 1 or a value that the capability defines (api.rst 4.4).
 func (s *System) Check(c Cap) (int, error) { return checkExtension(s.fd.n, c) }
 
 func checkExtension(fd int, c Cap) (int, error) {
@@ -118,8 +119,8 @@ func (s *System) CreateVM() (*VM, error) {
 }
 
 // retry repeats a call that a signal interrupted before it did anything.
-// KVM_CREATE_VM and KVM_CREATE_VCPU are such: they start kernel threads and
-// allocate, both interruptible, and undo what they did.
+// KVM_CREATE_VM and KVM_CREATE_VCPU start kernel threads and allocate memory, which
+// a signal may interrupt, and then undo what they did.
 func retry(call func() (int, error)) (int, error) {
 	for {
 		n, err := call()

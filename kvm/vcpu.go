@@ -20,11 +20,10 @@ type VCPU struct {
 	unmapErr error
 }
 
-// ID is the vCPU's number and APIC id.
+// ID returns the vCPU's number, which is its APIC ID.
 func (c *VCPU) ID() int { return c.id }
 
-// Close unmaps the run page and closes the vCPU. The thread that runs it has
-// left Run before.
+// Close unmaps the run page and closes the vCPU. No thread may be in Run any more.
 func (c *VCPU) Close() error {
 	c.unmap.Do(func() {
 		if err := unix.Munmap(c.run); err != nil {
@@ -92,7 +91,7 @@ func (c *VCPU) SetMPState(s MPState) error {
 	return c.call("KVM_SET_MP_STATE", ioctlStruct(c.fd.n, kvmSetMPState, &s))
 }
 
-// TSCKHz is the frequency of the guest's TSC in kHz (api.rst 4.56).
+// TSCKHz returns the frequency of the guest's TSC in kHz (api.rst 4.56).
 func (c *VCPU) TSCKHz() (int, error) {
 	n, err := ioctl(c.fd.n, kvmGetTSCKHz, 0)
 	return n, c.call("KVM_GET_TSC_KHZ", err)

@@ -20,11 +20,11 @@ const hugePagesDir = "/sys/kernel/mm/hugepages/hugepages-2048kB"
 
 var errHugetlb = lacking("sysctl vm.nr_hugepages")
 
-// HugePages counts the host's huge pages of 2 MiB. Promised are those of Free
-// that a mapping has a right to and hasn't touched yet.
+// HugePages counts the host's huge pages of 2 MiB. Promised are those of Free that
+// are reserved for a mapping, which hasn't touched them yet.
 type HugePages struct{ Total, Free, Promised uint64 }
 
-// Available is how many pages nobody has a right to.
+// Available returns the number of free pages that are not reserved.
 func (h HugePages) Available() uint64 { return h.Free - min(h.Free, h.Promised) }
 
 // ReadHugePages counts the host's huge pages. It wraps ErrUnavailable where
@@ -48,7 +48,7 @@ func ReadHugePages() (h HugePages, err error) {
 	return h, nil
 }
 
-// Fix is a command that makes room for size more bytes of Hugetlb memory.
+// Fix returns a command that makes room for size more bytes of Hugetlb memory.
 func (h HugePages) Fix(size uint64) string {
 	used := h.Total - min(h.Total, h.Available())
 	n := used + (size+hugePage-1)/hugePage

@@ -94,7 +94,7 @@ func LayoutOf(regions ...Region) (Layout, error) {
 	return l, nil
 }
 
-// Size is the RAM of the layout in bytes.
+// Size returns the RAM of the layout in bytes.
 func (l Layout) Size() uint64 {
 	if len(l) == 0 {
 		return 0
@@ -103,7 +103,7 @@ func (l Layout) Size() uint64 {
 	return last.Offset + last.Size
 }
 
-// Top is the first address after the last region.
+// Top returns the first address after the last region.
 func (l Layout) Top() GPA {
 	if len(l) == 0 {
 		return 0

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pointer is where backend offset 0 is mapped in this process (the HVA), for
-// KVM's slots. It is not Go memory; use ReadAt and WriteAt to get at it.
+// Pointer returns the address (HVA) at which backend offset 0 is mapped in this
+// process, for KVM's slots. It is not Go memory: ReadAt and WriteAt access it.
 func (r *RAM) Pointer() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(r.mem)) }
 
 // Seclude keeps a mapping of n bytes at p out of core dumps, out of forked
@@ -27,9 +27,9 @@ func Seclude(p unsafe.Pointer, n uint64) error {
 	return nil
 }
 
-// MapSecret maps size bytes of secret memory, secluded, for something else than
-// guest RAM. It leaves RLIMIT_MEMLOCK as it is: errors wrap EAGAIN where that
-// is too low and the kernel checks it in mmap. unix.Munmap frees the memory.
+// MapSecret maps size bytes of secret memory, secluded, for other uses than guest
+// RAM. It does not raise RLIMIT_MEMLOCK: its error wraps EAGAIN if the limit is too
+// low and this kernel checks it in mmap. unix.Munmap frees the memory.
 func MapSecret(size uint64) ([]byte, error) {
 	f, err := openSecret(size)
 	if err != nil {
@@ -46,9 +46,8 @@ func MapSecret(size uint64) ([]byte, error) {
 	return mem, nil
 }
 
-// Populated returns how many bytes of RAM have memory behind them, from
-// mincore(2): untouched pages cost nothing and aren't counted. For memory that
-// was swapped out it counts too little.
+// Populated returns the bytes of RAM that are populated, from mincore(2). It does
+// not count pages that were swapped out.
 func (r *RAM) Populated() (uint64, error) {
 	mem := r.mem[:r.layout.Size()]
 	if r.backend.carved {

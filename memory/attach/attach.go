@@ -10,15 +10,15 @@ import (
 	"offmap/memory"
 )
 
-// Rejection is an attach that was not used, and why. Reason says what to do
-// where something can be done.
+// Rejection is an attach that was not used, and why. Reason also says what to do, if
+// anything can be done.
 type Rejection struct {
 	Attach Method `json:"attach"`
 	Reason string `json:"reason"`
 	Err    error  `json:"-"` // what Reason is made of, if it was an error
 }
 
-// RefusedError is Open's answer where no attach that may be used works. It
+// RefusedError is Open's error if no attach that may be used works. It
 // is memory.ErrUnavailable, and wraps the errors of all rejections.
 type RefusedError struct {
 	Backend  memory.Backend

@@ -12,11 +12,11 @@ import (
 	"offmap/memory"
 )
 
-// BridgeDevice is where the kernel module offmap.ko is found.
+// BridgeDevice is the device node of the kernel module offmap.ko.
 const BridgeDevice = "/dev/offmap"
 
-// Why there is no bridge. The bridge's errors wrap one of these, or none where
-// the module is there and refused what was asked of it.
+// Reasons why there is no bridge. An error of the bridge wraps one of them, or none
+// if the module is there and refused the request.
 var (
 	ErrBridgeMissing error = unavailable.New("no bridge here", "module offmap.ko")
 	ErrBridgeDenied  error = unavailable.New("no right to use the bridge", "rights to "+BridgeDevice)
@@ -62,8 +62,8 @@ func CheckBridge() error {
 	return unix.Close(fd)
 }
 
-// openBridgeDevice opens the device ("" for BridgeDevice) and sees to it that
-// the module behind it speaks the ABI above. The caller closes the descriptor.
+// openBridgeDevice opens the device ("" for BridgeDevice) and checks that the module
+// speaks this program's ABI. The caller closes the descriptor.
 func openBridgeDevice(device string) (int, error) {
 	if device == "" {
 		device = BridgeDevice

@@ -14,11 +14,10 @@ import (
 
 // The probe's guest: four pages, and a handful of instructions at CPL 3.
 //
-// It runs at CPL 3 because only that says the truth on every KVM. A software
-// KVM (kvm_pvm) interprets ring-0 code in the kernel, where guest memory is
-// read with copy_from_user, which secret memory allows: a ring-0 guest would
-// run, and prove nothing. Code at CPL 3 runs natively everywhere, so KVM has
-// to map its pages, which is the question.
+// It runs at CPL 3, because a guest at CPL 0 proves nothing on every KVM. A software
+// KVM (kvm_pvm) interprets code at CPL 0 in the kernel and reads guest memory with
+// copy_from_user, which secret memory allows. Every KVM runs code at CPL 3 natively
+// and has to map its pages for that.
 const (
 	probePages = 4
 	probeCode  = 3 * memory.PageSize

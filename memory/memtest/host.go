@@ -11,8 +11,8 @@ import (
 	"offmap/memory"
 )
 
-// NeedBackend skips the test, loudly, where err says that the host hasn't got
-// the backend, and fails it at any other error.
+// NeedBackend skips the test if err says that this host lacks the backend, and
+// fails it at any other error.
 func NeedBackend(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, memory.ErrUnavailable) {
@@ -23,15 +23,14 @@ func NeedBackend(t testing.TB, err error) {
 	}
 }
 
-// HugePages sees to it that the host has room for size bytes of huge pages for
-// the time of the test, where the test may. One test at a time has them, over
-// all processes.
+// HugePages makes room for size bytes of huge pages for the time of the test, if the
+// test may. Only one test of all processes has them at a time.
 func HugePages(t testing.TB, size uint64) {
 	t.Helper()
 	f, err := os.OpenFile("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", os.O_RDWR, 0)
 	if err != nil {
 		t.Logf("huge pages: %v", err)
-		return // what is free now has to do
+		return // the test uses what is free now
 	}
 	t.Cleanup(func() { f.Close() })
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {

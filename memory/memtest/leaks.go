@@ -30,8 +30,8 @@ func Leaks(t *testing.T) (check func()) {
 	}
 }
 
-// more reports whether there is more of anything in a than in b. Less is no
-// leak: what a test before left may still have been ending.
+// more reports whether a counts more of anything than b. Less is no leak: an
+// earlier test may still have been ending at the first count.
 func more(a, b [4]int) bool {
 	for i := range a {
 		if a[i] > b[i] {

@@ -1,5 +1,5 @@
-// Package memtest is what tests of guest RAM share: the conformance suite,
-// which every memory.Guest passes, whatever is behind it, and a look for leaks.
+// Package memtest has what tests of guest RAM share: the conformance suite that
+// every memory.Guest passes, and a check for leaks.
 package memtest
 
 import (
@@ -23,9 +23,9 @@ func Layout(t *testing.T) memory.Layout {
 	return l
 }
 
-// Guest tests fresh RAM of Layout. populated tells how many bytes of it have
-// memory behind them, which comes in pages of that size, in bytes, at the first
-// use; or is there from the start where page is 0.
+// Guest tests fresh RAM of Layout. populated returns how many bytes of it are
+// populated. The first use of a page populates it; page is its size in bytes, or 0
+// if all of RAM is populated from the start.
 func Guest(t *testing.T, g memory.Guest, populated func() (uint64, error), page uint64) {
 	t.Helper()
 	size := g.Layout().Size()

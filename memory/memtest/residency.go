@@ -7,9 +7,8 @@ import (
 	"offmap/memory"
 )
 
-// Residency tests that fresh RAM of a backend, one region of at least 8 MiB,
-// tells where its pages are: it writes to some that it knows, and looks at all
-// of them.
+// Residency tests the residency of fresh RAM of a backend, one region of at least
+// 8 MiB: it writes to some pages and then checks the states of all.
 func Residency(t *testing.T, b memory.Backend, ram memory.Guest, residency func([]memory.PageState) error) {
 	t.Helper()
 	has := memory.Hidden

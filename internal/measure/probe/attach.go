@@ -11,8 +11,8 @@ import (
 	"offmap/memory/uffd"
 )
 
-// checkModule looks for the module behind attach bridge. The window does
-// without it, so that it's no failure if it isn't there.
+// checkModule checks for the bridge's module. It does not fail without it, since the
+// window doesn't need it.
 func checkModule() Check {
 	c := Check{Name: "module", Status: OK, Detail: "offmap.ko is loaded and speaks this program's ABI"}
 	err := attach.CheckBridge()
@@ -34,7 +34,7 @@ func checkModule() Check {
 	return c
 }
 
-// checkUserfaultfd looks for the right that the window needs.
+// checkUserfaultfd checks for the right to userfaultfd, which the window needs.
 func checkUserfaultfd() Check {
 	c := Check{Name: "userfaultfd", Status: OK, Detail: "may be used for KVM's faults"}
 	err := uffd.Probe()
@@ -53,8 +53,8 @@ func checkUserfaultfd() Check {
 
 const shmemEnabled = "sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
-// hugeShmem looks for huge pages behind shared memory, of which a window
-// couldn't free the parts.
+// hugeShmem checks whether shared memory has huge pages, of which a window couldn't
+// free single pages.
 func (h *host) hugeShmem() Check {
 	c := Check{Name: "thp-shmem", Status: OK}
 	switch mode, err := h.chosen(shmemEnabled); {
@@ -72,9 +72,8 @@ func (h *host) hugeShmem() Check {
 	return c
 }
 
-// memfdExec looks for the setting by which the window's scrubber, which is
-// started from a memfd, can't be (Documentation/admin-guide/sysctl/vm.rst,
-// memfd_noexec).
+// memfdExec checks whether memfds may be executed, as the window's scrubber is
+// (Documentation/admin-guide/sysctl/vm.rst, memfd_noexec).
 func (h *host) memfdExec() Check {
 	c := Check{Name: "memfd-exec", Status: OK, Detail: "memfds can be executed, as the window's scrubber is"}
 	switch noexec, err := h.setting("proc/sys/vm/memfd_noexec"); {
@@ -88,7 +87,7 @@ func (h *host) memfdExec() Check {
 	return c
 }
 
-// swap says what becomes of ordinary memory when it isn't used.
+// swap checks whether this host may write ordinary memory to a swap area.
 func (h *host) swap() Check {
 	c := Check{Name: "swap", Status: OK, Detail: "no swap area is in use"}
 	areas := h.line("proc/swaps")

@@ -12,14 +12,14 @@ import (
 	"offmap/memory"
 )
 
-// budget is a little secret memory of our own, by which to find out what the
+// budget is a small area of secret memory with which to find out how many bytes the
 // kernel has charged to this user.
 //
-// Nothing shows that figure. But since mainline 97d34aa65c29 the first touch
-// of a secret page is refused if the user's pages, over all processes, would
-// be more than the RLIMIT_MEMLOCK of the process that touches: so the least
-// soft limit under which a page can be had tells it, to the page. A read(2)
-// into the page fails where a store would be killed.
+// No file shows that figure. Since mainline 97d34aa65c29 the kernel refuses the
+// first touch of a secret page if the user's pages, over all processes, would then
+// exceed the RLIMIT_MEMLOCK of the process that touches it. The lowest soft limit
+// with which a touch works therefore tells the figure, to the page. The touch is a
+// read(2) into the page, which fails where a store would raise SIGBUS.
 type budget struct {
 	zero int
 	mem  []byte

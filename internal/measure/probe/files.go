@@ -22,17 +22,17 @@ func (f files) line(path string) string {
 	return strings.TrimSpace(string(b))
 }
 
-// inside are files that show that a file system is mounted where others of it
-// may be absent. A path is in the first that it fits.
+// inside lists files that exist if their file system is mounted. The first entry
+// whose prefix fits counts for a path.
 var inside = []struct{ prefix, file string }{
 	{"sys/kernel/security/", "sys/kernel/security/lsm"},
 	{"sys/", "sys/kernel"},
 	{"proc/", "proc/sys"},
 }
 
-// setting returns a file without the white space around it, or "" where this
-// kernel doesn't have it. An error is a file that can't be read, or that nothing
-// can be told of, as its file system isn't mounted.
+// setting returns a file without the white space around it, or "" if this kernel
+// doesn't have it. The error says that the file can't be read, or that its file
+// system isn't mounted.
 func (f files) setting(path string) (string, error) {
 	b, err := fs.ReadFile(f, path)
 	if err == nil {
@@ -52,8 +52,8 @@ func (f files) setting(path string) (string, error) {
 	return "", err
 }
 
-// chosen returns the word in brackets of a file such as "always [never]", and
-// what setting does where there is no such file.
+// chosen returns the word in brackets of a file such as "always [never]". Without
+// such a file it returns what setting returns.
 func (f files) chosen(path string) (string, error) {
 	text, err := f.setting(path)
 	if err != nil || text == "" {
@@ -67,7 +67,7 @@ func (f files) chosen(path string) (string, error) {
 	return word, nil
 }
 
-// meminfo is what the host says of its memory.
+// meminfo returns the host's memory figures.
 func (f files) meminfo() memory.Meminfo { return memory.ParseMeminfo(f.line("proc/meminfo")) }
 
 // bootParam returns the last value of a word of the kernel's command line.

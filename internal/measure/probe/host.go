@@ -1,5 +1,5 @@
-// Package probe finds out what this host can do for a guest, by looking and
-// by trying, never from version numbers.
+// Package probe finds out what this host can do for a guest. It reads settings and
+// runs small guests, and never decides by version numbers.
 package probe
 
 import (
@@ -24,8 +24,8 @@ type Host struct {
 	// KVM is the flavour: svm, vmx, pvm (a software KVM that interprets
 	// ring-0 guest code), unknown, or none.
 	KVM string `json:"kvm"`
-	// Accel is what runs a guest's instructions in the end: kvm on real
-	// hardware, pvm, tcg where this host itself is emulated, or none.
+	// Accel says what runs a guest's instructions: kvm on real hardware, pvm,
+	// tcg if this host itself is emulated, or none.
 	Accel string `json:"accel"`
 	CPUs  int    `json:"cpus"`
 	Model string `json:"model,omitempty"`
@@ -48,7 +48,7 @@ func ThisHost() Host {
 	return h
 }
 
-// release is what uname -r prints.
+// release returns the kernel's release, as uname -r prints it.
 func release() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
@@ -61,8 +61,8 @@ func release() string {
 // so by a hypervisor signature of its own.
 func emulated() bool { return cpuid.CPU.HypervisorVendorID == cpuid.QEMU }
 
-// vendors maps KVM's vendor modules to the names of what they use. A module
-// that is built in has a directory there too, as it has parameters.
+// vendors maps KVM's vendor modules to the names of the extensions that they use. A
+// built-in module has a directory in /sys/module too, since it has parameters.
 var vendors = []struct{ module, name string }{
 	{"kvm_amd", "svm"}, {"kvm_intel", "vmx"}, {"kvm_pvm", "pvm"},
 }

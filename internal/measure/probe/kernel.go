@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// directMap says in what page sizes the kernel maps all RAM for itself. Each
-// page of secret memory is a hole in that, and splits what it is in.
+// directMap reports the page sizes of the direct map. Each page of secret memory is
+// a hole in it, and splits the large page that it was part of.
 func (h *host) directMap() Check {
 	c := Check{Name: "direct-map", Status: OK}
 	small, large, giant := h.meminfo().DirectMap()
@@ -61,9 +61,9 @@ func (h *host) configText() string {
 	return h.line("boot/config-" + release())
 }
 
-// autoInit finds out whether pages are wiped on init_on_alloc ("alloc") or
-// init_on_free ("free"): by what the kernel said when it booted, or else from
-// the boot parameter and the configuration that is its default.
+// autoInit finds out whether the kernel wipes pages as it allocates them ("alloc",
+// init_on_alloc) or frees them ("free", init_on_free): from its log, or else from
+// the boot parameter, whose default is in the configuration.
 func (h *host) autoInit(when string) (on, known bool) {
 	// "mem auto-init: stack:off, heap alloc:on, heap free:off"
 	if _, said, ok := strings.Cut(h.log, "mem auto-init:"); ok {
@@ -79,8 +79,7 @@ func (h *host) autoInit(when string) (on, known bool) {
 	return v == "y", ok
 }
 
-// kernelLog is as much as there is of the kernel's log, or "" without the right
-// to read it.
+// kernelLog returns the kernel's log, or "" if this process may not read it.
 func kernelLog() string {
 	size, err := unix.Klogctl(unix.SYSLOG_ACTION_SIZE_BUFFER, nil)
 	if err != nil || size <= 0 {
@@ -94,8 +93,8 @@ func kernelLog() string {
 	return string(buf[:n])
 }
 
-// initOnFree looks at what the kernel does to pages that are freed. Secret
-// memory is wiped anyway; the window's frames and the VMM's buffers are not.
+// initOnFree checks whether the kernel wipes pages as it frees them. It always wipes
+// secret memory, but not the window's frames and the VMM's buffers.
 func (h *host) initOnFree() Check {
 	c := Check{Name: "init-on-free"}
 	alloc, known := h.autoInit("alloc")
@@ -122,8 +121,8 @@ func (h *host) initOnFree() Check {
 	return c
 }
 
-// hibernation looks whether RAM may be written to disk as a whole. The kernel
-// refuses to while secret memory exists (secretmem_active in
+// hibernation checks whether this host can hibernate, which writes all RAM to disk.
+// The kernel refuses to while secret memory exists (secretmem_active in
 // kernel/power/hibernate.c).
 func (h *host) hibernation() Check {
 	c := Check{Name: "hibernation", Status: OK}
@@ -146,8 +145,9 @@ func (h *host) hibernation() Check {
 	return c
 }
 
-// kdump looks for a crash kernel, which after a panic of the host sees all of
-// RAM through /proc/vmcore, direct map or not (Documentation/admin-guide/kdump).
+// kdump checks for a crash kernel. After a panic of the host it reads all RAM
+// through /proc/vmcore, whether that was in the direct map or not
+// (Documentation/admin-guide/kdump).
 func (h *host) kdump() Check {
 	c := Check{Name: "kdump", Status: OK, Detail: "no crash kernel is loaded"}
 	switch loaded, err := h.setting("sys/kernel/kexec_crash_loaded"); {
@@ -163,7 +163,7 @@ func (h *host) kdump() Check {
 	return c
 }
 
-// lockdown says what root is kept from (lockdown(7)).
+// lockdown reports what root may not do (lockdown(7)).
 func (h *host) lockdown() Check {
 	c := Check{Name: "lockdown", Status: OK}
 	switch mode, err := h.chosen("sys/kernel/security/lockdown"); {
@@ -183,7 +183,7 @@ func (h *host) lockdown() Check {
 	return c
 }
 
-// kcore looks for the file that the audit reads the direct map through.
+// kcore checks for /proc/kcore, through which the audit reads the direct map.
 func (h *host) kcore() Check {
 	c := Check{Name: "kcore", Status: OK, Detail: "/proc/kcore opens: the audit can search the direct map"}
 	f, err := h.Open("proc/kcore")
@@ -199,7 +199,7 @@ func (h *host) kcore() Check {
 	return c
 }
 
-// ptrace says who may trace the VMM, and so read its guest's RAM in its place.
+// ptrace reports who may trace the VMM, and so read its guest's RAM.
 func (h *host) ptrace() Check {
 	c := Check{Name: "ptrace", Status: OK}
 	const also = "the VMM of a secret guest makes itself undumpable, so tracing it takes CAP_SYS_PTRACE"

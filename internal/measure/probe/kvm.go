@@ -48,9 +48,9 @@ func (h *host) flavour() Check {
 	return c
 }
 
-// interpreted is the rate, in loop turns a second, below which guest code
-// isn't run by a processor. KVM's instruction emulator makes less than a
-// million, QEMU's TCG a hundred million and more.
+// interpreted is the rate, in turns of the loop per second, below which the processor
+// can't be running the guest's code itself. KVM's instruction emulator makes less
+// than a million turns a second, QEMU's TCG a hundred million and more.
 const interpreted = 3e6
 
 // native measures whether guest code is run by the processor, at the privilege
@@ -84,7 +84,7 @@ func (h *host) native(ctx context.Context) Check {
 	return c
 }
 
-// judgeRates puts the loop turns a second at CPL 0 and 3 into words.
+// judgeRates describes the rates at CPL 0 and 3, in turns of the loop per second.
 func judgeRates(kernel, user float64) string {
 	say := func(what string, rate float64) string {
 		if rate < interpreted {
@@ -99,8 +99,8 @@ func judgeRates(kernel, user float64) string {
 	return text
 }
 
-// rate is the best of a few runs in loop turns a second: what else the machine
-// does can only make it less.
+// rate returns the best of a few runs, in turns of the loop per second: other load on
+// the machine can only lower it.
 func (h *host) rate(ctx context.Context, ring uint8) (best float64, err error) {
 	for range 3 {
 		took, err := spin(ctx, h.cfg.KVM, attach.Pair{Backend: memory.Anon, Attach: attach.Direct}, ring)
@@ -115,8 +115,8 @@ func (h *host) rate(ctx context.Context, ring uint8) (best float64, err error) {
 	return best, nil
 }
 
-// guard looks for what keeps a guest with hidden RAM from crashing the host
-// (see vmm's guard).
+// guard checks for the capabilities with which vmm keeps a guest with hidden RAM from
+// crashing the host.
 func (h *host) guard() Check {
 	c := Check{Name: "kvm-guard"}
 	if h.sys == nil {
@@ -141,8 +141,8 @@ func (h *host) guard() Check {
 	return c
 }
 
-// guestMemfd names what this KVM's guest_memfd can do. One that takes itself
-// off the direct map is in no released kernel yet, but would be seen.
+// guestMemfd reports the flags of this KVM's guest_memfd, also that which takes it
+// off the direct map, though no released kernel has it yet.
 func (h *host) guestMemfd() Check {
 	c := Check{Name: "guest-memfd"}
 	if h.sys == nil {

@@ -12,10 +12,10 @@ import (
 	"offmap/memory/attach"
 )
 
-// Trial is what came of running a small guest with a pair. Errno is the name
-// of the kernel's error, such as EFAULT, if it was one. Needs is what is
-// missing, in a few words: a boot parameter, a module, a sysctl, a kernel; empty
-// where that isn't known.
+// Trial is the result of running a small guest with a pair. Reason says why it
+// didn't run. Errno is the name of the kernel's error, such as EFAULT, if there was
+// one. Needs names in a few words what is missing, such as a boot parameter, a
+// module, a sysctl or a kernel; it is empty if that isn't known.
 type Trial struct {
 	attach.Pair
 	Works  bool   `json:"works"`
@@ -24,9 +24,9 @@ type Trial struct {
 	Needs  string `json:"needs"`
 }
 
-// Try runs a small guest with a pair, on the KVM at device, "" for
-// kvm.DefaultPath. It runs code at CPL 3: KVM has to map its pages for it on
-// every flavour, which a KVM that interprets ring 0 does not have to do there.
+// Try runs a small guest with a pair, on the KVM at device ("" for
+// kvm.DefaultPath). The guest's code is at CPL 3, for which every KVM has to map the
+// guest's pages. A KVM that interprets code at CPL 0 need not map them for that.
 func Try(ctx context.Context, p attach.Pair, device string) Trial {
 	t := Trial{Pair: p}
 	_, err := spin(ctx, device, p, 3)

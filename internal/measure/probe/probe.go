@@ -15,9 +15,9 @@ import (
 // Status is the result of a check.
 type Status string
 
-// The results. Fail is what keeps the guest that was asked for from running;
-// Warn is what keeps others from it, or makes less of what is hidden. A check
-// that this host gives nothing to make with is Skip.
+// The results. With Fail, the guest that was asked for can't run. With Warn, other
+// guests can't, or less of their RAM is hidden. A check that can't be made on this
+// host is Skip.
 const (
 	OK   Status = "ok"
 	Warn Status = "warn"
@@ -25,9 +25,9 @@ const (
 	Skip Status = "skip"
 )
 
-// Check is one thing that offmap looks at. Fix, which can be pasted, is empty
-// where nothing is wrong or nothing can be done from here, such as to a
-// container's seccomp profile; the detail then says so.
+// Check is the result of one check. Fix is a command to paste. It is empty if nothing
+// is wrong, or if nothing can be done from here, such as about a container's seccomp
+// profile; Detail then says so.
 type Check struct {
 	Name   string `json:"name"`
 	Status Status `json:"status"`
@@ -44,23 +44,23 @@ type Works struct {
 // Report is everything that was found.
 type Report struct {
 	Checks []Check `json:"checks"`
-	// Attach is what Backends says of secret memory.
+	// Attach is the part of Backends about secret memory.
 	Attach   map[attach.Method]Works `json:"attach"`
 	Backends []Trial                 `json:"backends"`
 }
 
-// Config is the guest that is wanted, and where to look.
+// Config describes the wanted guest, and where to look.
 type Config struct {
 	Backend memory.Backend
 	Memory  uint64 // bytes
-	// Root is the file system to look at /proc, /sys and the like in; nil is
-	// this host's. What can only be found by trying is tried on this host.
+	// Root is the file system with /proc, /sys and others to read; nil is this
+	// host's. Trials are made on this host in any case.
 	Root fs.FS
 	// KVM is the device node; "" is kvm.DefaultPath.
 	KVM string
 }
 
-// host is what the checks look at.
+// host is the state that the checks share.
 type host struct {
 	files
 	cfg   Config
@@ -73,10 +73,9 @@ type host struct {
 	holdReserved   func() (release func() error, err error)
 }
 
-// Run makes all checks for the guest that cfg describes. It opens and closes
-// what it needs and changes nothing but this process's RLIMIT_MEMLOCK, which
-// it raises as far as it may, as a guest with secret RAM would. Its only error
-// is the cause of ctx, which may end it early.
+// Run makes all checks for the guest that cfg describes. It changes nothing but this
+// process's RLIMIT_MEMLOCK, which it raises as far as it may, as a guest with secret
+// RAM would. Its only error is the cause of ctx, if that ended it early.
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	h := &host{
 		files: files{cfg.Root}, cfg: cfg,

@@ -26,8 +26,8 @@ func trySecret(size uint64) error {
 	return ram.Close()
 }
 
-// overLimit reports whether RLIMIT_MEMLOCK is in the way: EAGAIN is mmap's word
-// for it, where the limit is too low to find out anything.
+// overLimit reports whether RLIMIT_MEMLOCK is too low. mmap's errno for that is
+// EAGAIN.
 func overLimit(err error) bool {
 	return errors.Is(err, memory.ErrMemlock) || errors.Is(err, unix.EAGAIN)
 }
@@ -49,15 +49,15 @@ func checkSecret() Check {
 }
 
 // bootParamFix is the command that adds a word to the kernel's command line,
-// on Debian and its like.
+// on Debian and its derivatives.
 func bootParamFix(word string) string {
 	return fmt.Sprintf(`echo 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"' | sudo tee -a /etc/default/grub && sudo update-grub # and reboot`, word)
 }
 
-// memoryCheck is the name of the check that the guest's RAM can be had.
+// memoryCheck is the name of the check for the guest's RAM.
 const memoryCheck = "memory"
 
-// memory makes RAM as the guest that is wanted has it.
+// memory makes RAM such as the wanted guest's, and frees it.
 func (h *host) memory() Check {
 	c := Check{Name: memoryCheck}
 	if h.sys == nil {
@@ -84,8 +84,8 @@ func (h *host) memory() Check {
 	return c
 }
 
-// memlock compares RLIMIT_MEMLOCK and what this user has used of it with the
-// secret RAM that is wanted.
+// memlock checks whether RLIMIT_MEMLOCK has room for the wanted guest's secret RAM
+// beside what this user has used of it.
 func (h *host) memlock(secret bool) Check {
 	c := Check{Name: "memlock", Status: OK}
 	if !secret {
@@ -127,7 +127,7 @@ func fits(size, used, limit uint64) bool {
 	return limit == unix.RLIM_INFINITY || used <= limit && size <= limit-used
 }
 
-// limitText says what the limit was, and what this process could make of it.
+// limitText describes the limit as it was and as this process could raise it.
 func limitText(was, now unix.Rlimit) string {
 	text := "soft limit " + mib(was.Cur) + ", hard limit " + mib(was.Max)
 	switch {
@@ -151,7 +151,7 @@ func usedText(used uint64, atTouch bool) string {
 	return fmt.Sprintf("processes of user %d have used %s (this kernel counts them together, by pages touched)", os.Getuid(), mib(used))
 }
 
-// mib writes bytes for people, RLIM_INFINITY as such.
+// mib formats bytes for people.
 func mib(n uint64) string {
 	switch {
 	case n == unix.RLIM_INFINITY:

@@ -14,12 +14,12 @@ import (
 	"offmap/vmm/boot"
 )
 
-// spinTurns is how often the guest's loop turns: a tenth of a second where its
-// instructions are interpreted, and nothing anywhere else.
+// spinTurns is the number of turns of the guest's loop. They take a tenth of a second
+// if KVM interprets the guest's instructions, and no time otherwise.
 const spinTurns = 100_000
 
-// spinImage is a payload (see guest/payload) that says that it does its work
-// now, turns a loop of two instructions and ends the guest with exit code 0.
+// spinImage returns a payload (see guest/payload) that reports userland, turns a loop
+// of two instructions and ends the guest with exit code 0.
 func spinImage() []byte {
 	code := []byte{
 		0xba, protocol.EventPort & 0xff, protocol.EventPort >> 8, 0, 0, // mov edx, EventPort
@@ -38,14 +38,14 @@ func spinImage() []byte {
 	)
 }
 
-// spinTimeout is for a guest that never ends, which is a broken KVM.
+// spinTimeout ends a guest that a broken KVM doesn't let end.
 const spinTimeout = 30 * time.Second
 
 var errSpin = errors.New("a test guest that should end at once was still running")
 
-// spin runs the loop in a guest of the least size that there is, at privilege
-// level ring. It touches a few pages. It returns how long the loop took, or
-// why there is no such guest; the cause of ctx where that ended it.
+// spin runs the loop in a guest of the smallest size, at privilege level ring. It
+// touches a few pages. It returns how long the loop took. The error is the cause of
+// ctx if that ended the guest.
 func spin(ctx context.Context, device string, p attach.Pair, ring uint8) (time.Duration, error) {
 	start := time.Now()
 	machine, err := vmm.New(vmm.Config{

@@ -1,12 +1,12 @@
-// Package sandbox tells whether a system call was refused by what confines this
-// process, a container's seccomp profile for one, and not by the kernel for
-// want of the feature or of a right.
+// Package sandbox tells whether a seccomp filter or a security module refused a
+// system call, and not the kernel because it lacks the feature or this process lacks
+// a privilege.
 //
-// A seccomp filter answers in the kernel's place with any errno that its author
-// chose: ENOSYS and EPERM by custom, which a kernel without the call and a
-// process without a right get too (seccomp(2), SECCOMP_RET_ERRNO). Security
-// modules answer EPERM or EACCES. So the errno alone doesn't tell; the caller
-// has to know whether the kernel has the call, and whether it takes a right.
+// A seccomp filter answers in the kernel's place with an errno that its author chose
+// (seccomp(2), SECCOMP_RET_ERRNO). That is usually ENOSYS or EPERM, with which the
+// kernel also answers if it lacks the call or the process lacks a privilege. Security
+// modules answer EPERM or EACCES. The errno alone therefore doesn't tell: the caller
+// has to know whether the kernel has the call, and whether it needs a privilege.
 package sandbox
 
 import (
@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Error is a system call that what confines this process refused. It wraps the
-// errno.
+// Error is the error of a system call that a seccomp filter or a security module
+// refused. It wraps the errno.
 type Error struct {
 	Call  string
 	Errno syscall.Errno
@@ -42,9 +42,9 @@ func (e *Error) Is(target error) bool { return target == unavailable.Err }
 // Needs returns what would allow the call.
 func (e *Error) Needs() string { return "a seccomp profile that allows " + e.Call }
 
-// Judge names the call that err is of. An error that the kernel itself doesn't
-// have for it becomes an *Error: the caller knows that this kernel has the call,
-// and that it takes no right that this process may lack.
+// Judge returns err with the name of the call that failed. It is for calls of which
+// the caller knows that this kernel has them and that they need no privilege which
+// this process may lack. An errno that refuses such a call becomes an *Error.
 func Judge(call string, err error) error {
 	errno, ok := errors.AsType[syscall.Errno](err)
 	switch {
@@ -56,9 +56,9 @@ func Judge(call string, err error) error {
 	return &Error{call, errno, Read()}
 }
 
-// Suspect is for a call that the kernel may have refused for want of a right or
-// of the feature: where this process is confined too, it has err say so. It
-// makes no *Error.
+// Suspect is for a call that the kernel may have refused itself. If this process is
+// confined, the error it returns says that the confinement may be the cause. It
+// never returns an *Error.
 func Suspect(call string, err error) error {
 	errno, ok := errors.AsType[syscall.Errno](err)
 	if s := Read(); ok && refusal(errno) && s.confined() {
@@ -67,8 +67,8 @@ func Suspect(call string, err error) error {
 	return err
 }
 
-// Device is the error of an open of a device node, and says so where it isn't the
-// node's mode that refuses.
+// Device returns the error of an open of a device node. If something else than the
+// node's mode refused it, the error says so.
 func Device(err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM):
@@ -91,9 +91,9 @@ func Refused(err error) bool {
 	return ok
 }
 
-// State is what confines the calling thread.
+// State is the confinement of the calling thread.
 type State struct {
-	// Known says that /proc tells. The rest is zero otherwise.
+	// Known says that /proc could be read. Otherwise all else is zero.
 	Known      bool
 	Filtered   bool   // by seccomp
 	NoNewPrivs bool   // exec gives no rights (prctl(2), PR_SET_NO_NEW_PRIVS)
@@ -101,7 +101,7 @@ type State struct {
 	caps       uint64
 }
 
-// Read looks into /proc (proc_pid_status(5), proc_pid_attr(5)).
+// Read reads the state from /proc (proc_pid_status(5), proc_pid_attr(5)).
 func Read() State {
 	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
@@ -130,8 +130,8 @@ func parse(status string) State {
 	return s
 }
 
-// confining returns a label without white space around it, or "" if it is that
-// of a process that AppArmor or SELinux leaves alone.
+// confining returns a label without white space around it, or "" if AppArmor or
+// SELinux doesn't confine processes with it.
 func confining(label string) string {
 	label = strings.Trim(label, " \n\x00")
 	if label == "unconfined" || label == "kernel" || strings.Contains(label, ":unconfined_t:") {
@@ -142,8 +142,7 @@ func confining(label string) string {
 
 func (s State) confined() bool { return s.Filtered || s.Label != "" }
 
-// blame says what it is that refuses call, as far as that can be told, and what
-// to change.
+// blame says what refuses the call, as far as that is known, and what to change.
 func (s State) blame(call string) string {
 	var who []string
 	if s.Filtered {
@@ -163,8 +162,8 @@ func (s State) blame(call string) string {
 	return "this process runs under " + strings.Join(who, "; and under ")
 }
 
-// Capable reports whether this process has a capability that the kernel grants:
-// one of the initial user namespace.
+// Capable reports whether this process has a capability in the initial user
+// namespace.
 func Capable(capability int) bool {
 	users, err := os.ReadFile("/proc/self/uid_map")
 	whole := err == nil && strings.Join(strings.Fields(string(users)), " ") == "0 0 4294967295"
