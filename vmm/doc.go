@@ -46,7 +46,8 @@
 //   - Run raises GOMAXPROCS to more than the number of vCPUs. With
 //     Config.KeepProcs it doesn't.
 //   - New raises RLIMIT_MEMLOCK as far as it may if RAM is secret memory, whose
-//     pages count against it. It leaves a limit alone that is infinite already.
+//     pages count against it. It leaves a limit alone that is infinite already. With
+//     memory.KeepMemlock it never changes the limit.
 //
 // A process that has opened this one's memory before New keeps it. The command
 // offmap run therefore executes a copy of itself first, which is undumpable from

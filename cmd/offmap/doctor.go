@@ -25,12 +25,11 @@ func newDoctorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [flags]",
 		Short: "Say what this host can do for a guest",
-		Long: `doctor tries every backend and attach on this host with a small guest, and
-checks what guests need, a line each, with a command to paste where something
-is missing.
+		Long: `doctor runs a small guest with every backend and attach, and checks what guests
+need of this host. It prints a line for each check, and a command to paste where
+something is missing.
 
-Exit code 3 if the guest that is asked for can't run here: one of --memory bytes
-in --backend, attached as --attach says.`,
+Exit code 3 if a guest with --memory, --backend and --attach can't run here.`,
 		Example: `  offmap doctor
   offmap doctor --attach bridge -m 4G && offmap run -k debian:6.1 --attach bridge -m 4G
   offmap lab --kernel all -- doctor`,

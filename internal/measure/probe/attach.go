@@ -26,7 +26,7 @@ func checkModule() Check {
 		c.Fix = "sudo modprobe offmap || { make kmod && sudo make kmod-install && sudo modprobe offmap; }"
 	case errors.Is(err, unix.EPERM): // and not EACCES: see sandbox.Device
 	case errors.Is(err, attach.ErrBridgeDenied):
-		c.Detail = "no right to open " + attach.BridgeDevice + ": whoever has it can crash this host, so run as root, or give it to a group that may"
+		c.Detail = "no right to open " + attach.BridgeDevice + ": who may open it can crash this host, so run as root, or give it to a trusted group"
 		c.Fix = fmt.Sprintf("sudo chgrp kvm %[1]s && sudo chmod 660 %[1]s", attach.BridgeDevice)
 	case errors.Is(err, attach.ErrBridgeABI):
 		c.Fix = "make kmod && sudo make kmod-install && sudo modprobe -r offmap && sudo modprobe offmap"
@@ -64,7 +64,7 @@ func (h *host) hugeShmem() Check {
 		c.Status, c.Detail = Skip, "this kernel has no huge pages for shared memory"
 	case mode == "always", mode == "force":
 		c.Status = Warn
-		c.Detail = "shared memory is backed with huge pages (" + mode + "): the window refuses, since its bound wouldn't hold"
+		c.Detail = "shared memory has huge pages (" + mode + "): there is no attach window, since its size can't be bounded"
 		c.Fix = "echo never | sudo tee /" + shmemEnabled
 	default:
 		c.Detail = mode + ": the window's pages are freed one by one"
@@ -81,7 +81,7 @@ func (h *host) memfdExec() Check {
 		c.Status, c.Detail = Skip, err.Error()
 	case noexec == "2":
 		c.Status = Warn
-		c.Detail = "this host forbids to execute memfds: no scrubber, so no attach window"
+		c.Detail = "this host forbids executing memfds, so there is no scrubber and no attach window"
 		c.Fix = "sudo sysctl vm.memfd_noexec=1"
 	}
 	return c
@@ -96,7 +96,7 @@ func (h *host) swap() Check {
 		c.Status, c.Detail = Skip, "no /proc/swaps to read"
 	case strings.Contains(areas, "\n"): // after the heading
 		c.Status = Warn
-		c.Detail = "this host swaps: a window's frames have to be locked, which takes CAP_IPC_LOCK or twice the RLIMIT_MEMLOCK; the VMM's own buffers can be written to disk"
+		c.Detail = "this host swaps: a window's frames have to be locked, which needs CAP_IPC_LOCK or twice the RLIMIT_MEMLOCK; the VMM's own buffers can be written to disk"
 		c.Fix = "sudo swapoff -a"
 	}
 	return c

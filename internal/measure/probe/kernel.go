@@ -30,7 +30,7 @@ func (h *host) directMap() Check {
 	}{{"4k", small}, {"2M", large}, {"1G", giant}} {
 		parts = append(parts, fmt.Sprintf("%d %% %s", (s.bytes*100+total/2)/total, s.name))
 	}
-	c.Detail = strings.Join(parts, ", ") + ": secret pages split the large ones, for good; the kernel reaches what is in 4k with more TLB misses"
+	c.Detail = strings.Join(parts, ", ") + ": secret pages split the large pages permanently; the kernel has more TLB misses on memory that is mapped by 4k pages"
 	return c
 }
 
@@ -110,12 +110,12 @@ func (h *host) initOnFree() Check {
 	free, known := h.autoInit("free")
 	switch {
 	case !known:
-		c.Status, c.Detail = Skip, "neither the kernel's log nor its command line nor a readable configuration tells; "+state
+		c.Status, c.Detail = Skip, "not in the kernel's log, its command line or a readable configuration; "+state
 	case free:
 		c.Status, c.Detail = OK, "all memory is wiped as it is freed; "+state
 	default:
 		c.Status = Warn
-		c.Detail = "ordinary memory stays readable after it is freed: guests in ordinary backends, the VMM's buffers, the window if VMM and scrubber are killed together; secret memory is wiped regardless; " + state
+		c.Detail = "ordinary memory stays readable after it is freed: that of guests in ordinary backends, the VMM's buffers, and the window if VMM and scrubber are killed together; secret memory is always wiped; " + state
 		c.Fix = bootParamFix("init_on_free=1")
 	}
 	return c
@@ -136,10 +136,10 @@ func (h *host) hibernation() Check {
 	case strings.Contains(disk, "[disabled]"):
 		c.Detail = "not now: a secret guest is running, or the host is locked down"
 	case resume == "" || resume == "0:0":
-		c.Detail = "the kernel could, and no resume device is set"
+		c.Detail = "the kernel can, but no resume device is set"
 	default:
 		c.Status = Warn
-		c.Detail = "set up (resume device " + resume + "): it is refused while a secret guest runs, so a laptop that is to sleep won't; guests in ordinary memory are written to disk"
+		c.Detail = "set up (resume device " + resume + "): the kernel refuses to hibernate while a secret guest runs, so a laptop stays awake; guests in ordinary memory are written to disk"
 		c.Fix = "sudo systemctl mask hibernate.target hybrid-sleep.target suspend-then-hibernate.target"
 	}
 	return c

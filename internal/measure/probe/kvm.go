@@ -43,7 +43,7 @@ func (h *host) flavour() Check {
 		c.Detail = f + ": /sys/module has none of kvm_amd, kvm_intel and kvm_pvm; nothing can be done, but kvm-native says what guests do here"
 	}
 	if emulated() {
-		c.Detail += ", on a machine that is emulated itself (QEMU TCG): what is timed here says nothing of TLBs and caches"
+		c.Detail += ", on a machine that is emulated itself (QEMU TCG): timings here say nothing about TLBs and caches"
 	}
 	return c
 }
@@ -137,7 +137,7 @@ func (h *host) guard() Check {
 			return c
 		}
 	}
-	c.Status, c.Detail = OK, "guests in hidden RAM can be kept from the features by which they would crash the host"
+	c.Status, c.Detail = OK, "KVM can keep guests in hidden RAM from the features with which they would crash the host"
 	return c
 }
 
@@ -156,7 +156,7 @@ func (h *host) guestMemfd() Check {
 	case err != nil:
 		c.Status, c.Detail = Warn, err.Error()+"; nothing can be done here"
 	case flags == 0:
-		c.Status, c.Detail = Skip, "this KVM has no guest_memfd that can be mapped (Linux 6.18 has)"
+		c.Status, c.Detail = Skip, "this KVM has no guest_memfd that can be mapped (Linux 6.18 does)"
 	case flags&kvm.GuestMemfdNoDirectMap != 0:
 		c.Status, c.Detail = OK, fmt.Sprintf("flags %s: this kernel can take it off the direct map, which offmap doesn't use yet", flags)
 	default:

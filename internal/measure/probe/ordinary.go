@@ -61,7 +61,7 @@ func (h *host) reserved() Check {
 		c.Detail += "; mapped " + strings.Join(types, ", ")
 		if !slices.Equal(types, []string{"write-back"}) {
 			c.Status = Warn
-			c.Detail += ": what isn't write-back is slow (the MTRRs say so, or another program mapped it so)"
+			c.Detail += ": memory types other than write-back are slow (the MTRRs set them, or another program's mapping)"
 		}
 	}
 	return c

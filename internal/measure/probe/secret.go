@@ -66,7 +66,7 @@ func (h *host) memory() Check {
 	}
 	err := attach.CheckBackend(h.sys, h.cfg.Backend, h.cfg.Memory)
 	if err == nil {
-		c.Status, c.Detail = OK, fmt.Sprintf("%s of %s memory can be had", mib(h.cfg.Memory), h.cfg.Backend)
+		c.Status, c.Detail = OK, fmt.Sprintf("%s of %s memory are available", mib(h.cfg.Memory), h.cfg.Backend)
 		return c
 	}
 	c.Status, c.Detail = Fail, err.Error()
@@ -103,7 +103,7 @@ func (h *host) memlock(secret bool) Check {
 	}
 	used, atTouch, err := charged(min(most, math.MaxInt64))
 	if err != nil {
-		c.Status, c.Detail = Skip, "can't find out what this user has used of it: "+err.Error()
+		c.Status, c.Detail = Skip, "can't find out how much of it this user has used: "+err.Error()
 		return c
 	}
 	c.Detail = fmt.Sprintf("%s; %s", limitText(h.limit, now), usedText(used, atTouch))
