@@ -238,7 +238,7 @@ func describeTerminal() wire.Terminal {
 // the order asked for; the exit code is the first that isn't 0.
 func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 	atOnce := max(1, min(runtime.NumCPU()/f.cpus, lab.Room(int64(f.memory))))
-	outputs := newTurns(len(cfgs))
+	outputs := newInOrder(len(cfgs))
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	errs := make([]error, len(cfgs))

@@ -113,12 +113,12 @@ func offmapIn(t *testing.T, dir, path string, args ...string) (code int, stdout,
 	return code, out.String(), errOut.String()
 }
 
-func TestTurns(t *testing.T) {
+func TestInOrder(t *testing.T) {
 	var one, two strings.Builder
-	turns := newTurns(3)
+	outputs := newInOrder(3)
 	say := func(i int, to *strings.Builder, text string) {
 		t.Helper()
-		if _, err := turns.writer(i, to).Write([]byte(text)); err != nil {
+		if _, err := outputs.writer(i, to).Write([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,10 +129,10 @@ func TestTurns(t *testing.T) {
 		t.Errorf("at first %q, want what the first says as it says it", one.String())
 	}
 	say(1, &two, "B1 ")
-	turns.done(2)
-	turns.done(0)
+	outputs.done(2)
+	outputs.done(0)
 	say(1, &one, "b2 ")
-	turns.done(1)
+	outputs.done(1)
 	if got, want := one.String(), "a1 b1 b2 c1 "; got != want {
 		t.Errorf("said %q, want %q", got, want)
 	}

@@ -45,10 +45,10 @@ func (r *Report) sections() (list []section, dropped int) {
 		abouts[s.Name] = s.About
 	}
 	left := maxCharts
-	for _, figures := range groupBy(r.figures, func(f figure) string { return f.scenario }) {
+	for _, figures := range groupBy(r.figures, func(f benchResult) string { return f.scenario }) {
 		s := section{Title: words(figures[0].scenario), About: abouts[figures[0].scenario]}
-		drawable := slices.DeleteFunc(slices.Clone(figures), func(f figure) bool { return !f.drawable() })
-		for _, same := range groupBy(drawable, func(f figure) string { return f.Accel }) {
+		drawable := slices.DeleteFunc(slices.Clone(figures), func(f benchResult) bool { return !f.drawable() })
+		for _, same := range groupBy(drawable, func(f benchResult) string { return f.Accel }) {
 			g := group{Accel: accelName(same[0].Accel), Emulated: emulated(same[0].Accel), Charts: scenarioCharts(same)}
 			n := min(len(g.Charts), left)
 			dropped += len(g.Charts) - n
@@ -81,12 +81,12 @@ func groupBy[T any, K comparable](list []T, key func(T) K) (groups [][]T) {
 
 // scenarioCharts are the charts of one scenario and accelerator: for each metric
 // and each curve one a host, all hosts' on the same axes.
-func scenarioCharts(figures []figure) (list []chart) {
+func scenarioCharts(figures []benchResult) (list []chart) {
 	type key struct {
 		metric, unit, curve string
 		more                bool
 	}
-	for _, of := range groupBy(figures, func(f figure) key { return key{f.metric, f.Unit, f.Curve, f.More} }) {
+	for _, of := range groupBy(figures, func(f benchResult) key { return key{f.metric, f.Unit, f.Curve, f.More} }) {
 		if of[0].Curve == "" {
 			list = append(list, metricCharts(of)...)
 		} else {
@@ -98,7 +98,7 @@ func scenarioCharts(figures []figure) (list []chart) {
 
 // bounds are the least and the greatest of what figures need on an axis: their
 // intervals, and their single values unless those lie far out.
-func bounds(figures []figure) (low, high float64) {
+func bounds(figures []benchResult) (low, high float64) {
 	low, high = intervals(figures)
 	far := high + 2*math.Abs(high)
 	for _, f := range figures {
@@ -112,7 +112,7 @@ func bounds(figures []figure) (low, high float64) {
 }
 
 // intervals are the least and the greatest of the figures' intervals.
-func intervals(figures []figure) (low, high float64) {
+func intervals(figures []benchResult) (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for _, f := range figures {
 		low, high = min(low, f.Low), max(high, f.High)
@@ -121,7 +121,7 @@ func intervals(figures []figure) (low, high float64) {
 }
 
 // metricCharts compare the subjects of one metric, a chart a host.
-func metricCharts(figures []figure) (list []chart) {
+func metricCharts(figures []benchResult) (list []chart) {
 	low, high := bounds(figures)
 	s := scaleFor(figures[0].Unit, high)
 	label := s.unit + moreOrLess(figures[0].More)
@@ -129,7 +129,7 @@ func metricCharts(figures []figure) (list []chart) {
 	if a.log {
 		label += ", logarithmic"
 	}
-	for _, of := range groupBy(figures, func(f figure) *Source { return f.from }) {
+	for _, of := range groupBy(figures, func(f benchResult) *Source { return f.from }) {
 		rc := rowsChart{axis: a, label: label}
 		few := 0
 		var alt []string
@@ -161,7 +161,7 @@ func metricCharts(figures []figure) (list []chart) {
 }
 
 // beyond counts the single values that the axis doesn't reach.
-func beyond(figures []figure, a axis) (n int) {
+func beyond(figures []benchResult, a axis) (n int) {
 	for _, f := range figures {
 		for _, v := range f.Values {
 			if v > a.high {
@@ -173,7 +173,7 @@ func beyond(figures []figure, a axis) (n int) {
 }
 
 // row is the figure as a row of a chart.
-func (f figure) row() row {
+func (f benchResult) row() row {
 	r := row{
 		mark: markOf(f.Result), label: f.subject, value: quantity(f.Median, f.Unit),
 		median: f.Median, low: f.Low, high: f.High, raw: f.Values,
@@ -198,19 +198,19 @@ func moreOrLess(more bool) string {
 }
 
 // curveCharts draw the curves of one metric, a chart a host.
-func curveCharts(figures []figure) (list []chart) {
+func curveCharts(figures []benchResult) (list []chart) {
 	low, high := intervals(figures)
 	s := scaleFor(figures[0].Unit, high)
 	y := span(low, high, s.round)
 	x := curveAxis(figures)
-	for _, of := range groupBy(figures, func(f figure) *Source { return f.from }) {
+	for _, of := range groupBy(figures, func(f benchResult) *Source { return f.from }) {
 		lc := linesChart{x: x, y: y, labelX: words(of[0].Curve), labelY: s.unit + moreOrLess(of[0].More)}
 		if y.log {
 			lc.labelY += ", logarithmic"
 		}
 		var alt []string
-		for _, points := range groupBy(of, func(f figure) string { return f.subject }) {
-			slices.SortStableFunc(points, func(a, b figure) int { return cmp.Compare(a.X, b.X) })
+		for _, points := range groupBy(of, func(f benchResult) string { return f.subject }) {
+			slices.SortStableFunc(points, func(a, b benchResult) int { return cmp.Compare(a.X, b.X) })
 			l := line{mark: markOf(points[0].Result), label: points[0].subject}
 			for _, f := range points[:min(len(points), maxPoints)] {
 				if x.log && f.X <= 0 {
@@ -233,7 +233,7 @@ func curveCharts(figures []figure) (list []chart) {
 
 // curveAxis is the axis of X: logarithmic for what spans more than a factor of
 // eight, such as sizes.
-func curveAxis(figures []figure) axis {
+func curveAxis(figures []benchResult) axis {
 	a := axis{low: math.Inf(1), high: math.Inf(-1)}
 	for _, f := range figures {
 		if math.Abs(f.X) < huge {
@@ -253,10 +253,10 @@ func curveAxis(figures []figure) axis {
 	return a
 }
 
-func xText(f figure) string { return roundQuantity(f.X, f.XUnit) }
+func xText(f benchResult) string { return roundQuantity(f.X, f.XUnit) }
 
 // figuresTable is all figures of a scenario in words.
-func figuresTable(scenario string, figures []figure) *table.Table {
+func figuresTable(scenario string, figures []benchResult) *table.Table {
 	t := &table.Table{
 		Name:    "All figures of " + scenario,
 		Columns: []table.Column{{Wide: true}, {Wide: true}, {}, {Right: true}, {Right: true}, {Right: true}, {Wide: true}, {Wide: true}, {}},
@@ -271,7 +271,7 @@ func figuresTable(scenario string, figures []figure) *table.Table {
 }
 
 // tableRow is the figure in words.
-func (f figure) tableRow() []table.Cell {
+func (f benchResult) tableRow() []table.Cell {
 	metric, status := f.title(), string(f.Status)
 	if f.Curve != "" {
 		metric += " " + xText(f)
@@ -291,7 +291,7 @@ func (f figure) tableRow() []table.Cell {
 		f.against(f.Against), f.against(f.AgainstBaseline), status)
 }
 
-func (f figure) against(c *bench.Comparison) string {
+func (f benchResult) against(c *bench.Comparison) string {
 	if c == nil {
 		return ""
 	}
@@ -300,12 +300,12 @@ func (f figure) against(c *bench.Comparison) string {
 
 // missing says which subjects of a scenario have no values, a line for each
 // reason.
-func missing(figures []figure) (list []string) {
+func missing(figures []benchResult) (list []string) {
 	type key struct {
 		from          *Source
 		subject, text string
 	}
-	for _, of := range groupBy(figures, func(f figure) key {
+	for _, of := range groupBy(figures, func(f benchResult) key {
 		if len(f.Values) > 0 {
 			return key{}
 		}

@@ -11,8 +11,8 @@ import (
 	"offmap/memory/attach"
 )
 
-// figure is a result of a benchmark, and where it is from.
-type figure struct {
+// benchResult is a result of a benchmark, and where it is from.
+type benchResult struct {
 	*bench.Result
 	from *Source
 	// subject is what was measured, as results name it.
@@ -22,14 +22,14 @@ type figure struct {
 	scenario, metric string
 }
 
-func figures(s *Source) []figure {
+func figures(s *Source) []benchResult {
 	if s.Bench == nil {
 		return nil
 	}
-	list := make([]figure, len(s.Bench.Results))
+	list := make([]benchResult, len(s.Bench.Results))
 	for i := range s.Bench.Results {
 		r := &s.Bench.Results[i]
-		f := figure{Result: r, from: s}
+		f := benchResult{Result: r, from: s}
 		f.subject = cut(r.Subject.String(), 40)
 		f.scenario, f.metric, _ = strings.Cut(r.Name, "/")
 		if r.Curve != "" {
@@ -48,16 +48,16 @@ func figures(s *Source) []figure {
 const huge = 1e18
 
 // drawable reports whether a figure has values that a chart can show.
-func (f figure) drawable() bool {
+func (f benchResult) drawable() bool {
 	return len(f.Values) > 0 && math.Abs(f.Low) < huge && math.Abs(f.High) < huge &&
 		!slices.ContainsFunc(f.Values, func(v float64) bool { return math.Abs(v) >= huge })
 }
 
 // secret reports whether the figure is of a guest's secret memory.
-func (f figure) secret() bool { return f.Backend == memory.Secret && f.Peer == "" }
+func (f benchResult) secret() bool { return f.Backend == memory.Secret && f.Peer == "" }
 
 // title is the figure's metric in words: "populate (one thread)".
-func (f figure) title() string {
+func (f benchResult) title() string {
 	scenario := words(f.scenario)
 	if f.metric == "" || f.metric == f.scenario {
 		return scenario
@@ -72,9 +72,9 @@ func words(name string) string {
 
 // comparison is a figure of secret memory beside ordinary memory.
 type comparison struct {
-	figure
-	ordinary *figure // nil if the document hasn't got it
-	baseline *figure // plain C on the same backend, or nil
+	benchResult
+	ordinary *benchResult // nil if the document hasn't got it
+	baseline *benchResult // plain C on the same backend, or nil
 	// cost is how many times as much secret memory costs: more than 1 is
 	// worse, of times and of bandwidths alike.
 	cost float64
@@ -85,12 +85,12 @@ type comparison struct {
 }
 
 // compare finds what each figure of secret memory was compared with.
-func compare(all []figure) (list []comparison) {
+func compare(all []benchResult) (list []comparison) {
 	type key struct {
 		from          *Source
 		name, subject string
 	}
-	at := map[key]*figure{}
+	at := map[key]*benchResult{}
 	for i, f := range all {
 		at[key{f.from, f.Name, f.subject}] = &all[i]
 	}
@@ -98,7 +98,7 @@ func compare(all []figure) (list []comparison) {
 		if !f.secret() || !f.drawable() || f.Against == nil || !(f.Against.Ratio > 0 && f.Against.Ratio < huge) {
 			continue
 		}
-		c := comparison{figure: f, cost: f.Against.Ratio}
+		c := comparison{benchResult: f, cost: f.Against.Ratio}
 		if f.More {
 			c.cost = 1 / c.cost
 		}
@@ -121,7 +121,7 @@ func compare(all []figure) (list []comparison) {
 
 // baselineOf is the subject that is the baseline of a figure: plain C on the same
 // memory.
-func baselineOf(f figure) string {
+func baselineOf(f benchResult) string {
 	return bench.Subject{Pair: attach.Pair{Backend: f.Backend}, Peer: bench.C}.String()
 }
 

@@ -38,7 +38,7 @@ func (r *Report) overviews() (list []overview) {
 				median: c.cost, low: cmp.Or(c.low, c.cost), high: cmp.Or(c.high, c.cost),
 			}
 			if c.points > 1 {
-				rw.label = fmt.Sprintf("%s, at %s", rw.label, xText(c.figure))
+				rw.label = fmt.Sprintf("%s, at %s", rw.label, xText(c.benchResult))
 			}
 			if several {
 				rw.label += " · " + c.subject

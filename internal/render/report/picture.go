@@ -147,7 +147,7 @@ func plotUnder(y, height float64, horizontal, vertical axis) frame {
 	for _, v := range vertical.marks() {
 		left = max(left, textWidth(vertical.format(v), tickSize))
 	}
-	return frame{horizontal, vertical, left + 8, y, chartWidth - 14, height - axisHeight}
+	return frame{horizontal, vertical, left + 8, y, chartWidth - 20, height - axisHeight}
 }
 
 func (f frame) atX(v float64) float64 { return f.x.place(v, f.left, f.right) }

@@ -22,7 +22,7 @@ import (
 type Report struct {
 	title   string
 	sources []*Source
-	figures []figure // of all benchmarks, in the order of the documents
+	figures []benchResult // of all benchmarks, in the order of the documents
 }
 
 // New puts documents together, which are shown in this order. The title may be

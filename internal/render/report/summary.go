@@ -207,7 +207,7 @@ func (c contrast) what() string {
 	if c.Curve == "" {
 		return c.title()
 	}
-	return fmt.Sprintf("%s at a %s of %s", c.title(), words(c.Curve), xText(c.figure))
+	return fmt.Sprintf("%s at a %s of %s", c.title(), words(c.Curve), xText(c.benchResult))
 }
 
 // sentence says what was measured, against what, and how sure that is:
@@ -215,7 +215,7 @@ func (c contrast) what() string {
 // to 6.6×; plain C 14.2)".
 func (c contrast) sentence() string {
 	s := scaleFor(c.Unit, c.Median)
-	short := func(f *figure) string { // without the unit, where that is the same
+	short := func(f *benchResult) string { // without the unit, where that is the same
 		if scaleFor(f.Unit, f.Median) == s {
 			return s.number(f.Median)
 		}

@@ -31,15 +31,15 @@ var (
 	microVM        = bench.Subject{Peer: bench.MicroVM}
 )
 
-// machine is a host with a factor on all its times.
-type machine struct {
+// testHost is a host with a factor on all its times.
+type testHost struct {
 	kernel, kvm, accel string
 	slow               float64
 }
 
 var (
-	native = machine{"6.18.44", "pvm", "pvm", 1}
-	lab    = []machine{
+	native = testHost{"6.18.44", "pvm", "pvm", 1}
+	lab    = []testHost{
 		{"6.1.0-56-cloud-amd64", "svm", "tcg", 21},
 		{"6.12.117+deb13-cloud-amd64", "svm", "tcg", 24},
 		{"7.3.4+deb13-cloud-amd64", "svm", "tcg", 26},
@@ -87,7 +87,7 @@ func scenario(name string, isNative bool, seed uint64, slow float64, metrics ...
 }
 
 // benchDocument runs the scenarios on a machine.
-func benchDocument(t testing.TB, m machine) *bench.Document {
+func benchDocument(t testing.TB, m testHost) *bench.Document {
 	t.Helper()
 	of := func(memfd, anon, bridge, window float64) map[bench.Subject]float64 {
 		return map[bench.Subject]float64{memfdDirect: memfd, anonDirect: anon, secretBridge: bridge, secretWindow: window}
