@@ -14,8 +14,8 @@ import (
 	"offmap/internal/render/table"
 )
 
-// printBenchTable prints results for people: a block a scenario, metrics down
-// and subjects across, as many beside each other as there is room for.
+// printBenchTable prints results for people: for each scenario a table with a row
+// for each metric and a column for each subject.
 func printBenchTable(w io.Writer, doc *bench.Document, width int) error {
 	if width == 0 {
 		width = 100
@@ -144,8 +144,8 @@ type scale struct {
 	unit   string
 }
 
-// scaleOf finds a scale for all figures of a metric, with a prefix that suits
-// the smallest.
+// scaleOf returns one scale for all results of a metric, with the unit prefix that
+// suits the smallest.
 func scaleOf(metric []bench.Result) scale {
 	factor, unit := benchunit.Tidy(1, metric[0].Unit)
 	var medians []float64

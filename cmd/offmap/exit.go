@@ -9,8 +9,8 @@ import (
 	"offmap/memory"
 )
 
-// codeError is an error, or with a nil one just the end of the program, with
-// an exit code of its own.
+// codeError is an error with an exit code. Where err is nil, there is nothing more
+// to say.
 type codeError struct {
 	code int
 	err  error
@@ -25,8 +25,8 @@ func (e *codeError) Error() string {
 
 func (e *codeError) Unwrap() error { return e.err }
 
-// exitWith makes an error that ends the program with code; err may be nil
-// where everything has been said.
+// exitWith returns an error that ends the program with code. err may be nil: then
+// nothing more is printed.
 func exitWith(code int, err error) error {
 	if code == 0 {
 		return err
@@ -59,8 +59,8 @@ func exitCode(err error) int {
 	return exitcode.Error
 }
 
-// guestCode is an exit code other than 0 that a guest gave itself. It may be any,
-// those included that mean something else when they are offmap's.
+// guestCode is an exit code other than 0 that a guest ended with. It may be one of
+// the codes that mean something else when they are offmap's own.
 type guestCode int
 
 func (c guestCode) Error() string {

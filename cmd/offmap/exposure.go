@@ -18,7 +18,7 @@ import (
 	"offmap/vmm"
 )
 
-// lookInterval is from one look at a guest's pages to the next.
+// lookInterval is the time between two looks at a guest's pages.
 const lookInterval = 100 * time.Millisecond
 
 // watchFlags ask for a watch over where a guest's pages are.
@@ -32,7 +32,8 @@ func (f *watchFlags) add(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.live, "live", false, "show on this terminal where the guest's pages are, and the console's last lines below")
 }
 
-// watch is the watch over a guest, whether one was asked for or not.
+// watch records and shows the pages of a guest. It does nothing if neither was
+// asked for.
 type watch struct {
 	file     string
 	live     *live // nil without --live
@@ -40,7 +41,7 @@ type watch struct {
 	stop     func() error
 }
 
-// open checks all that can be before there is a guest.
+// open checks the flags before there is a guest.
 func (f watchFlags) open(json bool) (*watch, error) {
 	w := &watch{file: f.exposure, stop: func() error { return nil }}
 	if f.live {
@@ -60,8 +61,8 @@ func (f watchFlags) open(json bool) (*watch, error) {
 	return w, nil
 }
 
-// console is where the guest's console goes: to out, unless that is where the
-// map is.
+// console returns where the guest's console goes: out, or with --live the lines
+// below the map.
 func (w *watch) console(out io.Writer) io.Writer {
 	if w.live != nil {
 		return w.live
@@ -69,8 +70,8 @@ func (w *watch) console(out io.Writer) io.Writer {
 	return out
 }
 
-// quitKeys are those that stop the guest by themselves. Nobody types to a
-// payload, so that one is stopped by q and Ctrl-C.
+// quitKeys returns the keys that stop the guest: q and Ctrl-C for a payload, since
+// payloads read no input, and none for Linux.
 func (w *watch) quitKeys(f runFlags) string {
 	if w.live != nil && f.guest.kernel == "" {
 		return "q\x03"
@@ -86,7 +87,7 @@ func (w *watch) hint(f runFlags) string {
 	return "Ctrl-a x stops the guest"
 }
 
-// start watches a machine that is about to run, and is on tty if that isn't nil.
+// start watches a machine that is about to run. tty is nil if stdin is none.
 func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.Backend, window uint64, tty *terminal.Terminal) {
 	head := exposuremap.Trace{
 		Host: probe.ThisHost(), Started: time.Now().UTC().Format(time.RFC3339),
@@ -113,8 +114,8 @@ func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.
 	}
 }
 
-// end ends the watch with a last look and gives the terminal back. The machine
-// is closed after that.
+// end takes a last look and sets the terminal back. The machine must not be closed
+// before.
 func (w *watch) end(ctx context.Context) error {
 	err := w.stop()
 	if w.live != nil {

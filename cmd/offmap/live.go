@@ -21,7 +21,7 @@ type live struct {
 	ended sync.Once
 }
 
-// needTerminal refuses where there is nothing to draw on.
+// needTerminal returns an error if stdout is no terminal to draw on.
 func needTerminal() error {
 	const instead = "record it with --exposure FILE and draw it with offmap report"
 	if !term.IsTerminal(int(os.Stdout.Fd())) {
@@ -33,10 +33,10 @@ func needTerminal() error {
 	return nil
 }
 
-// Write takes the guest's console. The guest doesn't run before open.
+// Write takes the output of the guest's console. The guest runs after open only.
 func (l *live) Write(p []byte) (int, error) { return l.view.Write(p) }
 
-// open takes the terminal, which out is.
+// open takes over the terminal that out writes to.
 func (l *live) open(head exposuremap.Trace, hint string, out io.Writer, restore func()) exposuremap.Viewer {
 	l.out = out
 	l.view = screen.Open(screen.Config{
@@ -55,7 +55,7 @@ func (l *live) open(head exposuremap.Trace, hint string, out io.Writer, restore 
 	return l.view
 }
 
-// lastLines is how much of the console stays on the terminal in the end.
+// lastLines is the number of lines of the console that stay on the terminal.
 const lastLines = 12
 
 // close gives the terminal back, and leaves the console's last lines on it.

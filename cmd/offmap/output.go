@@ -11,9 +11,8 @@ import (
 	"unicode/utf16"
 )
 
-// output is a stream whose reader may be slow, or have stopped reading. It is
-// waited for until stopping is closed, and outputPatience after that; then it is
-// left alone.
+// output is a stream whose reader may be slow or stuck. Write waits for the reader
+// until stopping is closed and outputPatience longer. After that it fails.
 type output struct {
 	w        io.Writer
 	stopping <-chan struct{}
@@ -53,10 +52,10 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 }
 
-// maxQuote is how much of what a guest said is repeated, in characters.
+// maxQuote is the most of a guest's text that is repeated, in characters.
 const maxQuote = 200
 
-// quote is what a guest said, on one line.
+// quote returns a guest's text on one line, quoted and cut.
 func quote(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if r := []rune(s); len(r) > maxQuote {

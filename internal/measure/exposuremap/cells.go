@@ -25,8 +25,8 @@ func (c Cell) valid() bool {
 	return (c.Hidden() < Full || c.Exposed() == 0) && (c.Exposed() < Full || c.Hidden() == 0)
 }
 
-// Cells makes a map of pages: one cell for every so many of them, the last for
-// what is left. It appends to cells.
+// Cells appends a map of pages to cells: one cell for each per pages, the last for
+// those that are left.
 func Cells(cells []Cell, pages []memory.PageState, per int) []Cell {
 	for len(pages) > 0 {
 		n := min(per, len(pages))
@@ -41,7 +41,7 @@ func Cells(cells []Cell, pages []memory.PageState, per int) []Cell {
 	return cells
 }
 
-// share of n in all, in fifteenths.
+// share returns n of all in fifteenths, rounded as Cell says.
 func share(n, all int) uint8 {
 	switch n {
 	case 0:
@@ -52,8 +52,8 @@ func share(n, all int) uint8 {
 	return uint8(1 + (n-1)*(Full-1)/(all-1))
 }
 
-// perCell is how many pages a cell of a trace stands for: the smallest power of
-// two that makes no more than MaxCells of them.
+// perCell returns the number of pages of a trace's cell: the smallest power of two
+// with which a map has at most MaxCells cells.
 func perCell(pages uint64) uint64 {
 	per := uint64(1)
 	for per*MaxCells < pages {
@@ -62,8 +62,8 @@ func perCell(pages uint64) uint64 {
 	return per
 }
 
-// Scale makes a map of n cells out of another: where it has fewer, each is what
-// several come to, and again shows the least of them.
+// Scale returns a map with n cells. If it has fewer cells than before, each is the
+// mean of several, rounded so that a single exposed page still shows.
 func Scale(cells []Cell, n int) []Cell {
 	scaled := make([]Cell, n)
 	if len(cells) == 0 {

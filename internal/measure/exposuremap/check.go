@@ -10,7 +10,7 @@ import (
 	"offmap/memory/attach"
 )
 
-// checkHead checks what a trace says before its samples.
+// checkHead checks all of a trace but its samples.
 func (t *Trace) checkHead() error {
 	if t.Schema != Schema {
 		return fmt.Errorf("schema %q, want %q", t.Schema, Schema)
@@ -66,8 +66,8 @@ func (t *Trace) checkSample(last, s Sample) error {
 	return nil
 }
 
-// checkMap holds a sample's map against its figures: one mustn't show what the
-// other hides.
+// checkMap checks that a sample's map shows exposed, hidden and untouched pages if
+// and only if the sample counts some.
 func checkMap(s Sample) error {
 	var hidden, exposed bool
 	for _, c := range s.Map {

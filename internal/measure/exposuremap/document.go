@@ -9,11 +9,11 @@ import (
 	"io"
 )
 
-// maxDocument bounds what Read reads, in bytes. The largest that Write writes
-// has MaxSamples maps that don't compress, which is 6 MiB.
+// maxDocument is the largest document that Read takes, in bytes. Write writes up
+// to 6 MiB: MaxSamples maps that don't compress.
 const maxDocument = 16 << 20
 
-// document is a Trace as it is written: its maps packed.
+// document is a Trace with packed maps.
 type document struct {
 	Trace
 	Samples []packedSample `json:"samples"`
@@ -38,8 +38,9 @@ func (t *Trace) Write(w io.Writer) error {
 	return nil
 }
 
-// Read reads a trace that Write wrote. The document may be anybody's: what isn't
-// a trace whole and consistent is refused, and no document takes much memory.
+// Read reads a trace that Write wrote. The document may be hostile: Read returns
+// an error unless it is complete and consistent, and uses a bounded amount of
+// memory.
 func Read(r io.Reader) (*Trace, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
 	switch {
@@ -59,8 +60,8 @@ func Read(r io.Reader) (*Trace, error) {
 	return t, nil
 }
 
-// unpack checks the document and makes its trace. The maps, which can be far
-// larger than their text, come last.
+// unpack checks the document and makes its trace. It unpacks a map, which can be
+// far larger than its text, after the other checks of its sample.
 func (d *document) unpack() (*Trace, error) {
 	t := &d.Trace
 	if err := t.checkHead(); err != nil {

@@ -9,9 +9,8 @@ import (
 
 // Recorder makes a Trace of what it sees. It implements Viewer.
 //
-// Its memory is bounded. Where a run is longer than MaxSamples intervals, every
-// second sample is dropped and from then on half as many are taken, as often as
-// it takes; the first and the last always stay.
+// Its memory is bounded. When it has MaxSamples samples, it drops every second one
+// and from then on takes half as many. It always keeps the first and the last.
 type Recorder struct {
 	trace  Trace
 	stride int     // every so many looks one is kept
@@ -20,8 +19,8 @@ type Recorder struct {
 	peak   uint64  // ordinary memory that is swapped out was exposed
 }
 
-// NewRecorder returns a recorder of a guest that head describes, which has all
-// of a Trace but what the samples say. interval is from one look to the next.
+// NewRecorder returns a recorder of the guest that head describes: a Trace without
+// samples. interval is the time between two looks.
 func NewRecorder(head Trace, interval time.Duration) *Recorder {
 	r := &Recorder{trace: head, stride: 1}
 	r.trace.Schema = Schema
@@ -47,7 +46,7 @@ func (r *Recorder) See(l vmm.Look, pages []memory.PageState) {
 	r.keep(s)
 }
 
-// SampleOf is what a look at these pages comes to.
+// SampleOf makes a sample of a look at a guest's pages.
 func SampleOf(l vmm.Look, pages []memory.PageState) Sample {
 	var bytes [256]uint64 // by state; so large, it needs no bounds check
 	for _, p := range pages {
@@ -84,7 +83,7 @@ func (r *Recorder) keep(s Sample) {
 	r.last = &s
 }
 
-// Trace is what was recorded until now, and the recorder's own.
+// Trace returns what was recorded until now. It stays the recorder's.
 func (r *Recorder) Trace() *Trace {
 	if r.last != nil {
 		r.trace.Samples = append(r.trace.Samples, *r.last)

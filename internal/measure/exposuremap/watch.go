@@ -9,24 +9,24 @@ import (
 	"offmap/vmm"
 )
 
-// maxShare bounds the time that looking takes, as a divisor of all time: a
-// guest so large that a look takes long is looked at less often.
+// maxShare bounds the time that looks take: at most one part in maxShare of all
+// time. A guest so large that a look takes long is looked at less often.
 const maxShare = 16
 
-// Guest is what is watched: a vmm.Machine.
+// Guest is a guest to watch, such as a vmm.Machine.
 type Guest interface {
 	Look(pages []memory.PageState) (vmm.Look, error)
 	Pages() int
 }
 
-// Viewer is shown each look at a guest. pages is the watcher's own.
+// Viewer takes the looks at a guest. It must not keep pages.
 type Viewer interface {
 	See(l vmm.Look, pages []memory.PageState)
 }
 
-// Watch shows a guest to the viewers: now, every interval from then on, and when
-// stop is called, which returns after the last look. The guest is closed after
-// that. An error of a look ends the watch, and stop returns it.
+// Watch looks at a guest now, at every interval and for the last time when stop is
+// called, and shows each look to the viewers. The guest must not be closed before
+// stop returns. An error of a look ends the watch, and stop returns it.
 func Watch(g Guest, interval time.Duration, viewers ...Viewer) (stop func() error) {
 	w := &watcher{guest: g, viewers: viewers, pages: make([]memory.PageState, g.Pages())}
 	done, ended := make(chan struct{}), make(chan error, 1)

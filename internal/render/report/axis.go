@@ -8,11 +8,11 @@ type axis struct {
 	log       bool
 	format    func(float64) string
 	binary    bool      // marks at powers of two, of a logarithmic axis
-	fixed     []float64 // the marks, where they aren't to be found
+	fixed     []float64 // the marks; nil: marks finds round ones
 }
 
-// logFrom is from what ratio on the largest of positive values makes the
-// smallest too small to see on a linear axis.
+// logFrom is the ratio of the largest to the smallest value from which on an axis
+// is logarithmic: on a linear one the smallest couldn't be seen.
 const logFrom = 25
 
 // span makes an axis for values. A linear one begins at 0, so that lengths can

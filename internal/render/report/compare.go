@@ -44,7 +44,7 @@ func figures(s *Source) []benchResult {
 	return list
 }
 
-// huge is beyond every figure that offmap measures: such values aren't drawn.
+// huge is more than offmap measures of anything. Such values aren't drawn.
 const huge = 1e18
 
 // drawable reports whether a figure has values that a chart can show.
@@ -70,7 +70,7 @@ func words(name string) string {
 	return cut(strings.NewReplacer("-", " ", "/", ", ").Replace(name), 80)
 }
 
-// comparison is a figure of secret memory beside ordinary memory.
+// comparison is a result of secret memory beside that of ordinary memory.
 type comparison struct {
 	benchResult
 	ordinary *benchResult // nil if the document hasn't got it
@@ -78,13 +78,13 @@ type comparison struct {
 	// cost is how many times as much secret memory costs: more than 1 is
 	// worse, of times and of bandwidths alike.
 	cost float64
-	// low and high are the widest that both intervals allow, so that they
-	// hold the true cost with more confidence than each of them has. They are
-	// 0 where that isn't known.
+	// low and high are the least and the greatest ratio of values in the two
+	// intervals. They are 0 where an interval isn't known.
 	low, high float64
 }
 
-// compare finds what each figure of secret memory was compared with.
+// compare finds, for each result of secret memory, the result that it was
+// compared with.
 func compare(all []benchResult) (list []comparison) {
 	type key struct {
 		from          *Source
@@ -125,8 +125,8 @@ func baselineOf(f benchResult) string {
 	return bench.Subject{Pair: attach.Pair{Backend: f.Backend}, Peer: bench.C}.String()
 }
 
-// contrast is a comparison that stands for a figure, or for all points of a
-// curve.
+// contrast is the comparison of a metric, or of a curve the one with the greatest
+// difference.
 type contrast struct {
 	comparison       // the one with the greatest difference
 	points, same int // of a curve: how many there are, and with no difference seen

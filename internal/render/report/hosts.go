@@ -21,7 +21,7 @@ func (s *Source) kind() string {
 	return ""
 }
 
-// accelName says for people what ran a guest's instructions.
+// accelName is Host.Accel for people.
 func accelName(accel string) string {
 	switch accel {
 	case "tcg":
@@ -34,8 +34,8 @@ func accelName(accel string) string {
 	return cut(accel, 20)
 }
 
-// name names the sources: by kernel and accelerator, and where that leaves two
-// of a kind with one name, by their files as well.
+// name names the sources by kernel and accelerator. Where two of a kind would
+// have the same name, their files are added.
 func name(sources []*Source) {
 	count := map[[2]string]int{}
 	key := func(s *Source) [2]string { return [2]string{s.kind(), s.Name} }
@@ -55,5 +55,6 @@ func name(sources []*Source) {
 	}
 }
 
-// emulated reports whether the times of a host say nothing of hardware.
+// emulated reports whether an emulator runs the host, whose times say nothing
+// about hardware.
 func emulated(accel string) bool { return accel == "tcg" }

@@ -9,14 +9,14 @@ import (
 	"offmap/internal/measure/bench"
 )
 
-// overview is a chart of a benchmark as a whole.
+// overview is a chart of all metrics of a benchmark.
 type overview struct {
 	chart
 	from *Source
 }
 
-// overviews are a chart for each benchmark with what secret memory costs there,
-// in times of ordinary memory: everything on one axis.
+// overviews makes a chart for each benchmark. It shows the costs of secret memory
+// as multiples of the costs of ordinary memory, on one axis.
 func (r *Report) overviews() (list []overview) {
 	const most = 18
 	all := compare(r.figures)
@@ -25,7 +25,7 @@ func (r *Report) overviews() (list []overview) {
 		if len(rows) == 0 {
 			continue
 		}
-		// What differs comes first, and is what is left where there is too much.
+		// Differences come first: where there are too many rows, the last are cut.
 		slices.SortStableFunc(rows, func(a, b contrast) int { return cmp.Compare(a.rank(), b.rank()) })
 		several := len(groupBy(rows, func(c contrast) string { return c.subject })) > 1
 		one := 1.0

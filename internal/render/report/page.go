@@ -26,8 +26,8 @@ var pageTemplate = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("page").Parse(pageHTML))
 })
 
-// page is what the template shows. Texts from documents are plain strings,
-// which the template escapes; what isn't is made here.
+// page is what the template shows. The template escapes its strings, which may
+// be from documents.
 type page struct {
 	Title     string
 	Policy    string // Content-Security-Policy
@@ -42,8 +42,8 @@ type page struct {
 	Trials    *table.Table
 	Documents *table.Table
 	Commands  []command
-	Emulated  bool   // any of the benchmarks' hosts is
-	Truncated string // says so if there are more charts than are drawn
+	Emulated  bool   // at least one benchmark is from an emulated host
+	Truncated string // a sentence, if some charts are left out
 }
 
 // traceCharts is the charts of a guest's run.
@@ -52,7 +52,7 @@ type traceCharts struct {
 	Charts []chart
 }
 
-// command is how to make documents again, and on which hosts they were made.
+// command is a command line that makes documents, and the hosts it was used on.
 type command struct {
 	Hosts      []string
 	Line, Note string
@@ -69,7 +69,7 @@ func (r *Report) page() *page {
 	sum := sha256.Sum256([]byte(style))
 	p := &page{
 		Title: cut(r.title, 200),
-		// No script, no network, nothing but this very style.
+		// No script, no network, and only this style sheet.
 		Policy:  "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; base-uri 'none'; form-action 'none'",
 		Style:   template.CSS(style),
 		Summary: r.summary(),
@@ -113,7 +113,7 @@ func (r *Report) page() *page {
 	return p
 }
 
-// command is how to make a document again.
+// command is the command line that makes the document again.
 func (s *Source) command() command {
 	const unknown = "its flags aren’t in the document"
 	switch {
@@ -137,7 +137,7 @@ func (s *Source) command() command {
 	return command{nil, commandLine([]string{s.kind(), "--json"}), unknown}
 }
 
-// commandLine is how to type a command's arguments in a shell.
+// commandLine quotes the arguments of an offmap command for a shell.
 func commandLine(args []string) string {
 	words := []string{"offmap"}
 	for _, a := range args[:min(len(args), 100)] {

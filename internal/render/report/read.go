@@ -21,7 +21,7 @@ import (
 // Source is a file of results. One of the documents is set.
 type Source struct {
 	File string // its name, for people
-	Name string // what the page calls it: its host, and its file where that isn't enough
+	Name string // on the page: its host, and its file where several have that host
 	Host bench.Host
 	// place is the host's part of Name, which several sources may share.
 	place string
@@ -34,8 +34,8 @@ type Source struct {
 	Trace  *exposuremap.Trace
 }
 
-// Bounds of what is read. They are far beyond what offmap writes, and keep a
-// page of hostile documents from growing faster than these do.
+// Bounds of a document. offmap writes far less. They keep the page of a hostile
+// document from growing faster than the document.
 const (
 	maxFile    = 64 << 20 // bytes
 	maxResults = 20_000   // of a benchmark
@@ -54,7 +54,7 @@ var readers = map[string]func(s *Source, data []byte) error{
 	probe.Schema:       readDoctor,
 }
 
-// ErrSchema is wrapped where a document is of no kind that a report knows.
+// ErrSchema says that Read doesn't know a document's schema.
 var ErrSchema = errors.New("not a file of results")
 
 // Read reads a document of any kind. Errors begin with the file's name.
@@ -84,7 +84,7 @@ func Read(file string, r io.Reader) (*Source, error) {
 	return s, nil
 }
 
-// jsonError says what is meant where a document ends too soon.
+// jsonError adds to an error of package json that the document ends too soon.
 func jsonError(err error) error {
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); errors.Is(err, io.ErrUnexpectedEOF) ||
 		ok && strings.Contains(syntax.Error(), "unexpected end") {

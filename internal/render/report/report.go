@@ -1,15 +1,14 @@
 // Package report turns the JSON documents that offmap's commands print into
-// one page to look at: what secret memory costs, in words and in charts, what
-// attacks came to, which limits hold, and what was exposed while guests ran.
+// one HTML page: what secret memory costs, in words and in charts, which attacks
+// exposed guest RAM, which limits hold, and what was exposed while guests ran.
 //
-// Documents are read as what strangers send: everything in them is bounded
-// when it is read and escaped when it is shown. The page needs nothing but
-// itself. It has no script, and its Content-Security-Policy allows none; the
-// charts are SVG that takes its colours from the page's style sheet, so that
-// they follow the reader's theme.
+// Documents may be hostile: their texts are bounded and escaped. The page loads
+// nothing. It has no script, and its Content-Security-Policy allows none. The
+// charts are SVG with classes in place of colours, so that they follow the
+// reader's theme.
 //
-// Figures of different Accel never share an axis: emulated times say nothing
-// about those of hardware.
+// Results of hosts with different Accel never share an axis: emulated times say
+// nothing about hardware.
 package report
 
 import (
@@ -18,15 +17,15 @@ import (
 	"io"
 )
 
-// Report is documents, put together.
+// Report is a page in the making.
 type Report struct {
 	title   string
 	sources []*Source
 	figures []benchResult // of all benchmarks, in the order of the documents
 }
 
-// New puts documents together, which are shown in this order. The title may be
-// empty.
+// New makes a report of documents, which it shows in this order. The title may
+// be empty.
 func New(title string, sources []*Source) *Report {
 	r := &Report{title: cmp.Or(title, "What secret guest memory costs, and what it hides"), sources: sources}
 	name(sources)

@@ -19,11 +19,11 @@ type said struct {
 	Charts   []chart
 }
 
-// paragraph is what a document came to.
+// paragraph sums up a document.
 type paragraph struct{ Topic, Text string }
 
-// summary says in words what the documents came to: for each host what secret
-// memory costs there, and then the rest.
+// summary sums up the documents in words: for each host what secret memory costs
+// there, and then the other documents.
 func (r *Report) summary() (list []*said) {
 	host := func(s *Source) *said {
 		i := slices.IndexFunc(list, func(h *said) bool { return h.Host == s.place })
@@ -103,7 +103,7 @@ func (s *Source) costs(all []comparison) []paragraph {
 	return append([]paragraph{short}, list...)
 }
 
-// told is how many comparisons tell anything.
+// told is the number of comparisons with enough values to tell anything.
 func told(all []comparison) (n int) {
 	for _, c := range all {
 		if c.Against.Verdict != bench.TooFew {
@@ -136,8 +136,8 @@ func inShort(of []contrast) string {
 	return text + "."
 }
 
-// subjectCosts is a sentence or more about one attach of secret memory. The
-// contrasts come with the costliest first.
+// subjectCosts sums up one attach of secret memory. The contrasts are sorted, the
+// costliest first.
 func subjectCosts(of []contrast) string {
 	var worse, better []string
 	var same, few []contrast
@@ -170,7 +170,7 @@ func subjectCosts(of []contrast) string {
 	return strings.Join(text, " ")
 }
 
-// titles names what contrasts are of, by scenario: "exits, create (make,
+// titles lists the metrics of contrasts, by scenario: "exits, create (make,
 // release), neighbour (8 figures)".
 func titles(list []contrast) string {
 	var parts []string
@@ -245,10 +245,10 @@ func (c contrast) sentence() string {
 	return text
 }
 
-// plainSubject leaves out the attach that goes without saying.
+// plainSubject leaves out attach direct, which ordinary memory always has.
 func plainSubject(s string) string { return cut(strings.TrimSuffix(s, "+"+string(attach.Direct)), 40) }
 
-// whyNot says why secret memory wasn't measured, as far as the document does.
+// whyNot says why secret memory wasn't measured, if the document says so.
 func (s *Source) whyNot() string {
 	for _, r := range s.Bench.Results {
 		if r.Backend == memory.Secret && r.Peer == "" && r.Reason != "" {

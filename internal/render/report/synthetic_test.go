@@ -135,7 +135,7 @@ func benchDocument(t testing.TB, m testHost) *bench.Document {
 }
 
 // traceDocument is a guest that boots and then works in a few places.
-func traceDocument(m machine, b memory.Backend, a attach.Method) *exposuremap.Trace {
+func traceDocument(m testHost, b memory.Backend, a attach.Method) *exposuremap.Trace {
 	const cells, per = 4096, 32 // 512 MiB
 	r := rand.New(rand.NewPCG(9, 9))
 	userland := 620.0

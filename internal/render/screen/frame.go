@@ -22,8 +22,8 @@ type Status struct {
 	Title  string // what guest, in which memory
 	Memory uint64 // bytes
 	Window uint64 // the bound in bytes, 0 without one
-	// Ordinary says that what is exposed of the guest is its ordinary memory,
-	// and not copies in a window; Hides that there can be hidden pages.
+	// Ordinary says that exposed pages are ordinary memory, and not copies in a
+	// window. Hides says that there can be hidden pages.
 	Ordinary, Hides bool
 
 	Sample exposuremap.Sample
@@ -168,7 +168,7 @@ type state struct {
 	note   string
 }
 
-// states are those that a guest of this kind can have.
+// states returns the states that pages of this guest can have.
 func (d *drawing) states() []state {
 	s := d.Sample
 	list := []state{{UntouchedLetter, "untouched", s.Untouched, 0, "no memory yet"}}
@@ -207,7 +207,8 @@ func (d *drawing) legend(st state) {
 	d.add(swatch+d.profile.sgr(style{fg: bright})+head+bar+d.profile.sgr(style{fg: grey})+note, left)
 }
 
-// bar is a share of so many characters; the least share is one of them.
+// bar draws a share as a bar in a field of width characters. A share above 0 has at
+// least one.
 func (d *drawing) bar(share float64, width int, s style) string {
 	n := int(share * float64(width))
 	if share > 0 {

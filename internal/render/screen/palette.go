@@ -7,7 +7,7 @@ import (
 	"offmap/internal/measure/exposuremap"
 )
 
-// Profile is what colours a terminal has.
+// Profile is the set of colours that a terminal has.
 type Profile int
 
 // The profiles. With 256 colours and more the map is drawn in the halves of
@@ -19,7 +19,7 @@ const (
 	TrueColour
 )
 
-// DetectProfile tells the terminal's profile from its environment: NO_COLOR
+// DetectProfile finds the terminal's profile from the environment: NO_COLOR
 // (no-color.org), COLORTERM, TERM, and the locale, since the halves of characters
 // take UTF-8.
 func DetectProfile(getenv func(string) string) Profile {
@@ -169,8 +169,8 @@ func hot(letter byte) rgb {
 	return amber
 }
 
-// look is how a cell is drawn as a letter, so that colour alone says nothing:
-// that of the state that the host sees most of, on what most of the cell is.
+// look returns the letter and the style of a cell: the letter of its most exposed
+// state, on the colour of most of its pages. Letters show what colours do.
 func (p Profile) look(c exposuremap.Cell, exposed byte) (letter byte, s style) {
 	hidden, bare := p.share(c.Hidden()), p.share(c.Exposed())
 	s.bg = mix(dark, blue, hidden)

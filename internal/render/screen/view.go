@@ -32,8 +32,8 @@ type Config struct {
 	Profile Profile
 	Trace   exposuremap.Trace // what guest it is: all but its samples
 	Hint    string            // which keys there are
-	// Restore, if not nil, is called once when the terminal has been given
-	// back, or before a panic of the view ends the program.
+	// Restore, if not nil, is called once, after the view has set the terminal
+	// back, also if a panic of the view is about to end the program.
 	Restore func()
 }
 
@@ -53,7 +53,7 @@ type View struct {
 	rates  rates
 }
 
-// Open takes the terminal. Close must be called on every way out.
+// Open takes the terminal over. Close must be called, whatever happens.
 func Open(cfg Config) *View {
 	tr := cfg.Trace
 	how := "attach " + string(tr.Attach)
@@ -73,7 +73,7 @@ func Open(cfg Config) *View {
 	return v
 }
 
-// Close gives the terminal back as it was. It may be called more than once.
+// Close sets the terminal back. It may be called more than once.
 func (v *View) Close() {
 	v.closing.Do(func() { close(v.done) })
 	v.drawn.Wait()
@@ -118,11 +118,11 @@ func (v *View) Tail(n int) []string {
 func (v *View) change() {
 	select {
 	case v.changed <- struct{}{}:
-	default: // it is known
+	default: // a change is noted already
 	}
 }
 
-// run draws whenever something has changed, but not all the time.
+// run draws when something has changed, at most once in each redraw.
 func (v *View) run() {
 	defer func() {
 		if e := recover(); e != nil {
@@ -152,12 +152,12 @@ type frame struct {
 	lines []string
 }
 
-// show draws the frame of this moment: the lines that are new, or all where the
-// terminal has another size than before.
+// show draws the frame of this moment: the lines that have changed, or all if the
+// terminal's size has.
 func (f *frame) show(v *View) {
 	w, h, err := v.cfg.Size()
 	if err != nil || w < 1 || h < 1 {
-		return // it is gone, or hasn't got a size yet
+		return // the terminal is gone, or has no size yet
 	}
 	v.mu.Lock()
 	s := v.status
