@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// choose picks from all what --only names, or everything, but for what --skip
-// names.
+// choose returns those of all that --only names, or all without --only, and leaves
+// out those that --skip names.
 func choose[T any](what string, all []T, name func(T) string, only, skip []string) ([]T, error) {
 	var have []string
 	for _, t := range all {

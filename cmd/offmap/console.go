@@ -7,13 +7,12 @@ import (
 	"sync"
 )
 
-// escape is Ctrl-a: on a terminal, with x it stops the guest, and twice it is
-// itself.
+// escape is Ctrl-a. Ctrl-a x stops the guest, and Ctrl-a Ctrl-a sends a Ctrl-a.
 const escape = 'a' & 0x1f
 
-// typeIn passes on to the guest what is typed, until it ends or stop is asked
-// for: by the escape key, or by any of quit. What the guest hasn't read waits in
-// a queue, so that the keys which stop it never do.
+// typeIn passes on to the guest what is typed, until the guest ends, or the escape
+// key or one of the keys in quit stops it. What the guest hasn't read waits in a
+// queue, so that the keys that stop it don't wait.
 func typeIn(in io.Reader, quit string, guest io.Writer, stop func()) {
 	var (
 		keys = escapes{quit: quit}
@@ -26,7 +25,7 @@ func typeIn(in io.Reader, quit string, guest io.Writer, stop func()) {
 		n, err := in.Read(buf)
 		out, stopped := keys.next(buf[:n])
 		if !q.put(out) {
-			slog.Warn("the guest doesn't read what is typed, and too much of that waits: it is dropped")
+			slog.Warn("the guest doesn't read its input, and the queue is full: what is typed is dropped")
 		}
 		if stopped {
 			stop()
@@ -38,7 +37,7 @@ func typeIn(in io.Reader, quit string, guest io.Writer, stop func()) {
 	}
 }
 
-// escapes takes the keys that aren't for the guest out of what is typed.
+// escapes removes the keys that are for offmap from what is typed.
 type escapes struct {
 	quit    string // keys that stop the guest by themselves
 	pending bool   // the last byte was the escape
@@ -61,10 +60,10 @@ func (e *escapes) next(p []byte) (out []byte, stop bool) {
 	return out, false
 }
 
-// queueSize is how much that was typed waits for the guest.
+// queueSize is how many bytes of typed input wait for the guest.
 const queueSize = 1 << 20
 
-// queue is what was typed and the guest hasn't read.
+// queue is the typed input that the guest hasn't read.
 type queue struct {
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -79,8 +78,8 @@ func newQueue() *queue {
 	return q
 }
 
-// put queues p. It never waits: where there is no room p is dropped, and the
-// first time that this happens put returns false.
+// put queues p. It never waits: without room it drops p, and returns false at the
+// first time.
 func (q *queue) put(p []byte) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -94,7 +93,7 @@ func (q *queue) put(p []byte) bool {
 	return true
 }
 
-// close has pass end when it has passed everything on.
+// close ends pass once the queue is empty.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -102,7 +101,7 @@ func (q *queue) close() {
 	q.changed.Signal()
 }
 
-// pass passes what is queued on to the guest, which may take its time.
+// pass passes the queue on to the guest. It waits while the guest doesn't read.
 func (q *queue) pass(guest io.Writer) {
 	for {
 		q.mu.Lock()

@@ -8,12 +8,11 @@ import (
 	"offmap/internal/process/exitcode"
 )
 
-// spareDescriptors is more than a guest with a few vCPUs takes.
+// spareDescriptors are more file descriptors than a guest with a few vCPUs takes.
 const spareDescriptors = 32
 
-// enoughDescriptors refuses to start with fewer than that left. Go's runtime
-// ends the process where it finds none for its poller, and so would a shortage
-// at many other places be met halfway.
+// enoughDescriptors returns an error if fewer are left. Go's runtime ends the
+// process if there is none for its poller, and many other places would fail halfway.
 func enoughDescriptors() error {
 	var fds []int
 	defer func() {

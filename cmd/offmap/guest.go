@@ -18,7 +18,7 @@ import (
 	"offmap/vmm/boot"
 )
 
-// guestFlags say which guest to boot.
+// guestFlags are the flags that choose the guest.
 type guestFlags struct {
 	kernel  string
 	initrd  string
@@ -40,7 +40,7 @@ func (f *guestFlags) add(fl *pflag.FlagSet) {
 // debianPrefix marks a stock kernel from Debian's archive.
 const debianPrefix = "debian:"
 
-// guest is a guest that is ready to be loaded into RAM.
+// guest loads a guest into RAM, from files that are open until Close.
 type guest struct {
 	load  boot.Loader
 	files []io.Closer
@@ -54,8 +54,8 @@ func (g *guest) Close() error {
 	return errors.Join(errs...)
 }
 
-// open checks the flags and opens what they name, so that what is missing is
-// said before anything is made.
+// open checks the flags and opens the files that they name, so that a missing one
+// is reported before there is a machine.
 func (f *guestFlags) open(ctx context.Context) (*guest, error) {
 	if f.kernel == "" {
 		return f.openPayload()
@@ -78,7 +78,7 @@ func (f *guestFlags) open(ctx context.Context) (*guest, error) {
 	return g, nil
 }
 
-// name says which guest it is.
+// name returns the guest's name for people.
 func (f *guestFlags) name() string {
 	switch {
 	case f.kernel != "":
@@ -111,7 +111,7 @@ func (f *guestFlags) openPayload() (*guest, error) {
 	return &guest{load: boot.PayloadLoader(p.Image(), boot.PayloadConfig{Ring: p.Ring})}, nil
 }
 
-// words are what offmap's own initramfs and the user add to the command line.
+// words are the words for offmap's own initramfs, and the user's.
 func (f *guestFlags) words() string {
 	w := []string{protocol.PortWord}
 	if f.exec != "" {
@@ -149,7 +149,7 @@ func (f *guestFlags) linux(ctx context.Context, g *guest) (cfg boot.LinuxConfig,
 	return cfg, err
 }
 
-// file opens a regular file for the time of the guest.
+// file opens a regular file until Close.
 func (g *guest) file(what, path string) (*io.SectionReader, error) {
 	f, info, err := openRegular(path)
 	if err != nil {

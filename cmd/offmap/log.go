@@ -10,9 +10,8 @@ import (
 	"offmap/internal/process/terminal"
 )
 
-// textLog is the log for people: the program's name, the message, and what
-// belongs to it. While the terminal is raw, a line needs its own carriage
-// return.
+// textLog is the log for people: the program's name, the message and its
+// attributes. While the terminal is raw, a line ends with a carriage return too.
 type textLog struct {
 	w     io.Writer
 	level slog.Level

@@ -20,8 +20,8 @@ func main() {
 	os.Exit(program()())
 }
 
-// program is what this process was started as: a command of our guests'
-// userland or its process 1, the lab's process 1, or offmap.
+// program returns the program that this process was started as: process 1 or a
+// command of a guest's userland, the lab's process 1, or offmap.
 func program() func() int {
 	lab := len(os.Args) > 1 && os.Args[1] == inside.Command
 	if p := userland.Program(os.Args); p != nil && !lab {
@@ -53,7 +53,7 @@ func Main(args []string) int {
 	return exitCode(err)
 }
 
-// explain says why the program ends.
+// explain prints why the program ends.
 func explain(ctx context.Context, err error) {
 	text := fmt.Sprintf("offmap: %s\n", terminal.Printable(err.Error()))
 	if noKVM, ok := errors.AsType[*kvm.OpenError](err); ok {

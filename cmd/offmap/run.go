@@ -248,15 +248,15 @@ func (s *session) ended(m *vmm.Machine, r vmm.Result, end error) guestrun.Docume
 	return doc
 }
 
-// warn says what went wrong without ending the guest.
+// warn logs an error that doesn't end the guest.
 func warn(err error) {
 	if errors.Is(err, syscall.EPIPE) && unread() {
-		return // it ends this program, which has nobody to tell
+		return // SIGPIPE ends this program, and nobody reads the log
 	}
 	slog.Warn(err.Error())
 }
 
-// document is a report with what is known before the guest runs.
+// document is the report as far as it is known before the guest runs.
 func (s *session) document(rejected []attach.Rejection) guestrun.Document {
 	if rejected == nil {
 		rejected = []attach.Rejection{} // [] in JSON, not null
@@ -280,7 +280,7 @@ func (s *session) refused(err error) guestrun.Document {
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
-// announce says what guest RAM is, before the guest starts.
+// announce logs where guest RAM is, before the guest starts.
 func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attach.Rejection, opts attach.Options) {
 	for _, r := range rejected {
 		slog.Info(fmt.Sprintf("not %s: %s", r.Attach, r.Reason))
@@ -301,7 +301,7 @@ func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attac
 
 var errTimeout = errors.New("timeout: the guest was still running")
 
-// outcome turns the way a guest ended into the program's end.
+// outcome returns the error, and so the exit code, for the way a guest ended.
 func outcome(o vmm.Outcome, err error) error {
 	switch {
 	case errors.Is(err, errTimeout) && o.Reason == vmm.Panic:
@@ -344,7 +344,7 @@ type reportTarget struct {
 	file   string
 }
 
-// openReport says at once that a report can't be written where it should go.
+// openReport returns an error if the report can't be written to file.
 func openReport(stdout bool, file string) (reportTarget, error) {
 	if file != "" {
 		if err := checkTarget(file); err != nil {

@@ -11,33 +11,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endSignals end the program in order, with exit code 128+n: all whose default
-// is to end a process. Missing are SIGKILL, which nobody can catch; those that
-// say that a program is broken (SIGILL, SIGABRT, SIGSEGV and their like), which
-// the Go runtime reports; SIGPROF and the real-time signals, which it keeps
-// from programs; and SIGPIPE, for which see withSignals.
+// endSignals end the program in good order, with exit code 128+n. They are all
+// whose default is to end a process, but for these: SIGKILL, which can't be caught;
+// SIGILL, SIGABRT, SIGSEGV and other signs of a broken program, which the Go runtime
+// reports; SIGPROF and the real-time signals, which it keeps to itself; and SIGPIPE
+// (see withSignals).
 var endSignals = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 	syscall.SIGALRM, syscall.SIGTERM, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ,
 	syscall.SIGVTALRM, syscall.SIGIO, syscall.SIGPWR,
 }
 
-// secondSignal is how long after a signal another one isn't taken for the wish
-// to end at once: timeout(1) sends its signal twice, to the program and to the
-// program's process group.
+// secondSignal is how long after a signal another one means nothing more:
+// timeout(1) sends its signal twice, to the program and to its process group.
 const secondSignal = 100 * time.Millisecond
 
 // withSignals returns a context that a signal ends, with a *signalError as its
-// cause. Another signal, a moment later, ends the program the hard way. SIGHUP
-// and SIGINT stay ignored where they were when the program was started (nohup).
+// cause. A second signal, after secondSignal, has its default effect. SIGHUP and
+// SIGINT stay ignored if they were ignored at the start of the program (nohup).
 //
-// SIGPIPE counts if it was the reader of standard output or of standard error
-// who went away. Unless it is caught, Go's write to these ends the program
-// itself, and skips what is to be done in the end; a program that this one
-// starts has it at its default again, as it is caught and not ignored.
+// SIGPIPE ends the context if the reader of standard output or standard error has
+// gone away. If it weren't caught, Go's write to these would end the program at
+// once. It is caught and not ignored, so that programs that this one starts have
+// its default.
 //
-// The function that is returned ends the catching. A signal that has come
-// before is in the context then.
+// The returned function stops the catching. A signal that came before has ended
+// the context by then.
 func withSignals(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan os.Signal, len(endSignals))

@@ -34,7 +34,7 @@ func parseSize(s string) (size, error) {
 	return size(n << shift), nil
 }
 
-// checkRAM refuses what no guest can have as its RAM.
+// checkRAM returns an error if no guest can have that much RAM.
 func checkRAM(ram size) error {
 	if ram%memory.PageSize != 0 {
 		return usage("--memory %s: RAM is whole pages of 4 KiB", ram.String())
@@ -45,7 +45,7 @@ func checkRAM(ram size) error {
 	return nil
 }
 
-// checkGuest refuses what no guest can have.
+// checkGuest returns an error if no guest can have that much RAM or that many vCPUs.
 func checkGuest(ram size, cpus int) error {
 	if cpus < 1 || cpus > boot.MaxCPUs {
 		return usage("--cpus %d: a guest has 1 to %d vCPUs", cpus, boot.MaxCPUs)
@@ -53,7 +53,7 @@ func checkGuest(ram size, cpus int) error {
 	return checkRAM(ram)
 }
 
-// checkTimeout refuses a time that no guest can be given.
+// checkTimeout returns an error for a negative time.
 func checkTimeout(d time.Duration) error {
 	if d < 0 {
 		return usage("--timeout %v: a time can't be negative", d)

@@ -12,27 +12,27 @@ import (
 	"offmap/internal/process/signals"
 )
 
-// How long after it was told to stop a guest may still be there.
+// How long a guest may take to stop.
 const (
-	// stopPatience is for this program, which then ends as it would have, but
-	// without closing anything: the kernel does that, and a window's scrubber
-	// and the terminal's keeper do what it doesn't. It leaves time to say why
-	// before killPatience is over, to a reader who may not read.
+	// After stopPatience this program exits without closing anything. The kernel
+	// does that, and the window's scrubber and the terminal's keeper do the rest.
+	// Before killPatience is over there is time to print why, even to a reader
+	// who doesn't read.
 	stopPatience = killPatience - outputPatience - 100*time.Millisecond
-	// killPatience is for the kernel, where this program doesn't get to it: a
-	// few hundred vCPUs can keep all processors from it.
+	// After killPatience the kernel kills this program. It may have got no
+	// processor until then, with a few hundred vCPUs that run.
 	killPatience = time.Second
 )
 
-// errStopped is the end of a guest by a key.
+// errStopped is the cause of a guest's end by a key.
 var errStopped = errors.New("stopped")
 
-// lastResort has the end of ctx, which tells a guest to stop, end this process
-// in a second, come what may: a vCPU that doesn't leave the guest, output that
-// nobody takes, or no processor time. A second signal doesn't wait for that.
+// lastResort ends this process at the latest a second after the end of ctx, which
+// stops the guest: even if a vCPU doesn't leave the guest, nobody takes the output,
+// or there is no processor time. A second signal ends it at once.
 //
-// disarm is called when the guest is gone: what follows may take its time, such
-// as wiping memory.
+// disarm is called when the guest is gone. What follows may take long, such as
+// wiping memory.
 func lastResort(ctx context.Context, restore func()) (disarm func()) {
 	var (
 		mu     sync.Mutex
@@ -81,8 +81,8 @@ func lastResort(ctx context.Context, restore func()) (disarm func()) {
 	}
 }
 
-// endBySignals has the kernel end this process by the next signal, without any
-// of its threads.
+// endBySignals has the kernel end this process at the next signal. None of its
+// threads has to run for that.
 func endBySignals() {
 	for _, s := range endSignals {
 		if _, err := signals.Default(s.(syscall.Signal)); err != nil {
@@ -91,7 +91,7 @@ func endBySignals() {
 	}
 }
 
-// stopCode is the exit code of a guest that was stopped for that cause.
+// stopCode is the exit code after a guest that was stopped for that cause.
 func stopCode(cause error) int {
 	if errors.Is(cause, errStopped) {
 		return 0

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A target is a file that is written in one piece: who reads it finds what was
-// there before or all of what is new. Pipes and devices are written as they are.
+// A target is a file that is replaced as a whole: a reader finds either the old
+// content or all of the new. Pipes and devices are written to directly.
 
-// checkTarget reports whether a target can be written, and leaves nothing
+// checkTarget returns an error if the target can't be written. It leaves nothing
 // behind.
 func checkTarget(path string) error {
 	info, err := os.Stat(path)
@@ -35,8 +35,8 @@ func checkTarget(path string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// writeTarget has write write a target. The end of ctx ends the wait for whoever
-// reads it; what is a file is written all the same.
+// writeTarget calls write to write a target. The end of ctx ends the wait for the
+// reader of a pipe; a file is written all the same.
 func writeTarget(ctx context.Context, path string, write func(io.Writer) error) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		f, err := openStream(ctx, path)
@@ -66,8 +66,8 @@ func writeTarget(ctx context.Context, path string, write func(io.Writer) error) 
 const readerInterval = 20 * time.Millisecond
 
 // openStream opens a pipe or a device for writing. It waits for a pipe's reader
-// until the end of ctx. A plain open would do so too, and for ever: Go begins it
-// again after a signal.
+// until the end of ctx. A plain open would wait for ever, since Go repeats it after
+// a signal.
 func openStream(ctx context.Context, path string) (*os.File, error) {
 	for {
 		// O_NONBLOCK: fifo(7). The file itself blocks, to its writer.
@@ -83,15 +83,14 @@ func openStream(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// openRegular opens a file to be read, if it is a regular one. What it is is
-// looked at first: a pipe would keep the open waiting, and a device may do
-// something for being opened.
+// openRegular opens a regular file for reading. It looks at the file's type before
+// it opens it: the open of a pipe waits, and that of a device can have an effect.
 func openRegular(path string) (*os.File, os.FileInfo, error) {
 	irregular := fmt.Errorf("%s: not a regular file", path)
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, nil, irregular
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may be another by now
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may have been replaced
 	if err != nil {
 		return nil, nil, err
 	}
@@ -106,8 +105,7 @@ func openRegular(path string) (*os.File, os.FileInfo, error) {
 	return f, info, nil
 }
 
-// waitFor calls f, which may wait for somebody, and leaves it to itself when ctx
-// ends.
+// waitFor calls f, and returns at the end of ctx although f hasn't returned.
 func waitFor[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		t   T
@@ -127,8 +125,8 @@ func waitFor[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
-// createBeside makes a new file in the directory of path, on whose file system
-// it can be renamed to path. Its mode is that of a file made by name.
+// createBeside creates a file in the directory of path, so that it can be renamed
+// to path.
 func createBeside(path string) (*os.File, error) {
 	dir, base := filepath.Split(path)
 	name := filepath.Join(dir, fmt.Sprintf(".%s.%d", base, os.Getpid()))

@@ -10,7 +10,7 @@ import (
 	"offmap/memory"
 )
 
-// kernel is an image that has been understood, and where it goes.
+// kernel describes a parsed image, and where it goes.
 type kernel struct {
 	params     *bootparam.BootParam // setup header to start from
 	parts      []part

@@ -1,10 +1,10 @@
 // Package serial is a 16550A UART, as far as drivers use one: both FIFOs, the
-// receive, transmit and line status interrupts, loopback, and modem lines that
-// say that somebody is there.
+// receive, transmit and line status interrupts, loopback, and modem lines of a
+// connected peer.
 //
-// Bytes go out through a goroutine, so that a slow terminal is no vCPU's
-// business (see transmitter), and come in through Input, at a pace that leaves
-// the guest time for other things (see receiver). Neither allocates per byte.
+// A goroutine writes the output, so that a slow terminal doesn't hold up a vCPU
+// (see transmitter). Input comes at a pace that leaves the guest time for other
+// work (see receiver). Neither allocates per byte.
 package serial
 
 import (
@@ -35,9 +35,9 @@ type Config struct {
 	// Ended, if not nil, is closed when the guest has ended: from then on
 	// no vCPU waits for Out, and no Input for the guest.
 	Ended <-chan struct{}
-	// OnError is told, once each, that Out failed, that Out was stuck for
-	// so long that output is lost, and that the interrupt line can't be
-	// driven. It may be nil. It is called on a goroutine of the UART's.
+	// OnError, if not nil, is called once each when Out fails, when Out is stuck
+	// for so long that output is lost, and when the interrupt line can't be
+	// driven. It is called on a goroutine of the UART.
 	OnError func(error)
 }
 
@@ -80,24 +80,22 @@ func New(cfg Config) *UART {
 	return u
 }
 
-// Stop has Close, now or later, leave an Out that is stuck behind after half a
-// second. It may be called at any time and from anywhere, Config's functions
-// included.
+// Stop limits to half a second how long Close, now or later, waits for an Out that
+// is stuck. Any goroutine may call it at any time, Config's functions too.
 func (u *UART) Stop() { u.tx.stop() }
 
-// Interrupts reports whether the guest has an interrupt enabled that can come:
-// input, or room for output.
+// Interrupts reports whether the guest has an interrupt enabled that can come: for
+// input, or for room for output.
 func (u *UART) Interrupts() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.ier&(ierReceive|ierTransmit) != 0
 }
 
-// Close writes out what the guest has sent, and stops the UART's goroutine and
-// every Input. It waits for Out as long as that takes bytes, however slowly,
-// and leaves one behind that took none in ten seconds (but see Stop). The
-// error says how much output was lost since New, and why. A second Close does
-// nothing, and has nothing to say.
+// Close writes out what the guest has sent, and ends the UART's goroutine and every
+// Input. It waits for Out while Out takes bytes, however slowly, and gives up after
+// ten seconds without one (but see Stop). The error says how much output was lost
+// since New, and why. A second Close does nothing and returns nil.
 func (u *UART) Close() (err error) {
 	u.once.Do(func() {
 		u.mu.Lock()

@@ -30,14 +30,13 @@ var (
 
 // transmitter carries bytes from the guest to a writer.
 //
-// Each byte costs the guest an exit already; it need not cost the host a
-// system call as well. Bytes are handed on at the end of a line, when the
-// driver says that it is done, and after holdTime at the latest.
+// Each byte costs the guest an exit, and shouldn't cost the host a system call too.
+// So the writer gets bytes at the end of a line, when the driver disables its
+// interrupt, and after holdTime at the latest.
 //
-// While the writer doesn't keep up and the queue is full, the transmitter
-// isn't ready, and a driver with interrupts waits. Linux's console doesn't
-// wait for long: then put waits in its place, and only when the writer is
-// stuck are bytes lost, and reported, until it takes some again.
+// While the queue is full, the transmitter isn't ready, and a driver with interrupts
+// waits. Linux's console doesn't wait for long; then put waits in its place. Bytes
+// are lost, and reported, only while the writer is stuck.
 type transmitter struct {
 	out     *output
 	onError func(error)

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Command is exec.CommandContext for a process to be started by Start that ends
-// in good order: the end of ctx asks it to by SIGTERM, and gives it 10 s. The
-// terminal's Ctrl-C is the caller's, and doesn't reach it.
+// Command is exec.CommandContext for a process that Start starts. The end of ctx
+// sends it SIGTERM and, 10 s later, SIGKILL. It has a process group of its own, so
+// that Ctrl-C on the terminal reaches the caller only.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -1,5 +1,5 @@
-// Package signals has the kernel do with signals what os/signal can't: act on
-// them when no goroutine of this process gets to run.
+// Package signals sets what the kernel does at a signal when no goroutine of this
+// process gets to run.
 package signals
 
 import (
@@ -13,9 +13,9 @@ import (
 // handler, flags, restorer and mask (arch/x86/include/uapi/asm/signal.h).
 type Action [4]uintptr
 
-// Default gives a signal the action that it has in a program that knows nothing
-// of it, and returns the one that it had. The Go runtime is passed by: its
-// handler goes, which signal.Reset leaves in place, and it isn't told.
+// Default sets a signal's action to the kernel's default (SIG_DFL), and returns the
+// one before. It also removes the Go runtime's handler, which signal.Reset leaves in
+// place, and the runtime doesn't notice.
 func Default(sig unix.Signal) (old Action, err error) { return swap(sig, Action{}) }
 
 // Set gives a signal an action that Default returned.
@@ -24,9 +24,9 @@ func Set(sig unix.Signal, a Action) error {
 	return err
 }
 
-// KillAfter has the kernel kill this process when so much time has passed, as
-// with SIGKILL, unless cancel is called before. No thread of the process needs
-// to run for it (timer_create(2)).
+// KillAfter has the kernel kill this process with SIGKILL after that time, unless
+// cancel is called before. No thread of the process has to run for that
+// (timer_create(2)).
 func KillAfter(d time.Duration) (cancel func() error, err error) {
 	id, err := newTimer(unix.SIGKILL)
 	if err != nil {

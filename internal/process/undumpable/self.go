@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Values of PR_GET_DUMPABLE, prctl(2): whether processes of the same user may
-// look into this one.
+// Values of PR_GET_DUMPABLE, prctl(2): who may trace this process.
 const (
 	dumpableNobody = 0
 	dumpableUser   = 1
@@ -26,9 +25,8 @@ func Now() error {
 	return nil
 }
 
-// Self makes this process undumpable from its first instruction on, and keeps
-// it from writing core dumps. It comes first in a program that is to hold what
-// others may not see.
+// Self makes this process undumpable from its first instruction on, and sets
+// RLIMIT_CORE to 0. A program with secrets calls it before anything else.
 //
 // A process that was dumpable until now may have been looked into already, so
 // Self executes the program again, with the same arguments, environment and
@@ -61,8 +59,8 @@ func Self(name string) error {
 	return nil
 }
 
-// traceable says that this process may trace any other, and only others that
-// may do so can trace it.
+// traceable reports whether this process may trace any other. Then only processes
+// that may do so too can trace it.
 func traceable() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var caps [2]unix.CapUserData
@@ -70,7 +68,7 @@ func traceable() bool {
 }
 
 // copyPrefix begins the name of a copy's memfd, by which a process knows that it
-// runs one. Nothing that others can change, such as a variable, says so.
+// runs a copy. Another process can't change that, unlike an environment variable.
 const copyPrefix = "undumpable-"
 
 const link = "/memfd:" + copyPrefix
