@@ -90,7 +90,9 @@ func printScenario(b *strings.Builder, results []bench.Result, width int, accel 
 			subjects = append(subjects, r.Subject)
 		}
 	}
-	b.WriteString(table.Text{Width: width}.Write(benchRows(results, subjects)))
+	if subjects != nil {
+		b.WriteString(table.Text{Width: width}.Write(benchRows(results, subjects)))
+	}
 	notMeasured(b, results, width)
 }
 
