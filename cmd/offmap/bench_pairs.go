@@ -27,6 +27,9 @@ func choosePairs(asked []string) ([]attach.Pair, error) {
 		if err != nil {
 			return nil, exitWith(exitcode.Usage, err)
 		}
+		if p.Attach == attach.Auto && name == p.String() {
+			return nil, usage("no pair %q: name an attach, or the backend alone", name)
+		}
 		of, _ := p.Pairs() // which Parse has checked
 		chosen = append(chosen, of...)
 	}

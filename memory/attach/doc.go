@@ -22,7 +22,7 @@
 // for, or with Auto the strongest that works. It finds that out by trying, before
 // any guest runs, and never from a kernel version. Attachment.Slots are then given
 // to the VM, and devices and loaders use Attachment.Guest. To close, the vCPUs and
-// the VM come first, then the Attachment, then the RAM. NewVM does all of this for
+// the VM come first, then the Attachment, then the RAM. NewVM and VM.SetSlots do this for
 // a VM without vCPUs.
 //
 // Attachment.Usage and Attachment.Residency tell how much of RAM is exposed, which
