@@ -35,7 +35,7 @@ func Example() {
 	populated, err := ram.Populated()
 	fmt.Printf("%s, %d bytes populated, %v\n", text, populated, err)
 
-	_, err = ram.ReadAt(text, int64(memory.HoleStart))
+	_, err = ram.ReadAt(text, memory.HoleStart)
 	fmt.Println("in the hole:", errors.Is(err, memory.ErrHole))
 	// Output:
 	// hello, 4096 bytes populated, <nil>

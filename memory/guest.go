@@ -3,8 +3,6 @@ package memory
 import (
 	"errors"
 	"fmt"
-	"io"
-	"math"
 )
 
 // PageSize is the granule of every layout and backend, in bytes.
@@ -26,26 +24,24 @@ var ErrHole = errors.New("not guest RAM")
 
 // Guest is guest RAM as devices and loaders see it. Addresses come from the
 // guest and are checked: an access that touches a byte outside RAM fails with
-// an error that wraps ErrHole and copies nothing. Offsets are guest-physical
-// addresses. Both methods are safe for concurrent use. Against the guest's
-// own stores they are not atomic, as DMA isn't.
+// an error that wraps ErrHole and copies nothing. Methods are safe for
+// concurrent use. Against the guest's own stores they are not atomic, as DMA
+// isn't.
 type Guest interface {
-	io.ReaderAt
-	io.WriterAt
+	// ReadAt copies len(p) bytes at gpa to p. It returns how many it copied,
+	// and an error if these are fewer.
+	ReadAt(p []byte, gpa GPA) (n int, err error)
+	// WriteAt copies p to guest memory at gpa, as ReadAt does.
+	WriteAt(p []byte, gpa GPA) (n int, err error)
 	// Layout returns the list of RAM regions.
 	Layout() Layout
 }
 
-// Access is the check that every Guest makes of an access of n bytes at offset
-// off: it returns the address, or an error that wraps ErrHole. op names the
-// access for the error.
-func (l Layout) Access(op string, off int64, n int) (GPA, error) {
-	gpa := GPA(off)
-	if off < 0 { // never RAM
-		gpa = math.MaxUint64
-	}
+// Access is the check that every Guest makes of an access of n bytes at gpa.
+// Its error wraps ErrHole. op names the access for the error.
+func (l Layout) Access(op string, gpa GPA, n int) error {
 	if !l.Contains(gpa, uint64(n)) {
-		return gpa, fmt.Errorf("%s of %d bytes at guest address %s: %w", op, n, gpa, ErrHole)
+		return fmt.Errorf("%s of %d bytes at guest address %s: %w", op, n, gpa, ErrHole)
 	}
-	return gpa, nil
+	return nil
 }

@@ -127,22 +127,21 @@ func (r *RAM) Layout() Layout { return r.layout }
 // FD returns the descriptor of the file behind the memory, or -1. RAM owns it.
 func (r *RAM) FD() int { return r.fd }
 
-// ReadAt copies guest memory at address off into p.
-func (r *RAM) ReadAt(p []byte, off int64) (int, error) {
-	return r.access("read", off, p, func(p, mem []byte) { copy(p, mem) })
+// ReadAt copies guest memory at gpa into p.
+func (r *RAM) ReadAt(p []byte, gpa GPA) (int, error) {
+	return r.access("read", gpa, p, func(p, mem []byte) { copy(p, mem) })
 }
 
-// WriteAt copies p to guest memory at address off.
-func (r *RAM) WriteAt(p []byte, off int64) (int, error) {
-	return r.access("write", off, p, func(p, mem []byte) { copy(mem, p) })
+// WriteAt copies p to guest memory at gpa.
+func (r *RAM) WriteAt(p []byte, gpa GPA) (int, error) {
+	return r.access("write", gpa, p, func(p, mem []byte) { copy(mem, p) })
 }
 
 // access copies between p and the regions that it falls into. If the kernel can't
 // allocate a page (no memory, or another process of the user has used up
 // RLIMIT_MEMLOCK), the copy raises SIGBUS, which access turns into an error.
-func (r *RAM) access(op string, off int64, p []byte, copy func(p, mem []byte)) (n int, err error) {
-	gpa, err := r.layout.Access(op, off, len(p))
-	if err != nil {
+func (r *RAM) access(op string, gpa GPA, p []byte, copy func(p, mem []byte)) (n int, err error) {
+	if err := r.layout.Access(op, gpa, len(p)); err != nil {
 		return 0, err
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

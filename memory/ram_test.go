@@ -88,7 +88,7 @@ func TestConcurrentAccess(t *testing.T) {
 				for j := range buf {
 					buf[j] = byte(rand.Uint32())
 				}
-				off := int64(i * PageSize)
+				off := GPA(i * PageSize)
 				r.WriteAt(buf, off)
 				r.ReadAt(got, off)
 				if !bytes.Equal(got, buf) {

@@ -54,7 +54,7 @@ func BenchmarkResidency(b *testing.B) {
 				ram, err := memory.New(backend, layout)
 				memtest.NeedBackend(b, err)
 				defer ram.Close()
-				for p := int64(0); how == "mapped" && p < size; p += memory.PageSize {
+				for p := memory.GPA(0); how == "mapped" && p < memory.GPA(size); p += memory.PageSize {
 					if _, err := ram.WriteAt([]byte{1}, p); err != nil {
 						b.Fatal(err)
 					}

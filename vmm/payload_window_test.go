@@ -175,7 +175,7 @@ func TestPayloadHoles(t *testing.T) {
 
 // revert does what a pager that loses a write does: when the word at watch in
 // a page has changed, it puts n bytes from offset on back to what they were.
-func revert(page int64, offset, n, watch int) func(context.Context, memory.Guest) error {
+func revert(page memory.GPA, offset, n, watch int) func(context.Context, memory.Guest) error {
 	return func(ctx context.Context, ram memory.Guest) error {
 		before, now := make([]byte, memory.PageSize), make([]byte, memory.PageSize)
 		for bytes.Equal(before[watch:watch+8], now[watch:watch+8]) {
@@ -187,7 +187,7 @@ func revert(page int64, offset, n, watch int) func(context.Context, memory.Guest
 				return err
 			}
 		}
-		_, err := ram.WriteAt(before[offset:offset+n], page+int64(offset))
+		_, err := ram.WriteAt(before[offset:offset+n], page+memory.GPA(offset))
 		return err
 	}
 }
@@ -307,7 +307,7 @@ func TestPayloadOrder(t *testing.T) {
 	for _, c := range []struct {
 		payload string
 		args    []uint64
-		counter int64 // offset of a word that counts the rounds
+		counter memory.GPA // offset of a word that counts the rounds
 		random  bool
 	}{
 		{"churn", []uint64{0, 200, 0}, 0, false},
@@ -333,13 +333,13 @@ func TestPayloadOrder(t *testing.T) {
 
 // midRound waits for a moment when about half of the upper 16 MiB of RAM are a
 // round ahead, and returns how often neighbours differ, a page.
-func midRound(ctx context.Context, ram memory.Guest, counter int64) (float64, error) {
+func midRound(ctx context.Context, ram memory.Guest, counter memory.GPA) (float64, error) {
 	const start, pages = 16 << 20, 4096
 	for ctx.Err() == nil {
 		var ahead, changes int
 		var first, word [8]byte
 		before := first
-		for p := range int64(pages) {
+		for p := range memory.GPA(pages) {
 			if _, err := ram.ReadAt(word[:], start+p*memory.PageSize+counter); err != nil {
 				return 0, err
 			}

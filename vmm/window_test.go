@@ -107,7 +107,7 @@ func heldPeak(most *uint64) func(context.Context, memory.Guest) error {
 // guest has nothing: beside the guest's own words, which are updated at the
 // same time.
 type device struct {
-	at    int64 // of the block in its page
+	at    memory.GPA // of the block in its page
 	turns uint64
 	turn  [memory.MinSize / memory.PageSize]uint64 // by page: the last write
 }
@@ -134,7 +134,7 @@ func (d *device) block(page int64) []byte {
 // check reads a page's block and holds it against the last write.
 func (d *device) check(ram memory.Guest, page int64) error {
 	got := make([]byte, blockSize)
-	if _, err := ram.ReadAt(got, page*memory.PageSize+d.at); err != nil {
+	if _, err := ram.ReadAt(got, memory.GPA(page)*memory.PageSize+d.at); err != nil {
 		return err
 	}
 	if !bytes.Equal(got, d.block(page)) {
@@ -154,11 +154,11 @@ func (d *device) run(ctx context.Context, ram memory.Guest) error {
 		}
 		d.turns++
 		d.turn[page] = d.turns
-		if _, err := ram.WriteAt(d.block(page), page*memory.PageSize+d.at); err != nil {
+		if _, err := ram.WriteAt(d.block(page), memory.GPA(page)*memory.PageSize+d.at); err != nil {
 			return err
 		}
 		// What the guest writes at the same time is only looked at, across pages.
-		if _, err := ram.ReadAt(wide, r.Int64N(int64(memory.MinSize-len(wide)))); err != nil {
+		if _, err := ram.ReadAt(wide, memory.GPA(r.Int64N(int64(memory.MinSize-len(wide))))); err != nil {
 			return err
 		}
 		time.Sleep(10 * time.Microsecond) // the guest has to get on, too

@@ -61,7 +61,7 @@ func ProbeDirect(sys *kvm.System, b memory.Backend) error {
 func loadProbe(g memory.Guest) error {
 	const present, write, user, large = 1 << 0, 1 << 1, 1 << 2, 1 << 7
 	for _, e := range []struct {
-		gpa   int64
+		gpa   memory.GPA
 		value uint64
 	}{
 		{0 * memory.PageSize, 1*memory.PageSize | present | write | user},

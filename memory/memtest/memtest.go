@@ -56,7 +56,7 @@ func Guest(t *testing.T, g memory.Guest, populated func() (uint64, error), page 
 	if n, err := populated(); err != nil || n < least || n > most {
 		t.Errorf("%d bytes populated after a read and two pages written, %v; want %d to %d", n, err, least, most)
 	}
-	for _, off := range []int64{-1, 8*memory.PageSize - 1, 8 * memory.PageSize, 0x105000, 1 << 62} {
+	for _, off := range []memory.GPA{1<<64 - 1, 8*memory.PageSize - 1, 8 * memory.PageSize, 0x105000, 1 << 62} {
 		before := slices.Clone(got)
 		if n, err := g.ReadAt(got, off); n != 0 || !errors.Is(err, memory.ErrHole) {
 			t.Errorf("ReadAt(0x%x) = %d, %v; want ErrHole", off, n, err)

@@ -44,7 +44,7 @@ func Residency(t *testing.T, b memory.Backend, ram memory.Guest, residency func(
 	}
 	check("untouched")
 	for _, p := range []int{0, 3, 4, 513, len(want) - 1} {
-		if _, err := ram.WriteAt([]byte{1}, int64(p)*memory.PageSize+5); err != nil {
+		if _, err := ram.WriteAt([]byte{1}, memory.GPA(p)*memory.PageSize+5); err != nil {
 			t.Fatal(err)
 		}
 		first := p / granule * granule

@@ -35,13 +35,12 @@ func pc(t testing.TB, size uint64) *sparse {
 
 func (s *sparse) Layout() memory.Layout { return s.layout }
 
-func (s *sparse) ReadAt(p []byte, off int64) (int, error) { return s.access(p, off, false) }
+func (s *sparse) ReadAt(p []byte, at memory.GPA) (int, error) { return s.access(p, at, false) }
 
-func (s *sparse) WriteAt(p []byte, off int64) (int, error) { return s.access(p, off, true) }
+func (s *sparse) WriteAt(p []byte, at memory.GPA) (int, error) { return s.access(p, at, true) }
 
-func (s *sparse) access(p []byte, off int64, write bool) (int, error) {
-	at := memory.GPA(off)
-	if off < 0 || !s.layout.Contains(at, uint64(len(p))) {
+func (s *sparse) access(p []byte, at memory.GPA, write bool) (int, error) {
+	if !s.layout.Contains(at, uint64(len(p))) {
 		return 0, fmt.Errorf("access at %s: %w", at, memory.ErrHole)
 	}
 	for n := 0; n < len(p); {
@@ -68,7 +67,7 @@ func (s *sparse) access(p []byte, off int64, write bool) (int, error) {
 func (s *sparse) bytes(t testing.TB, at memory.GPA, n int) []byte {
 	t.Helper()
 	p := make([]byte, n)
-	if _, err := s.ReadAt(p, int64(at)); err != nil {
+	if _, err := s.ReadAt(p, at); err != nil {
 		t.Fatal(err)
 	}
 	return p

@@ -63,12 +63,24 @@ func (k *kernel) load(g memory.Guest, r *io.SectionReader) error {
 // chunk is the buffer that images are copied through, in bytes.
 const chunk = 256 << 10
 
+// guestWriter writes to guest RAM from at on.
+type guestWriter struct {
+	g  memory.Guest
+	at memory.GPA
+}
+
+func (w *guestWriter) Write(p []byte) (int, error) {
+	n, err := w.g.WriteAt(p, w.at)
+	w.at += memory.GPA(n)
+	return n, err
+}
+
 // stream copies all of r to guest RAM at at. The buffer is ordinary memory: it
 // is cleared, so that no part of an image stays in the VMM's heap.
 func stream(g memory.Guest, at memory.GPA, r *io.SectionReader, what string) error {
 	buffer := make([]byte, chunk)
 	defer clear(buffer)
-	n, err := io.CopyBuffer(io.NewOffsetWriter(g, int64(at)), r, buffer)
+	n, err := io.CopyBuffer(&guestWriter{g, at}, r, buffer)
 	if err == nil && n < r.Size() {
 		err = io.ErrUnexpectedEOF // the file shrank under us
 	}

@@ -14,9 +14,9 @@ type keeper struct {
 	buffers [][]byte
 }
 
-func (k *keeper) WriteAt(p []byte, off int64) (int, error) {
+func (k *keeper) WriteAt(p []byte, at memory.GPA) (int, error) {
 	k.buffers = append(k.buffers, p)
-	return k.sparse.WriteAt(p, off)
+	return k.sparse.WriteAt(p, at)
 }
 
 // TestStreamLeavesNothing holds that what an image was copied through is clear

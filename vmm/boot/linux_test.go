@@ -371,7 +371,7 @@ var errBroken = errors.New("broken")
 
 type brokenRAM struct{ *sparse }
 
-func (brokenRAM) WriteAt([]byte, int64) (int, error) { return 0, errBroken }
+func (brokenRAM) WriteAt([]byte, memory.GPA) (int, error) { return 0, errBroken }
 
 func TestCmdline(t *testing.T) {
 	tests := []struct {

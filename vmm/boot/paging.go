@@ -80,7 +80,7 @@ func alignUp(a, n uint64) uint64 { return (a + n - 1) &^ (n - 1) }
 
 // write copies p to guest RAM and names what it was in the error.
 func write(g memory.Guest, at memory.GPA, p []byte, what string) error {
-	if _, err := g.WriteAt(p, int64(at)); err != nil {
+	if _, err := g.WriteAt(p, at); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil

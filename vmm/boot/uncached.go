@@ -17,7 +17,7 @@ func MapUncached(g memory.Guest, cpu CPU, at memory.GPA) error {
 	)
 	table := cpu.CR3
 	for _, shift := range []uint{39, 30, 21} {
-		entryAt := int64(table&frameMask + 8*(uint64(at)>>shift&(tableEntries-1)))
+		entryAt := memory.GPA(table&frameMask + 8*(uint64(at)>>shift&(tableEntries-1)))
 		var entry [8]byte
 		if _, err := g.ReadAt(entry[:], entryAt); err != nil {
 			return err

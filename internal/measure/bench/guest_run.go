@@ -48,7 +48,7 @@ func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, 
 		},
 		inspect: func(ram memory.Guest, khz int) error {
 			left := make([]byte, payload.BenchSize(len(g.ops), g.cpus))
-			if _, err := ram.ReadAt(left, int64(programAt)); err != nil {
+			if _, err := ram.ReadAt(left, programAt); err != nil {
 				return fmt.Errorf("reading the guest's results: %w", err)
 			}
 			close(marks)
@@ -81,7 +81,7 @@ func (g measuredGuest) load(ram memory.Guest, p payload.Payload, khz int) ([]boo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := ram.WriteAt(program, int64(programAt)); err != nil {
+	if _, err := ram.WriteAt(program, programAt); err != nil {
 		return nil, fmt.Errorf("writing the bench program: %w", err)
 	}
 	if g.change != nil {

@@ -142,7 +142,7 @@ func patch(ram memory.Guest, cpu boot.CPU, from, to string) error {
 		return fmt.Errorf("% x is %d times in the payload", from, n)
 	}
 	at := bytes.Index(p.Image(), []byte(from))
-	_, err = ram.WriteAt([]byte(to), int64(cpu.RIP)+int64(at))
+	_, err = ram.WriteAt([]byte(to), memory.GPA(cpu.RIP)+memory.GPA(at))
 	return err
 }
 
@@ -198,7 +198,7 @@ func leftBy(t *testing.T, g measuredGuest) []byte {
 	t.Helper()
 	mem := make([]byte, g.size)
 	_, err := guest{payload: "bench", cpus: g.cpus, size: g.ram(), load: g.load, inspect: func(ram memory.Guest, _ int) error {
-		_, err := ram.ReadAt(mem, int64(memoryAt))
+		_, err := ram.ReadAt(mem, memoryAt)
 		return err
 	}}.run(t.Context(), memfdDirect)
 	if err != nil {

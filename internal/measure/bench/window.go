@@ -52,8 +52,8 @@ func stored(g guest, set uint64) guest {
 	const payloads = 1 << 20 // more than they have before the working set
 	place := g.place
 	g.load = func(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error) {
-		for at := uint64(0); at < set+payloads; at += memory.PageSize {
-			if _, err := ram.WriteAt([]byte{0}, int64(at)); err != nil {
+		for at := memory.GPA(0); at < memory.GPA(set+payloads); at += memory.PageSize {
+			if _, err := ram.WriteAt([]byte{0}, at); err != nil {
 				return nil, err
 			}
 		}

@@ -49,7 +49,7 @@ func checkBootFiles(ctx context.Context, b memory.Backend, search scan) (o Obser
 		return o, lacking(err)
 	}
 	defer func() { err = errors.Join(err, ram.Close()) }()
-	if _, err := ram.WriteAt([]byte{0}, int64(bootResting)); err != nil { // an error if there is no page
+	if _, err := ram.WriteAt([]byte{0}, bootResting); err != nil { // an error if there is no page
 		return o, err
 	}
 	mem := bytesOf(ram)

@@ -59,7 +59,7 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 		resting = given + memory.PageSize
 	)
 	for i, gpa := range map[int]memory.GPA{1: written, 2: resting} {
-		if _, err := g.RAM.WriteAt([]byte{0}, int64(gpa)); err != nil { // an error if there is no page
+		if _, err := g.RAM.WriteAt([]byte{0}, gpa); err != nil { // an error if there is no page
 			return o, err
 		}
 		canaries[i].Plant(bytesOf(g.RAM)[gpa:])

@@ -56,7 +56,7 @@ func checkRegisters(ctx context.Context, b memory.Backend, m attach.Method, sear
 	}
 	const loaded, resting = guestPage, guestPage + memory.PageSize
 	for i, gpa := range []memory.GPA{loaded, resting} {
-		if _, err := g.RAM.WriteAt([]byte{0}, int64(gpa)); err != nil { // an error if there is no page
+		if _, err := g.RAM.WriteAt([]byte{0}, gpa); err != nil { // an error if there is no page
 			return o, err
 		}
 		canaries[i].Plant(bytesOf(g.RAM)[gpa+plantAt:])

@@ -145,8 +145,8 @@ func newRAM(b memory.Backend, size uint64) (*memory.RAM, error) {
 func touchAll(ram *memory.RAM) (time.Duration, error) {
 	one := []byte{1}
 	start := time.Now()
-	for off := int64(0); off < int64(ram.Layout().Size()); off += memory.PageSize {
-		if _, err := ram.WriteAt(one, off); err != nil {
+	for gpa := memory.GPA(0); gpa < memory.GPA(ram.Layout().Size()); gpa += memory.PageSize {
+		if _, err := ram.WriteAt(one, gpa); err != nil {
 			return 0, err
 		}
 	}

@@ -27,7 +27,7 @@ func BenchmarkFault(b *testing.B) {
 		b.Run(s.name, func(b *testing.B) {
 			w := newWindow(b, flat(b, benchPages*memory.PageSize), Config{Size: benchWindow * memory.PageSize, Threads: 1})
 			pipe, one := newPipe(b), []byte{1}
-			for p := range int64(benchPages) {
+			for p := range memory.GPA(benchPages) {
 				if _, err := w.WriteAt(one, p*memory.PageSize); err != nil {
 					b.Fatal(err)
 				}

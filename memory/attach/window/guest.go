@@ -10,22 +10,19 @@ import (
 // Layout returns the regions of guest RAM.
 func (w *Window) Layout() memory.Layout { return w.ram.Layout() }
 
-// ReadAt copies guest memory at guest-physical address off to p. It brings no page
-// into the window.
-func (w *Window) ReadAt(p []byte, off int64) (int, error) {
-	return w.access("read", p, off, w.read)
+// ReadAt copies guest memory at gpa to p. It brings no page into the window.
+func (w *Window) ReadAt(p []byte, gpa memory.GPA) (int, error) {
+	return w.access("read", p, gpa, w.read)
 }
 
-// WriteAt copies p to guest memory at guest-physical address off. It brings no
-// page into the window.
-func (w *Window) WriteAt(p []byte, off int64) (int, error) {
-	return w.access("write", p, off, w.write)
+// WriteAt copies p to guest memory at gpa. It brings no page into the window.
+func (w *Window) WriteAt(p []byte, gpa memory.GPA) (int, error) {
+	return w.access("write", p, gpa, w.write)
 }
 
 // access splits a device's access into pages.
-func (w *Window) access(op string, p []byte, off int64, page func(p []byte, gpa memory.GPA, at int64) error) (n int, err error) {
-	gpa, err := w.Layout().Access(op, off, len(p))
-	if err != nil {
+func (w *Window) access(op string, p []byte, gpa memory.GPA, page func(p []byte, gpa memory.GPA, at int64) error) (n int, err error) {
+	if err := w.Layout().Access(op, gpa, len(p)); err != nil {
 		return 0, err
 	}
 	for n < len(p) {
@@ -52,7 +49,7 @@ func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 	case s != policy.Absent:
 		return w.view.read(p, at)
 	case w.stored.has(page):
-		_, err = w.ram.ReadAt(p, int64(gpa))
+		_, err = w.ram.ReadAt(p, gpa)
 		return err
 	}
 	clear(p) // a read doesn't make the store allocate a page
@@ -72,7 +69,7 @@ func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 		return w.view.write(p, at)
 	}
 	w.stored.add(page)
-	_, err = w.ram.WriteAt(p, int64(gpa))
+	_, err = w.ram.WriteAt(p, gpa)
 	return err
 }
 

@@ -117,7 +117,7 @@ func TestStress(t *testing.T) {
 				if guest {
 					err = w.guestRead(pipe, off, b[:])
 				} else {
-					_, err = w.ReadAt(b[:], int64(off))
+					_, err = w.ReadAt(b[:], memory.GPA(off))
 				}
 				if err != nil {
 					t.Errorf("%d: read at 0x%x: %v", who, off, err)
@@ -132,7 +132,7 @@ func TestStress(t *testing.T) {
 				if guest {
 					err = w.guestWrite(pipe, off, b[:])
 				} else {
-					_, err = w.WriteAt(b[:], int64(off))
+					_, err = w.WriteAt(b[:], memory.GPA(off))
 				}
 				if err != nil {
 					t.Errorf("%d: write at 0x%x: %v", who, off, err)
