@@ -74,6 +74,7 @@ func (f *guestFlags) open(ctx context.Context) (*guest, error) {
 		return nil, errors.Join(err, g.Close())
 	}
 	cfg.Cmdline, cfg.Words = f.cmdline, f.words()
+	cfg.OnCmdline = func(cmdline string) { slog.Debug("kernel command line: " + cmdline) }
 	g.load = boot.LinuxLoader(cfg)
 	return g, nil
 }

@@ -35,6 +35,9 @@ type LinuxConfig struct {
 	Cmdline string // the whole command line
 	Words   string // LinuxLoader puts them after its default command line
 	CPUs    int    // 1 to MaxCPUs
+	// OnCmdline, if not nil, is called by LinuxLoader with the command line,
+	// before the kernel is read.
+	OnCmdline func(cmdline string)
 }
 
 // Linux puts a kernel, its initrd, command line, boot parameters, ACPI and MP

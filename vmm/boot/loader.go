@@ -16,6 +16,9 @@ func LinuxLoader(cfg LinuxConfig) Loader {
 		if cfg.Cmdline == "" {
 			cfg.Cmdline = Cmdline(tscKHz, cfg.Words)
 		}
+		if cfg.OnCmdline != nil {
+			cfg.OnCmdline(cfg.Cmdline)
+		}
 		cpu, err := Linux(ram, cfg)
 		return []CPU{cpu}, err
 	}
