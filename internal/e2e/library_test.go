@@ -73,19 +73,23 @@ func TestLibrary(t *testing.T) {
 		t.Skipf("SKIPPED: built, and not run: %s", trial.Reason)
 	}
 	kernel := filepath.Join(t.TempDir(), "kernel")
-	code := []byte{
-		0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
-		0xb0, '!', 0xee, // mov al, '!'; out dx, al
-		0xb0, '\n', 0xee, // mov al, '\n'; out dx, al
-		0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, // mov dx, ExitPort
-		0xb0, 7, 0xee, // mov al, 7; out dx, al
-	}
-	if err := os.WriteFile(kernel, kernelELF(code), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	out, err := command(t, patience, path, kernel).CombinedOutput()
-	if err != nil || !bytes.HasPrefix(out, []byte("!\npoweroff 7 <nil>")) {
-		t.Errorf("%v\n%s", err, out)
+	for want, code := range map[string][]byte{
+		"!\n{Reason:poweroff Code:7 Detail:} <nil>\n": {
+			0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+			0xb0, '!', 0xee, // mov al, '!'; out dx, al
+			0xb0, '\n', 0xee, // mov al, '\n'; out dx, al
+			0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, // mov dx, ExitPort
+			0xb0, 7, 0xee, // mov al, 7; out dx, al
+		},
+		"{Reason:crash Code:0 Detail:triple fault": {0x0f, 0x0b}, // ud2
+	} {
+		if err := os.WriteFile(kernel, kernelELF(code), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := command(t, patience, path, kernel).CombinedOutput()
+		if err != nil || !bytes.HasPrefix(out, []byte(want)) {
+			t.Errorf("%v\n%s", err, out)
+		}
 	}
 }
 
@@ -98,7 +102,7 @@ func TestLibraryLinux(t *testing.T) {
 	}
 	out, err := command(t, patience, "./"+library, k.Image).CombinedOutput()
 	text := string(out)
-	if err != nil || !strings.HasSuffix(text, "poweroff 3 <nil>\n") || !strings.Contains(text, k.Release) || !strings.Contains(text, "MemTotal:") {
+	if err != nil || !strings.HasSuffix(text, "{Reason:poweroff Code:3 Detail:} <nil>\n") || !strings.Contains(text, k.Release) || !strings.Contains(text, "MemTotal:") {
 		t.Errorf("%v\n%s", err, text)
 	}
 }
