@@ -4,27 +4,28 @@
 /*
  * offmap: a view of memfd_secret(2) pages that KVM can map into a guest.
  *
- * KVM gets at guest RAM through a host mapping. Where the mapping is ordinary
- * it pins pages with get_user_pages(), which refuses secretmem. Where it is
+ * KVM reaches guest RAM through a host mapping. If the mapping is ordinary, KVM
+ * pins its pages with get_user_pages(), which refuses secretmem. If it is
  * VM_PFNMAP, KVM reads the page frame numbers from the page table instead, and
- * takes part in their lifetime through its MMU notifier. So this driver maps
- * the pages of a secret file a second time, as a VM_PFNMAP VMA: the view.
- * get_user_pages() refuses that too, hence the view opens the pages to nothing
- * but users of page frame numbers.
+ * its MMU notifier tells it when they go. So this driver maps the pages of a
+ * secret file a second time, in a VM_PFNMAP VMA: the view. get_user_pages()
+ * refuses the view too, so only users of page frame numbers get at the pages.
  *
- * Pages. They come from secretmem's own fault handler, called on the caller's
- * own mapping of the file (the owner). That handler knows how to charge, zero,
- * unmap from the direct map and flush; nothing of it is repeated here.
+ * Pages. secretmem's own fault handler allocates them. The view's fault handler
+ * calls it on the process's ordinary mapping of the file (the owner). It charges
+ * and zeroes the page, takes it off the direct map and flushes TLBs; nothing of
+ * that is repeated here.
  *
  * Lifetime. The view holds no page references, and needs none: a page stays in
- * the secret file's page cache for as long as the file lives. The file can't
- * shrink, has no hole punching, and its pages are neither reclaimed nor
- * migrated. The view's VMA holds the device file, the device file holds the
- * secret file, and page table entries go before their VMA does.
+ * the secret file's page cache as long as the file lives. The file can't shrink
+ * or have holes punched, and its pages are neither reclaimed nor migrated. The
+ * view's VMA holds the device file, the device file holds the secret file, and
+ * page table entries go before their VMA does.
  *
- * Locking. A binding is written once, under offmap.lock, and published by
- * .secret; readers need no lock. offmap.lock is taken before mmap_lock, by
- * BIND only: mmap() comes with mmap_lock held and so must not take it.
+ * Locking. BIND writes a binding once, under offmap.lock, and publishes it by
+ * setting .secret; readers need no lock. Only BIND takes offmap.lock, before
+ * mmap_lock. mmap() is called with mmap_lock held, so it must not take
+ * offmap.lock.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -51,8 +52,8 @@
  * @mm: the opener's address space, the only one that may bind and map
  * @lock: serialises BIND
  * @secret: the bound secretmem file; NULL before BIND. Set last, with release
- *	semantics: who sees it sees @addr and @npages.
- * @addr: where @mm has @secret mapped from offset 0 on
+ *	semantics: a reader that sees it sees @addr and @npages too.
+ * @addr: address in @mm of the mapping of @secret, from offset 0 on
  * @npages: how much of @secret the view offers
  */
 struct offmap {
@@ -64,8 +65,8 @@ struct offmap {
 };
 
 /*
- * Returns the VMA that maps page @pgoff of @secret at its place in a mapping
- * from @base on, or NULL if the process has put something else there.
+ * In a mapping of @secret that begins at @base with offset 0, finds the VMA of
+ * page @pgoff. Returns NULL if the process has something else at that address.
  */
 static struct vm_area_struct *offmap_owner(struct mm_struct *mm,
 					   struct file *secret,
@@ -85,8 +86,8 @@ static struct vm_area_struct *offmap_owner(struct mm_struct *mm,
 }
 
 /*
- * Called with mmap_lock held, not just the VMA's own lock: the core retries
- * with mmap_lock where a driver has ->fault and no ->map_pages (6.6 and up,
+ * Called with mmap_lock held, not just the VMA's own lock: if a driver has
+ * ->fault and no ->map_pages, the core retries with mmap_lock (6.6 and up,
  * vmf_can_call_fault()).
  */
 static vm_fault_t offmap_fault(struct vm_fault *vmf)
@@ -97,14 +98,14 @@ static vm_fault_t offmap_fault(struct vm_fault *vmf)
 	struct folio *folio;
 	vm_fault_t ret;
 
-	/* The opener's mm by mmap()'s check; VM_DONTCOPY keeps it so. */
+	/* mmap() checked that this is the opener's mm; VM_DONTCOPY keeps it so. */
 	owner = offmap_owner(view->vm_mm, om->secret, om->addr, vmf->pgoff);
 	if (!owner)
 		return VM_FAULT_SIGBUS;
 
 	struct vm_fault populate = {
 		.vma = owner,
-		/* The secret file's: the device's own would say movable. */
+		/* The secret file's mask: the device's would allow movable pages. */
 		.gfp_mask = mapping_gfp_mask(om->secret->f_mapping) |
 			    __GFP_FS | __GFP_IO,
 		.pgoff = vmf->pgoff,
@@ -118,9 +119,9 @@ static vm_fault_t offmap_fault(struct vm_fault *vmf)
 		return ret & VM_FAULT_ERROR ? ret : VM_FAULT_SIGBUS;
 
 	/*
-	 * As for any shared mapping's page that may be written. Nobody collects
-	 * the dirty bits of a PFNMAP, and a clean page that no ordinary page
-	 * table maps is dropped by soft_offline_page(), view or not.
+	 * Mark it dirty now, because nothing collects the dirty bits of a PFNMAP.
+	 * soft_offline_page() would drop a clean page that no ordinary page table
+	 * maps, even while the view maps it.
 	 */
 	folio = page_folio(populate.page);
 	folio_mark_dirty(folio);
@@ -144,7 +145,7 @@ static int offmap_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EPERM;
 	if (vma->vm_flags & VM_EXEC)
 		return -EPERM;
-	/* Also what makes the VMA no COW mapping: those can't be PFNMAP. */
+	/* A private mapping would be a COW mapping, which can't be PFNMAP. */
 	if (!(vma->vm_flags & VM_SHARED))
 		return -EINVAL;
 
@@ -155,7 +156,7 @@ static int offmap_mmap(struct file *file, struct vm_area_struct *vma)
 	    vma_pages(vma) > om->npages - vma->vm_pgoff)
 		return -ENXIO;
 
-	/* VM_IO: madvise(MADV_DOFORK) would clear VM_DONTCOPY without it. */
+	/* VM_IO: without it madvise(MADV_DOFORK) would clear VM_DONTCOPY. */
 	vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND |
 			  VM_DONTDUMP);
 	vm_flags_clear(vma, VM_MAYEXEC);
@@ -163,7 +164,7 @@ static int offmap_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
-/* Whether @len bytes at @addr in @mm are a mapping of @secret from 0 on. */
+/* Whether @len bytes at @addr in @mm map @secret from offset 0 on. */
 static bool offmap_is_mapping(struct mm_struct *mm, struct file *secret,
 			      unsigned long addr, unsigned long len)
 {
@@ -250,7 +251,7 @@ static int offmap_open(struct inode *inode, struct file *file)
 {
 	struct offmap *om;
 
-	/* Kernel threads have none. */
+	/* Kernel threads have no mm. */
 	if (!current->mm)
 		return -EPERM;
 
@@ -259,7 +260,10 @@ static int offmap_open(struct inode *inode, struct file *file)
 		return -ENOMEM;
 
 	mutex_init(&om->lock);
-	/* The struct, not what is mapped: an address that stays unique. */
+	/*
+	 * Holds the mm_struct and not its mappings, so that no later mm gets the
+	 * same address.
+	 */
 	mmgrab(current->mm);
 	om->mm = current->mm;
 	file->private_data = om;

@@ -12,8 +12,8 @@ func (u *UART) Read(off uint64, p []byte) {
 	u.update()
 }
 
-// Write implements bus.Device. It waits for Out when the guest sends although
-// the transmitter is full, but not once the guest has ended.
+// Write implements bus.Device. If the guest sends while the transmitter is full,
+// Write waits for Out, unless the guest has ended.
 func (u *UART) Write(off uint64, p []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -26,11 +26,11 @@ func (u *UART) Write(off uint64, p []byte) {
 func (u *UART) dlab() bool   { return u.lcr&lcrDLAB != 0 }
 func (u *UART) looped() bool { return u.mcr&mcrLoop != 0 }
 
-// listening reports whether the guest is there to take input: it has the
-// receive interrupt enabled, or polls.
+// listening reports whether the guest takes input: it has the receive interrupt
+// enabled, or polls.
 func (u *UART) listening() bool { return u.ier&ierReceive != 0 || u.rx.polled() }
 
-// received is how many bytes the data register has to read.
+// received is how many bytes the guest can read from the data register.
 func (u *UART) received() int {
 	switch {
 	case u.looped():
@@ -91,7 +91,7 @@ func (u *UART) load(reg uint64) byte {
 
 func (u *UART) store(reg uint64, v byte) {
 	if reg >= regIER && reg <= regMCR {
-		u.rx.notPolled() // while the port is set up
+		u.rx.notPolled() // the guest sets up the port
 	}
 	switch reg {
 	case regData:
@@ -138,7 +138,7 @@ func (u *UART) store(reg uint64, v byte) {
 			u.loop.clear()
 		}
 		u.mcr = v & mcrMask
-		if !u.looped() { // which disconnects the lines
+		if !u.looped() { // loopback disconnects the lines
 			u.rx.setRTS(v&mcrRTS != 0)
 		}
 	case regScratch:
@@ -146,7 +146,7 @@ func (u *UART) store(reg uint64, v byte) {
 	}
 }
 
-// send transmits v. The lock is dropped for it, since it may wait.
+// send transmits v. It drops the lock meanwhile, since it may wait.
 func (u *UART) send(v byte) {
 	u.transmit = false
 	u.rx.idle = false
@@ -167,7 +167,7 @@ func (u *UART) drained() {
 	u.update()
 }
 
-// refill is called when the FIFO may have more.
+// refill is called when the FIFO may be filled again.
 func (u *UART) refill() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -223,8 +223,8 @@ func (u *UART) pending() byte {
 	return iirNone
 }
 
-// update drives the interrupt line to what the registers say. Everything that
-// changes them ends with it.
+// update drives the interrupt line as the registers say. Everything that changes
+// a register calls it at the end.
 func (u *UART) update() {
 	level := u.pending() != iirNone
 	if level == u.level || u.irq == nil || u.closed {

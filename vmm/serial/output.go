@@ -9,27 +9,27 @@ import (
 )
 
 const (
-	// chunkSize is how much one call of the writer gets, so that progress
-	// shows.
+	// chunkSize is the most that one call of the writer gets, in bytes, so
+	// that a slow writer shows progress.
 	chunkSize = 4 << 10
-	// How long a writer that asked for patience is left alone, at first and
-	// in the end.
+	// How long write waits after EAGAIN: retryMin at first, doubled each time
+	// up to retryMax.
 	retryMin = time.Millisecond
 	retryMax = 50 * time.Millisecond
 )
 
-// output writes to a writer, and counts the bytes that it took.
+// output writes to a writer, and counts the bytes that the writer took.
 type output struct {
 	w     io.Writer
 	wrote atomic.Uint64
 	quit  chan struct{} // closed when nobody waits for w any more
 }
 
-// write writes all of p, or returns why it can't. It waits errors out that
-// pass: a file says EAGAIN when somebody who shares it (a shell's other jobs,
-// the process that started this one) made it non-blocking, which Go notices
-// only of files that were so from the start. The writer need not be a file,
-// so there is nothing to poll.
+// write writes all of p, or returns why it can't. After EAGAIN and EINTR it
+// waits and tries again. A file returns EAGAIN if another process that shares it
+// (a shell's other job, the process that started this one) has made it
+// non-blocking since Go opened it. write sleeps and doesn't poll(2), because the
+// writer need not be a file.
 func (o *output) write(p []byte) error {
 	for pause := retryMin; len(p) > 0; {
 		n, err := o.w.Write(p[:min(len(p), chunkSize)])

@@ -13,35 +13,36 @@ const (
 	// burstTime is for how long the FIFO is refilled while the guest
 	// empties it.
 	burstTime = time.Millisecond
-	// maxRest bounds the time for which it then stays empty: a guest that
-	// took long was perhaps not busy, but stopped, or reads a key now and
-	// then.
+	// maxRest bounds the time for which the FIFO then stays empty. A guest
+	// that took long was perhaps not busy: it was stopped, or it reads a key
+	// now and then.
 	maxRest = 100 * time.Millisecond
-	// pollCount is how often a guest asks in vain before it polls.
+	// pollCount is how many line status reads in vain make a guest one that
+	// polls.
 	pollCount = 8
 )
 
-// receiver is the input's side of a UART, under the UART's lock. Input doesn't
-// reach the guest as it comes, but by two rules.
+// receiver is the receiving half of a UART, under the UART's lock. It holds
+// input back by two rules.
 //
-// The first: only a guest that listens sees it, and nothing that a guest does
-// drops it. Linux's driver clears the FIFO and reads it empty several times on
-// its way to a first reader, and all that was typed or piped in until then
-// would be lost. With the receive interrupt enabled a guest listens. Without,
-// it may poll (boot loaders, memtest86+, kgdb), which isn't easily told from a
-// driver that reads the line status for the sake of its transmitter. But such
-// a driver sends as soon as it reads that it can: a guest that reads the line
-// status again instead, pollCount times without setting up the port or reading
-// the data register blindly in between, waits for input. From Linux's 8250
-// driver two such reads in a row were the most found, where it starts up
-// (serial8250_do_startup).
+// First, only a guest that listens gets input, and nothing that a guest does
+// drops it. Linux's driver clears the FIFO and reads it empty several times
+// before there is a first reader. Without this rule, what was typed or piped in
+// until then would be lost.
 //
-// The second: input has a pace. Linux's interrupt handler leaves when the FIFO
-// is empty, and with a FIFO that never is, the guest does nothing else until
-// its watchdogs bark. So the FIFO is refilled while the guest empties it for
-// burstTime, and then stays empty for as long as that took: whatever the speed
-// of the machine, half of the time is the guest's own. The first bytes after
-// a pause don't wait.
+// A guest listens if the receive interrupt is enabled, or if it polls, as boot
+// loaders, memtest86+ and kgdb do. A driver also reads the line status to learn
+// whether it may send, but then it sends at once. So a guest polls if it reads
+// the line status pollCount times and sends nothing, sets up nothing, and
+// doesn't read the data register without input in between. Linux's 8250 driver
+// was seen to do at most two such reads in a row (serial8250_do_startup).
+//
+// Second, input is paced. Linux's interrupt handler returns when the FIFO is
+// empty. If the FIFO were never empty, the guest would do nothing else, until
+// its watchdogs report a lockup. So the FIFO is refilled for burstTime while
+// the guest empties it, and then stays empty for as long as that took. On a
+// machine of any speed the guest has half of the time for other work. The first
+// bytes after a pause don't wait.
 type receiver struct {
 	queue ring
 	fifo  int           // how many of the queue's bytes are in the FIFO
@@ -51,10 +52,10 @@ type receiver struct {
 	rest  time.Time   // when the FIFO may be filled again
 	timer *time.Timer // for rest
 	rts   bool        // Request To Send was high
-	held  bool        // and is low
+	held  bool        // Request To Send was high, and is low now
 
-	idle  bool // the guest was told that it could send, and didn't
-	asked int  // how often it read the line status instead
+	idle  bool // the guest has read that it may send, and hasn't sent
+	asked int  // how often it has read the line status since
 
 	ended  <-chan struct{}
 	closed chan struct{}
@@ -78,11 +79,11 @@ func (r *receiver) close() {
 	r.timer.Stop()
 }
 
-// over reports whether there is no guest any more that could read.
+// over reports whether the guest has ended or the UART is closed.
 func (r *receiver) over() bool { return isClosed(r.closed) || isClosed(r.ended) }
 
-// fill puts into the FIFO what waits, unless the guest is about to empty it,
-// has a rest, or wants no more.
+// fill moves input from the queue to the FIFO, unless the guest still reads from
+// the FIFO, the rest isn't over, or flow control holds input back.
 func (r *receiver) fill() {
 	n := min(r.queue.len(), fifoSize)
 	if n == r.fifo || r.held || r.fifo > 0 && !r.burst.IsZero() {
@@ -95,7 +96,7 @@ func (r *receiver) fill() {
 	r.fifo = n
 }
 
-// pop takes a byte out of the FIFO, where there must be one.
+// pop takes a byte out of the FIFO, which must not be empty.
 func (r *receiver) pop() byte {
 	if r.burst.IsZero() {
 		r.burst = time.Now()
@@ -115,17 +116,17 @@ func (r *receiver) pop() byte {
 	return b
 }
 
-// setRTS is flow control: a guest that lowers its Request To Send after it was
-// high takes no more than what is in the FIFO. Linux does so where CRTSCTS is
-// set (stty crtscts, console=ttyS0,115200n8r) and its reader falls behind; else
-// it drops what its own buffers don't hold.
+// setRTS is flow control. After a guest has lowered its Request To Send, it gets
+// no more than what is in the FIFO. Linux lowers it if CRTSCTS is set (stty
+// crtscts, console=ttyS0,115200n8r) and its reader falls behind. Without CRTSCTS,
+// Linux drops input that doesn't fit into its own buffers.
 func (r *receiver) setRTS(high bool) {
 	r.rts = r.rts || high
 	r.held = r.rts && !high
 	r.fill()
 }
 
-// polls takes note that the guest read the line status.
+// polls notes that the guest read the line status.
 func (r *receiver) polls(empty bool) {
 	if r.idle && !r.polled() {
 		r.asked++
@@ -135,7 +136,7 @@ func (r *receiver) polls(empty bool) {
 
 func (r *receiver) polled() bool { return r.asked >= pollCount }
 
-// notPolled takes note that the guest did what one that polls doesn't.
+// notPolled notes an access that a guest doesn't make while it polls.
 func (r *receiver) notPolled() { r.idle, r.asked = false, 0 }
 
 // Input queues p for the guest. It blocks while the queue is full, and fails
@@ -165,7 +166,7 @@ func (u *UART) Input(p []byte) (n int, err error) {
 		u.update()
 	}
 	if !u.rx.queue.full() {
-		signal(u.rx.space) // for the next Input that waits
+		signal(u.rx.space) // wakes the next Input that waits
 	}
 	return n, nil
 }

@@ -111,10 +111,10 @@ func TestInputBlocksAndCloses(t *testing.T) {
 	})
 }
 
-// What programs do that poll for keys, by their sources. Each gets what is typed
-// in the order of its typing, while it prints as it does.
+// The accesses of programs that poll for keys, as in their sources. Each gets the
+// keys in the order in which they were typed, even while it prints.
 func TestPollers(t *testing.T) {
-	// sendReady is how they all send: when the transmitter is ready.
+	// sendReady sends when the transmitter is ready, as all of them do.
 	sendReady := func(u *UART, s string) {
 		for i := range len(s) {
 			for in(u, regLSR)&lsrEmpty != lsrEmpty {
@@ -195,8 +195,8 @@ func TestPollers(t *testing.T) {
 	}
 }
 
-// What Linux does with the receive interrupt disabled is no poll, however long
-// it goes on: no input shows, and none is lost.
+// While Linux has the receive interrupt disabled, it doesn't count as polling,
+// however long that lasts: it gets no input, and loses none.
 func TestConsoleIsNoPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, w := &line{}, &writes{gate: make(chan struct{})}
@@ -272,7 +272,7 @@ func TestConsoleIsNoPoll(t *testing.T) {
 	})
 }
 
-// raised hands interrupts on to a guest.
+// raised passes interrupts on to a guest.
 type raised chan struct{}
 
 func (r raised) SetLevel(high bool) error {
@@ -282,9 +282,9 @@ func (r raised) SetLevel(high bool) error {
 	return nil
 }
 
-// However fast a guest is, and however much input there is: its handler finds
-// the FIFO empty, half of its time is its own, and no byte is lost. How fast
-// that is follows from the guest.
+// A guest's interrupt handler finds the FIFO empty, whatever the guest's speed and
+// the amount of input. The guest has half of its time for other work, and loses no
+// byte. The rate of input follows from the guest's speed.
 func TestPace(t *testing.T) {
 	for _, c := range []struct {
 		read    time.Duration // of a byte
@@ -338,8 +338,8 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// A key is there when it is pressed, and a guest that stood still for long while
-// it read one gets the next soon.
+// The guest gets a key when it is pressed. A guest that was stopped for long while
+// it read one key still gets the next one soon.
 func TestKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(Config{Out: io.Discard})
@@ -362,8 +362,8 @@ func TestKeys(t *testing.T) {
 	})
 }
 
-// A guest that lowers RTS gets what is in the FIFO, and the rest when it raises
-// it again; one that never raised it doesn't use it.
+// A guest that lowers RTS gets what is in the FIFO, and the rest when it raises RTS
+// again. A guest that never raised RTS doesn't use flow control.
 func TestFlowControl(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &line{}
@@ -415,8 +415,8 @@ func TestFlowControl(t *testing.T) {
 	})
 }
 
-// Nothing drives the interrupt line after Close, when what is behind it may be
-// gone: not input whose time comes, and not a stuck writer that goes on.
+// After Close nothing drives the interrupt line, because the machine may be gone:
+// neither paced input nor a stuck writer that goes on.
 func TestCloseEndsInterrupts(t *testing.T) {
 	for _, ier := range []byte{ierReceive, ierTransmit} {
 		synctest.Test(t, func(t *testing.T) {
@@ -427,7 +427,7 @@ func TestCloseEndsInterrupts(t *testing.T) {
 			in(u, regData)
 			time.Sleep(time.Millisecond)
 			in(u, regData)
-			u.Input([]byte("c")) // which has to wait
+			u.Input([]byte("c")) // has to wait
 			send(u, "\n")
 			synctest.Wait() // the writer hangs on the newline
 			send(u, strings.Repeat("x", queueSize))

@@ -1,6 +1,6 @@
-// Package serial is a 16550A UART, as far as drivers use one: both FIFOs, the
-// receive, transmit and line status interrupts, loopback, and modem lines of a
-// connected peer.
+// Package serial implements the parts of a 16550A UART that drivers use: both
+// FIFOs, the receive, transmit and line status interrupts, loopback, and the
+// modem lines of a connected peer.
 //
 // A goroutine writes the output, so that a slow terminal doesn't hold up a vCPU
 // (see transmitter). Input comes at a pace that leaves the guest time for other
@@ -35,9 +35,9 @@ type Config struct {
 	// Ended, if not nil, is closed when the guest has ended: from then on
 	// no vCPU waits for Out, and no Input for the guest.
 	Ended <-chan struct{}
-	// OnError, if not nil, is called once each when Out fails, when Out is stuck
-	// for so long that output is lost, and when the interrupt line can't be
-	// driven. It is called on a goroutine of the UART.
+	// OnError, if not nil, is called when Out fails, when Out is stuck for so
+	// long that output is lost, and when the interrupt line can't be driven:
+	// once for each of the three, on a goroutine of the UART.
 	OnError func(error)
 }
 
@@ -59,12 +59,12 @@ type UART struct {
 
 	overrun   bool
 	transmit  bool // the transmit interrupt is pending
-	level     bool // of the interrupt line
+	level     bool // the interrupt line is high
 	irqFailed bool
 	closed    bool
 }
 
-// New returns a UART at its reset state. It has a goroutine until Close.
+// New returns a UART in its reset state, and starts a goroutine, which Close ends.
 func New(cfg Config) *UART {
 	u := &UART{
 		irq:     cfg.IRQ,
@@ -80,11 +80,11 @@ func New(cfg Config) *UART {
 	return u
 }
 
-// Stop limits to half a second how long Close, now or later, waits for an Out that
-// is stuck. Any goroutine may call it at any time, Config's functions too.
+// Stop makes Close, now or later, wait at most half a second for an Out that is
+// stuck. Any goroutine may call it at any time, Config's functions too.
 func (u *UART) Stop() { u.tx.stop() }
 
-// Interrupts reports whether the guest has an interrupt enabled that can come: for
+// Interrupts reports whether the guest has enabled an interrupt that can come: for
 // input, or for room for output.
 func (u *UART) Interrupts() bool {
 	u.mu.Lock()

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	// queueSize is how far the guest may be ahead of the writer, in bytes.
+	// queueSize is how many bytes the guest may be ahead of the writer.
 	queueSize = 64 << 10
 	// holdTime is how long a byte waits for the rest of its line.
 	holdTime = 5 * time.Millisecond
-	// A writer is stuck when it takes no byte in patience ticks. They are
-	// counted one by one: on a machine that stood still for a while, the
-	// clock says nothing about the writer.
+	// A writer is stuck when it takes no byte in patience ticks. Ticks are
+	// counted one by one, because after the machine stood still the clock says
+	// nothing about the writer.
 	tick     = time.Second
 	patience = 10
 	// closeTime is how long close waits for the writer after stop.
@@ -35,13 +35,13 @@ var (
 // interrupt, and after holdTime at the latest.
 //
 // While the queue is full, the transmitter isn't ready, and a driver with interrupts
-// waits. Linux's console doesn't wait for long; then put waits in its place. Bytes
-// are lost, and reported, only while the writer is stuck.
+// waits. Linux's console doesn't wait for long before it sends anyway; then put
+// waits. Bytes are lost, and the loss is reported, only while the writer is stuck.
 type transmitter struct {
 	out     *output
 	onError func(error)
 	onRoom  func()          // called when the queue was full and isn't any more
-	ended   <-chan struct{} // put doesn't wait any more
+	ended   <-chan struct{} // closed when put doesn't wait any more
 
 	wake    chan struct{} // the queue isn't empty
 	hurry   chan struct{} // don't wait for more
@@ -52,9 +52,9 @@ type transmitter struct {
 
 	mu      sync.Mutex
 	queue   []byte
-	sent    uint64 // bytes put, those that are lost included
+	sent    uint64 // bytes put, lost ones included
 	stalled bool   // the last wait for room was in vain
-	err     error  // why bytes were lost, the latest reason
+	err     error  // the latest reason why bytes were lost
 	closed  bool
 }
 
@@ -74,7 +74,7 @@ func newTransmitter(w io.Writer, ended <-chan struct{}, onError func(error), onR
 	return t
 }
 
-// signal leaves a token in c unless there is one.
+// signal puts a token into c unless it has one.
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -116,9 +116,9 @@ func (t *transmitter) put(b byte) {
 	}
 }
 
-// await drops the lock until the queue takes another byte, and reports whether
-// it does. Once the guest has ended, nothing waits, and the queue takes what
-// its vCPUs are about to send: a string instruction of each at most.
+// await drops the lock until the queue has room, and reports whether a byte may be
+// queued. Once the guest has ended, await doesn't wait and the queue may grow: its
+// vCPUs send no more than what is left of one string instruction each.
 func (t *transmitter) await() bool {
 	for len(t.queue) >= queueSize && !t.stalled && !isClosed(t.ended) {
 		t.mu.Unlock()
@@ -128,14 +128,14 @@ func (t *transmitter) await() bool {
 			t.stalled = true
 			if t.err == nil {
 				t.err = errStalled
-				// On a goroutine of its own: if what onError
-				// writes to is stuck as well, the vCPU isn't.
+				// A goroutine of its own, because onError may be
+				// stuck as well, and must not hold up the vCPU.
 				go t.onError(fmt.Errorf("serial output: %w (no progress in %v): what the guest sends is lost until it goes on", errStuck, patience*tick))
 			}
 		}
 	}
 	if len(t.queue) < queueSize {
-		signal(t.room) // for the next vCPU that waits
+		signal(t.room) // wakes the next vCPU that waits
 	}
 	return !t.stalled
 }
@@ -160,7 +160,7 @@ func (t *transmitter) wait(c, cut <-chan struct{}) bool {
 	return false
 }
 
-// flush hands on what is queued.
+// flush has the goroutine write what is queued, without waiting for more.
 func (t *transmitter) flush() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -201,8 +201,8 @@ func (t *transmitter) run() {
 	}
 }
 
-// fail takes note of a failed write, whose bytes are lost. The next is tried:
-// a full disk may have room again. Only the first is told.
+// fail notes a failed write, whose bytes are lost. Later writes are still tried,
+// because a full disk may have room again. Only the first failure is reported.
 func (t *transmitter) fail(err error) {
 	t.mu.Lock()
 	first := t.err == nil || t.err == errStalled
@@ -213,8 +213,9 @@ func (t *transmitter) fail(err error) {
 	}
 }
 
-// close writes what is left and ends the goroutine. It waits for a writer that
-// gets on, but not for one that is stuck, and after stop not for long.
+// close writes what is left and ends the goroutine. It waits while the writer makes
+// progress. It doesn't wait for a stuck writer, and after stop waits for closeTime
+// at most.
 func (t *transmitter) close() error {
 	t.mu.Lock()
 	t.closed = true

@@ -102,8 +102,8 @@ func TestSlowWriter(t *testing.T) {
 	})
 }
 
-// A writer that is stuck: the guest goes on after a while, and the loss is told
-// once, at once, and again by Close with its size.
+// A writer is stuck: the guest goes on after a while. The loss is reported once,
+// without delay, and again by Close, with the number of bytes.
 func TestStuckWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &writes{gate: make(chan struct{})}
@@ -126,8 +126,8 @@ func TestStuckWriter(t *testing.T) {
 		synctest.Wait()
 		stuck("the first time")
 
-		// It writes one queue, and is stuck again: waited for again, but
-		// not told again.
+		// The writer takes one queue and is stuck again: the guest waits
+		// again, but there is no second report.
 		for range 1 + queueSize/chunkSize {
 			w.gate <- struct{}{}
 		}
@@ -164,8 +164,8 @@ func (s *slow) Write(p []byte) (int, error) {
 	return s.writes.Write(p[:1])
 }
 
-// A machine that stands still, or a terminal at 1 byte in 8 s: nothing is lost
-// as long as the writer gets on.
+// Nothing is lost as long as the writer makes progress: on a machine that stood
+// still, or on a terminal that takes 1 byte in 8 s.
 func TestVerySlowWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &slow{pause: (patience - 2) * tick}
@@ -182,7 +182,7 @@ func TestVerySlowWriter(t *testing.T) {
 	})
 }
 
-// Ended from outside, nothing waits for a writer, stuck or slow.
+// Once the guest is ended from outside, nothing waits for a writer, stuck or slow.
 func TestStopLeavesWriterBehind(t *testing.T) {
 	for _, before := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -209,8 +209,8 @@ func TestStopLeavesWriterBehind(t *testing.T) {
 	}
 }
 
-// A vCPU that waits for the writer, and an Input that waits for the guest, are
-// released when the guest ends; nothing of what was sent is lost by that.
+// When the guest ends, a vCPU that waits for the writer and an Input that waits for
+// the guest return. No byte that the guest has sent is lost.
 func TestEndReleasesWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, ended := &writes{gate: make(chan struct{})}, make(chan struct{})
@@ -241,7 +241,7 @@ func TestEndReleasesWaits(t *testing.T) {
 	})
 }
 
-// script fails as it is told to, call by call, and then no more.
+// script is a writer that fails call by call as its steps say, and then works.
 type script struct {
 	writes
 	steps []step
@@ -262,8 +262,7 @@ func (s *script) Write(p []byte) (int, error) {
 	return n, next.err
 }
 
-// Errors that pass, and writes that take a part, lose nothing and are nobody's
-// business.
+// Temporary errors and partial writes lose nothing and are not reported.
 func TestPassingErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		again := &os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EAGAIN}
@@ -276,8 +275,8 @@ func TestPassingErrors(t *testing.T) {
 	})
 }
 
-// A writer that never stops to ask for patience is stuck like any other, and
-// its goroutine goes.
+// A writer that returns EAGAIN for ever is stuck like any other, and its goroutine
+// ends.
 func TestEndlessEAGAIN(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(Config{Out: &writes{err: syscall.EAGAIN}})
@@ -375,8 +374,8 @@ func TestOnErrorStops(t *testing.T) {
 	})
 }
 
-// OnError may hang as Out does, if both are the same terminal: that is no
-// vCPU's business either.
+// OnError may hang as Out does, if both are the same terminal. That must not hold up
+// a vCPU either.
 func TestOnErrorHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, told := &writes{gate: make(chan struct{})}, make(chan error)
@@ -396,8 +395,8 @@ func TestOnErrorHangs(t *testing.T) {
 	})
 }
 
-// Sent is told of a byte before the guest goes on, in the guest's order, even if
-// nothing gets out.
+// Sent gets each byte before the guest goes on, in the guest's order, even if Out
+// takes nothing.
 func TestSent(t *testing.T) {
 	var got []byte
 	u := newUART(t, Config{Out: &writes{err: syscall.EIO}, Sent: func(b byte) { got = append(got, b) }})
