@@ -80,13 +80,13 @@ func (t Target) physical(ctx context.Context) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	views, err := t.viewsOf(devMemPath)
+	mappings, err := t.mappingsOf(devMemPath)
 	if err != nil {
 		return nil, err
 	}
 	list := distinct(frames)
-	for _, v := range views {
-		for at := uint64(v.offset); at < uint64(v.offset)+v.end-v.start; at += pageSize {
+	for _, m := range mappings {
+		for at := uint64(m.offset); at < uint64(m.offset)+m.end-m.start; at += pageSize {
 			list = append(list, at/pageSize)
 		}
 	}

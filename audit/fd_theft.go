@@ -175,15 +175,15 @@ func (l *loot) searchFile(ctx context.Context, fd int, size int64) error {
 // searchDevice searches mappings of a device: at the offsets at which the VMM has
 // it mapped, or else the first page.
 func (l *loot) searchDevice(ctx context.Context, name string, fd int) error {
-	views, err := l.target.viewsOf(name)
+	mappings, err := l.target.mappingsOf(name)
 	if err != nil {
 		return err
 	}
-	if len(views) == 0 {
-		views = []view{{end: pageSize}}
+	if len(mappings) == 0 {
+		mappings = []fileMapping{{end: pageSize}}
 	}
-	for _, v := range views {
-		mem, err := unix.Mmap(fd, v.offset, int(v.end-v.start), unix.PROT_READ, unix.MAP_SHARED)
+	for _, m := range mappings {
+		mem, err := unix.Mmap(fd, m.offset, int(m.end-m.start), unix.PROT_READ, unix.MAP_SHARED)
 		if err != nil {
 			return fmt.Errorf("mmap: %w", err)
 		}

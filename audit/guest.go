@@ -25,9 +25,9 @@ const (
 	guestPayload = "canary"
 )
 
-// guest is an `offmap run` in a process of its own, whose guest has planted a
-// canary and waits. With only pid and canary it is a guest that ran already.
-type guest struct {
+// runProcess is an `offmap run` in a process of its own, whose guest has planted a
+// canary and waits. With only pid and canary it is one that ran already.
+type runProcess struct {
 	column int
 	pid    int
 	canary canary.Canary
@@ -44,13 +44,13 @@ type guest struct {
 	done bool
 }
 
-func (g *guest) target() Target { return Target{PID: g.pid, Canary: g.canary} }
+func (g *runProcess) target() Target { return Target{PID: g.pid, Canary: g.canary} }
 
 // start runs a guest of the column until it has planted its canary.
-func (a *run) start(ctx context.Context, column int) (*guest, error) {
+func (a *auditRun) start(ctx context.Context, column int) (*runProcess, error) {
 	c := a.Columns[column]
 	if c.Running != nil {
-		return &guest{column: column, pid: c.Running.PID, canary: c.Running.Canary, done: true}, nil
+		return &runProcess{column: column, pid: c.Running.PID, canary: c.Running.Canary, done: true}, nil
 	}
 	args := []string{
 		"run", "--quiet", "--memory", strconv.FormatUint(a.Memory, 10) + "B",
@@ -64,7 +64,7 @@ func (a *run) start(ctx context.Context, column int) (*guest, error) {
 	if c.Window > 0 {
 		args = append(args, "--window", strconv.FormatUint(c.Window, 10)+"B")
 	}
-	g := &guest{column: column}
+	g := &runProcess{column: column}
 	if err := g.start(ctx, args); err != nil {
 		return nil, fmt.Errorf("%s: %w", c, err)
 	}
@@ -76,7 +76,7 @@ func (a *run) start(ctx context.Context, column int) (*guest, error) {
 	return g, nil
 }
 
-func (g *guest) start(ctx context.Context, args []string) error {
+func (g *runProcess) start(ctx context.Context, args []string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ var guestTime = 5 * time.Minute
 
 // inTime calls f, which waits for the guest, and kills a guest that takes too
 // long.
-func (g *guest) inTime(f func() error) error {
+func (g *runProcess) inTime(f func() error) error {
 	late := time.AfterFunc(guestTime, func() { g.cmd.Process.Kill() })
 	err := f()
 	if !late.Stop() {
@@ -120,7 +120,7 @@ func (g *guest) inTime(f func() error) error {
 }
 
 // awaitCanary reads the guest's console until the canary is planted.
-func (g *guest) awaitCanary() error {
+func (g *runProcess) awaitCanary() error {
 	for g.lines.Scan() {
 		line := strings.TrimSpace(g.lines.Text())
 		if line == protocol.CanaryPlanted {
@@ -142,7 +142,7 @@ func (g *guest) awaitCanary() error {
 
 // end ends the guest in the given way, and waits until all its processes are
 // gone. It leaves a guest alone that ran already.
-func (g *guest) end(how Moment) error {
+func (g *runProcess) end(how Moment) error {
 	if g.done {
 		return nil
 	}
@@ -184,7 +184,7 @@ func (g *guest) end(how Moment) error {
 }
 
 // kill makes sure that the guest is gone. It may have ended already.
-func (g *guest) kill() {
+func (g *runProcess) kill() {
 	if g == nil || g.done {
 		return
 	}
@@ -194,7 +194,7 @@ func (g *guest) kill() {
 }
 
 // watchChildren opens pidfds of the VMM's children, such as a window's scrubber.
-func (g *guest) watchChildren() {
+func (g *runProcess) watchChildren() {
 	stats, _ := os.ReadDir("/proc")
 	for _, d := range stats {
 		pid, err := strconv.Atoi(d.Name())
@@ -232,7 +232,7 @@ func stat(pid int) (state string, parent int) {
 }
 
 // awaitChildren waits until they are gone as well.
-func (g *guest) awaitChildren() error {
+func (g *runProcess) awaitChildren() error {
 	const patience = time.Minute // a scrubber wipes a window in milliseconds
 	for deadline := time.Now().Add(patience); len(g.left) > 0; {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(g.left[0]), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
@@ -250,14 +250,14 @@ func (g *guest) awaitChildren() error {
 	return nil
 }
 
-func (g *guest) closeChildren() {
+func (g *runProcess) closeChildren() {
 	for _, fd := range g.left {
 		unix.Close(fd)
 	}
 	g.left = nil
 }
 
-func (g *guest) explain(err error) error {
+func (g *runProcess) explain(err error) error {
 	if said := strings.TrimSpace(g.stderr.String()); said != "" {
 		err = fmt.Errorf("%w: it said:\n%s", err, said)
 	}

@@ -20,7 +20,7 @@ func TestInTime(t *testing.T) {
 		{time.Minute, "0", ""},
 	} {
 		guestTime = c.time
-		g := &guest{cmd: exec.Command("sleep", c.command)}
+		g := &runProcess{cmd: exec.Command("sleep", c.command)}
 		if err := g.cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

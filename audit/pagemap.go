@@ -190,34 +190,34 @@ func (m pagemap) each(ctx context.Context, a area, use func(addr uint64, e pagem
 	return nil
 }
 
-// view is a part of a file that a process has mapped.
-type view struct {
+// fileMapping is a part of a file that a process has mapped.
+type fileMapping struct {
 	start, end uint64
 	offset     int64 // in the file
 	inode      uint64
 }
 
-// viewsOf lists the target's mappings of the file with that name.
-func (t Target) viewsOf(name string) ([]view, error) {
+// mappingsOf lists the target's mappings of the file with that name.
+func (t Target) mappingsOf(name string) ([]fileMapping, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/maps", t.PID))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var views []view
+	var mappings []fileMapping
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		var v view
+		var m fileMapping
 		var perms, device string
 		if !strings.HasSuffix(lines.Text(), " "+name) {
 			continue
 		}
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s %x %s %d", &v.start, &v.end, &perms, &v.offset, &device, &v.inode); err != nil {
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s %x %s %d", &m.start, &m.end, &perms, &m.offset, &device, &m.inode); err != nil {
 			return nil, fmt.Errorf("line %q of a process's maps: %w", lines.Text(), err)
 		}
-		views = append(views, v)
+		mappings = append(mappings, m)
 	}
-	return views, lines.Err()
+	return mappings, lines.Err()
 }
 
 // ownPage calls use with a page of this process, filled with random bytes, and its

@@ -49,8 +49,8 @@ type Result struct {
 	Before, During, After DirectMap
 }
 
-// run is an audit in progress.
-type run struct {
+// auditRun is an audit in progress.
+type auditRun struct {
 	Config
 	trials [][]trial // by column and avenue
 	during DirectMap // with the last guest that was started
@@ -74,7 +74,7 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 	if r.Before, err = ReadDirectMap(); err != nil {
 		return r, err
 	}
-	a := run{Config: c, trials: make([][]trial, len(c.Columns))}
+	a := auditRun{Config: c, trials: make([][]trial, len(c.Columns))}
 	for i := range a.trials {
 		a.trials[i] = make([]trial, len(c.Avenues))
 	}
@@ -95,13 +95,13 @@ func Run(ctx context.Context, c Config) (r Result, err error) {
 }
 
 // attack makes the attacks on a column's process.
-func (a *run) attack(ctx context.Context, column int) error {
+func (a *auditRun) attack(ctx context.Context, column int) error {
 	if !a.wants(func(av Avenue) bool { return av.Attack != nil }) {
 		return nil
 	}
 	a.say("%s: attacking the process that runs a guest", a.Columns[column])
 	var ending []int
-	var g *guest
+	var g *runProcess
 	for i, av := range a.Avenues {
 		switch {
 		case av.Attack == nil:
@@ -152,7 +152,7 @@ func (a *run) attack(ctx context.Context, column int) error {
 
 // attackOnce makes an attack. If the attack doesn't end it is left running, and the
 // audit goes on: the error says what it waits for, and progress has all stacks.
-func (a *run) attackOnce(ctx context.Context, g *guest, av Avenue) trial {
+func (a *auditRun) attackOnce(ctx context.Context, g *runProcess, av Avenue) trial {
 	ctx, cancel := context.WithTimeoutCause(ctx, attackTime, fmt.Errorf("%w after %v", errNotDone, attackTime))
 	defer cancel()
 	// The guest is asked at the end (keep); until then its first answer counts.
@@ -204,7 +204,7 @@ func stacks() []byte {
 // keep ends the guest of a column's attacks, which says in how many pages it still
 // has its canary. A guest that ran already can't be asked: there, an attack with
 // the owner's rights shows how many pages have it.
-func (a *run) keep(g *guest, column int) error {
+func (a *auditRun) keep(g *runProcess, column int) error {
 	kept, planted := 0, g.planted
 	if a.Columns[column].Running == nil {
 		if err := g.end(AfterExit); err != nil {
@@ -227,7 +227,7 @@ func (a *run) keep(g *guest, column int) error {
 	return nil
 }
 
-func (a *run) say(format string, args ...any) {
+func (a *auditRun) say(format string, args ...any) {
 	if a.Progress != nil {
 		a.Progress(fmt.Sprintf(format, args...))
 	}

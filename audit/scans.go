@@ -16,7 +16,7 @@ import (
 
 // scanned is a guest whose canary is looked for in all RAM.
 type scanned struct {
-	*guest
+	*runProcess
 	column int
 	end    Moment // how it ends: AfterExit, AfterKill or AfterReset
 	alive  trial
@@ -25,7 +25,7 @@ type scanned struct {
 
 // scanAll makes the avenues that search all RAM, with as many guests at a time as
 // the host has room for.
-func (a *run) scanAll(ctx context.Context) error {
+func (a *auditRun) scanAll(ctx context.Context) error {
 	if !a.wants(func(av Avenue) bool { return av.Scan != Never }) {
 		return nil
 	}
@@ -62,7 +62,7 @@ func (a *run) scanAll(ctx context.Context) error {
 }
 
 // record stores the results of the searches.
-func (a *run) record(of func(column int, av Avenue) trial) {
+func (a *auditRun) record(of func(column int, av Avenue) trial) {
 	for i, av := range a.Avenues {
 		if av.Scan == Never {
 			continue
@@ -75,7 +75,7 @@ func (a *run) record(of func(column int, av Avenue) trial) {
 
 // endings are the ways to end that the avenues ask for: each takes a guest of the
 // column.
-func (a *run) endings(column int) (ends []Moment) {
+func (a *auditRun) endings(column int) (ends []Moment) {
 	for _, av := range a.Avenues {
 		if av.Scan > Alive && a.Columns[column].Running == nil {
 			ends = append(ends, av.Scan)
@@ -92,7 +92,7 @@ const perGuest = 48 << 20
 
 // room is how many guests may run at a time, in three quarters of the available
 // memory.
-func (a *run) room() int {
+func (a *auditRun) room() int {
 	info, _ := memory.ReadMeminfo() // without it, one after the other
 	return max(1, int(info["MemAvailable"]/4*3/(a.Memory+perGuest)))
 }
@@ -100,7 +100,7 @@ func (a *run) room() int {
 // scanBatch runs guests all at once, and searches for all their canaries while they
 // run and when they are gone. It returns the number of guests that it ran: fewer
 // than it was given if the host had no room for one, such as lockable memory.
-func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
+func (a *auditRun) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 	defer func() {
 		for _, s := range batch {
 			s.kill()
@@ -110,7 +110,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 	for i := range batch {
 		s := &batch[i]
 		var err error
-		if s.guest, err = a.start(ctx, s.column); err != nil {
+		if s.runProcess, err = a.start(ctx, s.column); err != nil {
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitcode.Cannot || i == 0 {
 				return 0, err
 			}
@@ -124,7 +124,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 		}
 	}
 	for _, s := range batch {
-		if err := s.guest.end(s.end); err != nil {
+		if err := s.runProcess.end(s.end); err != nil {
 			return 0, fmt.Errorf("%s: %w", a.Columns[s.column], err)
 		}
 	}
@@ -145,7 +145,7 @@ func (a *run) scanBatch(ctx context.Context, batch []scanned) (int, error) {
 
 // search looks for the guests' canaries in all RAM, from inside the host and, if
 // there is an outside, from there at the same time.
-func (a *run) search(ctx context.Context, when string, batch []scanned, of func(*scanned) *trial) error {
+func (a *auditRun) search(ctx context.Context, when string, batch []scanned, of func(*scanned) *trial) error {
 	a.say("searching all RAM for the canaries of %d guests, %s", len(batch), when)
 	canaries := make([]canary.Canary, len(batch))
 	for i, s := range batch {
@@ -177,4 +177,4 @@ func (a *run) search(ctx context.Context, when string, batch []scanned, of func(
 }
 
 // wants reports whether the audit has such an avenue.
-func (a *run) wants(is func(Avenue) bool) bool { return slices.ContainsFunc(a.Avenues, is) }
+func (a *auditRun) wants(is func(Avenue) bool) bool { return slices.ContainsFunc(a.Avenues, is) }

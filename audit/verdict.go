@@ -40,7 +40,7 @@ type trial struct {
 }
 
 // judge judges all trials.
-func (a *run) judge() []Audited {
+func (a *auditRun) judge() []Audited {
 	columns := make([]Audited, len(a.Columns))
 	for c, col := range a.Columns {
 		columns[c] = Audited{Pair: col.Pair, Window: col.Window}
@@ -63,7 +63,7 @@ func (a *run) judge() []Audited {
 
 // control chooses the control of an avenue's trials: the first guest in ordinary
 // memory whose canary it found, or else the first guest in ordinary memory.
-func (a *run) control(avenue int) (t trial, of memory.Backend) {
+func (a *auditRun) control(avenue int) (t trial, of memory.Backend) {
 	for c, col := range a.Columns {
 		if !col.Backend.Exposed() {
 			continue

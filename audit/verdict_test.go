@@ -62,7 +62,7 @@ func TestJudge(t *testing.T) {
 // TestControl holds that a control is a guest in ordinary memory, and the
 // first that the attack read.
 func TestControl(t *testing.T) {
-	a := run{Config: Config{
+	a := auditRun{Config: Config{
 		Columns: []Column{
 			{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}},
 			{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}},

@@ -111,24 +111,24 @@ func (t Target) populated(ctx context.Context) ([]uint64, error) {
 		if !isMemory(a.Path) {
 			continue
 		}
-		views, err := t.viewsOf(a.Path)
+		mappings, err := t.mappingsOf(a.Path)
 		if err != nil {
 			return nil, err
 		}
-		for _, v := range views {
-			for addr := v.start; addr < v.end; addr += pageSize {
-				if _, ok := frames[place{v.inode, addr - v.start + uint64(v.offset)}]; ok {
+		for _, m := range mappings {
+			for addr := m.start; addr < m.end; addr += pageSize {
+				if _, ok := frames[place{m.inode, addr - m.start + uint64(m.offset)}]; ok {
 					pages = append(pages, addr)
 				}
 			}
 		}
 	}
-	views, err := t.viewsOf(devMemPath)
+	mappings, err := t.mappingsOf(devMemPath)
 	if err != nil {
 		return nil, err
 	}
-	for _, v := range views {
-		for addr := v.start; addr < v.end; addr += pageSize {
+	for _, m := range mappings {
+		for addr := m.start; addr < m.end; addr += pageSize {
 			pages = append(pages, addr)
 		}
 	}

@@ -40,13 +40,13 @@ func (f *guestFlags) add(fl *pflag.FlagSet) {
 // debianPrefix marks a stock kernel from Debian's archive.
 const debianPrefix = "debian:"
 
-// guest loads a guest into RAM, from files that are open until Close.
-type guest struct {
+// guestFiles loads a guest into RAM, from files that are open until Close.
+type guestFiles struct {
 	load  boot.Loader
 	files []io.Closer
 }
 
-func (g *guest) Close() error {
+func (g *guestFiles) Close() error {
 	var errs []error
 	for _, f := range g.files {
 		errs = append(errs, f.Close())
@@ -56,7 +56,7 @@ func (g *guest) Close() error {
 
 // open checks the flags and opens the files that they name, so that a missing one
 // is reported before there is a machine.
-func (f *guestFlags) open(ctx context.Context) (*guest, error) {
+func (f *guestFlags) open(ctx context.Context) (*guestFiles, error) {
 	if f.kernel == "" {
 		return f.openPayload()
 	}
@@ -68,7 +68,7 @@ func (f *guestFlags) open(ctx context.Context) (*guest, error) {
 	case f.exec != "" && f.cmdline != "":
 		return nil, usage("--exec is passed on the command line, which --cmdline replaces: use one")
 	}
-	g := &guest{}
+	g := &guestFiles{}
 	cfg, err := f.linux(ctx, g)
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
@@ -93,7 +93,7 @@ func (f *guestFlags) name() string {
 // defaultPayload is the guest where none is named.
 const defaultPayload = "hello"
 
-func (f *guestFlags) openPayload() (*guest, error) {
+func (f *guestFlags) openPayload() (*guestFiles, error) {
 	for _, x := range []struct{ name, value string }{
 		{"--initrd", f.initrd}, {"--exec", f.exec}, {"--append", f.append}, {"--cmdline", f.cmdline},
 	} {
@@ -109,7 +109,7 @@ func (f *guestFlags) openPayload() (*guest, error) {
 	if err != nil {
 		return nil, exitWith(exitcode.Usage, err)
 	}
-	return &guest{load: boot.PayloadLoader(p.Image(), boot.PayloadConfig{Ring: p.Ring})}, nil
+	return &guestFiles{load: boot.PayloadLoader(p.Image(), boot.PayloadConfig{Ring: p.Ring})}, nil
 }
 
 // words are the words for offmap's own initramfs, and the user's.
@@ -125,7 +125,7 @@ func (f *guestFlags) words() string {
 }
 
 // linux opens kernel and initrd.
-func (f *guestFlags) linux(ctx context.Context, g *guest) (cfg boot.LinuxConfig, err error) {
+func (f *guestFlags) linux(ctx context.Context, g *guestFiles) (cfg boot.LinuxConfig, err error) {
 	path := f.kernel
 	series, stock := strings.CutPrefix(f.kernel, debianPrefix)
 	if stock {
@@ -151,7 +151,7 @@ func (f *guestFlags) linux(ctx context.Context, g *guest) (cfg boot.LinuxConfig,
 }
 
 // file opens a regular file until Close.
-func (g *guest) file(what, path string) (*io.SectionReader, error) {
+func (g *guestFiles) file(what, path string) (*io.SectionReader, error) {
 	f, info, err := openRegular(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)

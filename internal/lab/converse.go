@@ -30,7 +30,7 @@ var (
 // reported or the machine is gone, and calls ready when the program starts. The
 // machine can't be used again afterwards. The log returned is the one that the
 // inside read at the end.
-func (m *machine) converse(ctx context.Context, cfg *Config, ready func()) (report wire.Report, log string, err error) {
+func (m *labMachine) converse(ctx context.Context, cfg *Config, ready func()) (report wire.Report, log string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	conn := wire.NewConn(m.ports[wire.ControlPort])
 	var (

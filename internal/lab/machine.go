@@ -16,8 +16,8 @@ import (
 	"offmap/internal/process/pdeathsig"
 )
 
-// A machine is a running QEMU and our ends of its ports.
-type machine struct {
+// labMachine is a running QEMU and our ends of its ports.
+type labMachine struct {
 	cmd    *exec.Cmd
 	died   chan struct{} // closed when QEMU is gone
 	ram    *os.File
@@ -33,8 +33,8 @@ type machine struct {
 	workers sync.WaitGroup
 }
 
-func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
-	m := &machine{died: make(chan struct{}), consoleEnd: make(chan struct{}), ports: map[string]net.Conn{}}
+func startMachine(qemu string, cfg *Config) (_ *labMachine, err error) {
+	m := &labMachine{died: make(chan struct{}), consoleEnd: make(chan struct{}), ports: map[string]net.Conn{}}
 	defer func() {
 		if err != nil {
 			m.closeAll()
@@ -109,7 +109,7 @@ func startMachine(qemu string, cfg *Config) (_ *machine, err error) {
 }
 
 // keepConsole keeps what the kernel says on its console.
-func (m *machine) keepConsole(r io.Reader) {
+func (m *labMachine) keepConsole(r io.Reader) {
 	defer close(m.consoleEnd)
 	buf := make([]byte, 16<<10)
 	for {
@@ -124,14 +124,14 @@ func (m *machine) keepConsole(r io.Reader) {
 }
 
 // log is what the kernel has said on its console so far.
-func (m *machine) log() string {
+func (m *labMachine) log() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.console.String()
 }
 
 // close takes the machine down and waits for everything that serves it.
-func (m *machine) close() {
+func (m *labMachine) close() {
 	m.cancel()
 	m.cmd.Process.Kill()
 	<-m.died
@@ -139,14 +139,14 @@ func (m *machine) close() {
 	m.workers.Wait()
 }
 
-func (m *machine) closeAll() {
+func (m *labMachine) closeAll() {
 	for _, c := range m.closers {
 		c.Close()
 	}
 }
 
 // lost says how a machine ended that should still be there.
-func (m *machine) lost(release string) error {
+func (m *labMachine) lost(release string) error {
 	<-m.died
 	<-m.consoleEnd
 	msg := fmt.Sprintf("the machine with %s ended by itself (QEMU: %v)", release, m.cmd.ProcessState)

@@ -35,7 +35,7 @@ func exitScenarios() []Scenario {
 }
 
 func sampleExits(ctx context.Context, s Subject, count uint64) ([]float64, error) {
-	r, err := guest{payload: "exits", args: []uint64{count}, cpus: 1, size: memory.MinSize}.run(ctx, s)
+	r, err := payloadGuest{payload: "exits", args: []uint64{count}, cpus: 1, size: memory.MinSize}.run(ctx, s)
 	if err != nil {
 		return nil, err
 	}

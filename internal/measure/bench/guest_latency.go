@@ -49,22 +49,22 @@ func withoutWindows(sc Scenario) Scenario {
 // for the cache of each level, and one that fits in none.
 var quickSizes = []uint64{16 << 10, 256 << 10, 4 << 20, 64 << 20}
 
-// chases returns the figures of rings from one size to another, in bytes.
-func chases(stride, from, to uint64) (figures []figure) {
+// chases returns the metrics of rings from one size to another, in bytes.
+func chases(stride, from, to uint64) (metrics []memoryMetric) {
 	for size := from; size <= to; size *= 2 {
 		m := Metric{Name: sizeName(size), Unit: "ns/op", Curve: "working set", X: float64(size), XUnit: "B"}
 		if stride == aPage {
 			m.Name, m.Curve, m.X, m.XUnit = countName(size/aPage), "pages", float64(size/aPage), "pages"
 		}
 		chase := access{kind: payload.BenchChase, size: size, stride: stride, least: chaseTime}
-		figures = append(figures, figure{
+		metrics = append(metrics, memoryMetric{
 			Metric: m,
 			ops:    []access{{kind: payload.BenchLink, size: size, stride: stride}, chase, chase},
 			value:  func(m measured) float64 { return m.nanoseconds(1) },
 			quick:  slices.Contains(quickSizes, size),
 		})
 	}
-	return figures
+	return metrics
 }
 
 // sizeName returns a size in bytes in the form 64KiB.

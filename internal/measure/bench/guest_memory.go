@@ -15,9 +15,9 @@ import (
 	"offmap/memory/attach"
 )
 
-// figure is a metric and the operations to measure it. The last one is measured;
-// those before it prepare the memory, or warm up.
-type figure struct {
+// memoryMetric is a metric and the operations to measure it. The last one is
+// measured; those before it prepare the memory, or warm up.
+type memoryMetric struct {
 	Metric
 	ops   []access
 	value func(measured) float64
@@ -35,12 +35,12 @@ func scattered(size uint64) []access {
 // untouched is no preparation of the memory.
 func untouched(uint64) []access { return nil }
 
-// memoryScenario completes the scenario sc. Its figures are measured one after the
+// memoryScenario completes the scenario sc. Its metrics are measured one after the
 // other in one guest, or one process, with size bytes of memory, after the
 // operations before.
-func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64) []access, figures []figure) Scenario {
-	for _, f := range figures {
-		sc.Metrics = append(sc.Metrics, f.Metric)
+func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64) []access, metrics []memoryMetric) Scenario {
+	for _, m := range metrics {
+		sc.Metrics = append(sc.Metrics, m.Metric)
 	}
 	sc.Subjects = func(e *Env, working []Subject) []Subject {
 		if e.Quick {
@@ -53,23 +53,23 @@ func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64)
 			return nil, fmt.Errorf("%w: it needs %d CPUs, and this host has %d", ErrCannot, cpus, e.Host.CPUs)
 		}
 		p := accesses{cpus: cpus, size: size, ops: before(size)}
-		last := make(map[int]int) // by figure, the index of the result that counts
-		for i, f := range figures {
-			if op := f.ops[len(f.ops)-1]; op.kind.AVX() && !cpuid.CPU.Supports(cpuid.AVX2) || e.Quick && !sc.Slow && !f.quick {
+		last := make(map[int]int) // by metric, the index of the result that counts
+		for i, m := range metrics {
+			if op := m.ops[len(m.ops)-1]; op.kind.AVX() && !cpuid.CPU.Supports(cpuid.AVX2) || e.Quick && !sc.Slow && !m.quick {
 				continue
 			}
-			p.ops = append(p.ops, f.ops...)
+			p.ops = append(p.ops, m.ops...)
 			last[i] = p.results() - 1
 		}
 		results, err := p.run(ctx, e, s)
 		if err != nil {
 			return nil, err
 		}
-		values := make([]float64, len(figures))
-		for i, f := range figures {
+		values := make([]float64, len(metrics))
+		for i, m := range metrics {
 			values[i] = math.NaN()
 			if n, ok := last[i]; ok {
-				values[i] = f.value(results[n])
+				values[i] = m.value(results[n])
 			}
 		}
 		return values, nil
@@ -129,10 +129,10 @@ func bandwidthScenarios() []Scenario {
 // working set.
 const streamTime = 10 * time.Millisecond
 
-func streams() (figures []figure) {
+func streams() (metrics []memoryMetric) {
 	add := func(size uint64, before []access, kinds ...payload.BenchKind) {
 		for _, k := range kinds {
-			figures = append(figures, figure{
+			metrics = append(metrics, memoryMetric{
 				Metric: Metric{Name: string(k), Unit: "B/s", More: true},
 				ops:    append(before, access{kind: k, size: size, least: streamTime}),
 				value:  measured.perSecond,
@@ -144,15 +144,15 @@ func streams() (figures []figure) {
 	add(workingSet, fill, "read-8", "read-16", "read-32")
 	add(workingSet/2, nil, "copy-8", "copy-16", "copy-32", "copy-rep", "copy-nt")
 	add(workingSet, nil, "write-8", "write-16", "write-32", "write-rep", "write-nt")
-	return figures
+	return metrics
 }
 
 // randomScenarios measure independent accesses at random.
 func randomScenarios() []Scenario {
-	var figures []figure
+	var metrics []memoryMetric
 	before := []access{{kind: payload.BenchFill, size: workingSet}}
 	for _, k := range []payload.BenchKind{"random-read", "random-write"} {
-		figures = append(figures, figure{
+		metrics = append(metrics, memoryMetric{
 			Metric: Metric{Name: string(k)[len("random-"):], Unit: "ns/op"},
 			ops:    append(before, access{kind: k, size: workingSet, least: streamTime}),
 			value:  func(m measured) float64 { return m.nanoseconds(1) },
@@ -163,5 +163,5 @@ func randomScenarios() []Scenario {
 		Name:   "random",
 		About:  "the time of an 8-byte read and write at random in 64 MiB, many in flight at once; c is the same loops in C",
 		Native: true, Slow: true,
-	}, 1, workingSet, scattered, figures)}
+	}, 1, workingSet, scattered, metrics)}
 }

@@ -35,7 +35,7 @@ func (p accesses) inGuest(ctx context.Context, s Subject) ([]measured, error) {
 
 func (g measuredGuest) run(ctx context.Context, s Subject) (results []measured, err error) {
 	marks := make(chan time.Time, 2*payload.BenchMarkings+1) // one more than expected, to notice it
-	_, err = guest{
+	_, err = payloadGuest{
 		payload: "bench", cpus: g.cpus, size: g.ram(), native: true, load: g.load,
 		event: func(v byte) {
 			if v != protocol.EventMark {

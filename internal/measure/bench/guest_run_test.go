@@ -197,7 +197,7 @@ func TestRing(t *testing.T) {
 func leftBy(t *testing.T, g measuredGuest) []byte {
 	t.Helper()
 	mem := make([]byte, g.size)
-	_, err := guest{payload: "bench", cpus: g.cpus, size: g.ram(), load: g.load, inspect: func(ram memory.Guest, _ int) error {
+	_, err := payloadGuest{payload: "bench", cpus: g.cpus, size: g.ram(), load: g.load, inspect: func(ram memory.Guest, _ int) error {
 		_, err := ram.ReadAt(mem, memoryAt)
 		return err
 	}}.run(t.Context(), memfdDirect)

@@ -30,7 +30,7 @@ func touchScenarios() []Scenario {
 }
 
 func firstTouch(sc Scenario, cpus int) Scenario {
-	sc = memoryScenario(sc, cpus, touchSize, untouched, []figure{{
+	sc = memoryScenario(sc, cpus, touchSize, untouched, []memoryMetric{{
 		Metric: Metric{Name: "write", Unit: "ns/page"},
 		ops:    []access{{kind: payload.BenchTouch, size: touchSize, least: touchTime}},
 		value:  func(m measured) float64 { return m.nanoseconds(memory.PageSize) },

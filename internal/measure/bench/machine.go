@@ -15,8 +15,8 @@ import (
 	"offmap/vmm/boot"
 )
 
-// guest is an embedded payload and the configuration of its machine.
-type guest struct {
+// payloadGuest is an embedded payload and the configuration of its machine.
+type payloadGuest struct {
 	payload string
 	args    []uint64
 	cpus    int
@@ -41,12 +41,12 @@ type guestRun struct {
 }
 
 // place loads the payload into RAM with its arguments.
-func (g guest) place(ram memory.Guest, p payload.Payload, _ int) ([]boot.CPU, error) {
+func (g payloadGuest) place(ram memory.Guest, p payload.Payload, _ int) ([]boot.CPU, error) {
 	return boot.Payload(ram, p.Image(), boot.PayloadConfig{CPUs: g.cpus, Ring: p.Ring, Args: g.args})
 }
 
 // run runs the payload until it ends. An exit code other than 0 is an error.
-func (g guest) run(ctx context.Context, s Subject) (r guestRun, err error) {
+func (g payloadGuest) run(ctx context.Context, s Subject) (r guestRun, err error) {
 	p, err := payload.Lookup(g.payload)
 	if err != nil {
 		return r, err

@@ -47,7 +47,7 @@ func (p Plan) Run(ctx context.Context) *Document {
 	clock := clock{plan: p, start: start}
 	for i, sc := range p.Scenarios {
 		clock.begin(i)
-		t := newTurns(p.Env, sc, p.Working)
+		t := newSampling(p.Env, sc, p.Working)
 		t.run(ctx, p, &clock)
 		doc.Results = append(doc.Results, t.results(p)...)
 		if ctx.Err() != nil {
@@ -70,8 +70,8 @@ func (d *Document) Failed() bool {
 	return false
 }
 
-// turns is a scenario and its subjects, which take turns.
-type turns struct {
+// sampling is the sampling of a scenario, whose subjects take turns.
+type sampling struct {
 	Scenario
 	env    *Env
 	series []*series
@@ -99,8 +99,8 @@ func (s *series) lose(err error) {
 	}
 }
 
-func newTurns(e *Env, sc Scenario, working []Subject) *turns {
-	t := &turns{Scenario: sc, env: e}
+func newSampling(e *Env, sc Scenario, working []Subject) *sampling {
+	t := &sampling{Scenario: sc, env: e}
 	for _, s := range sc.Subjects(e, working) {
 		one := &series{Subject: s, values: make([][]float64, len(sc.Metrics))}
 		if sc.Native && e.Host.Accel == "tcg" {
@@ -112,7 +112,7 @@ func newTurns(e *Env, sc Scenario, working []Subject) *turns {
 }
 
 // run takes a sample of each subject to warm up, and then those that count.
-func (t *turns) run(ctx context.Context, p Plan, c *clock) {
+func (t *sampling) run(ctx context.Context, p Plan, c *clock) {
 	for round := 0; ; round++ { // round 0 is the warm-up
 		if t.idle() || !c.more(round) {
 			t.short = round <= p.Rounds
@@ -151,7 +151,7 @@ func (t *turns) run(ctx context.Context, p Plan, c *clock) {
 }
 
 // idle reports whether no subject is left to sample.
-func (t *turns) idle() bool {
+func (t *sampling) idle() bool {
 	for _, s := range t.series {
 		if s.err == nil {
 			return false
@@ -161,7 +161,7 @@ func (t *turns) idle() bool {
 }
 
 // sample takes a sample and checks its values.
-func (t *turns) sample(ctx context.Context, s Subject) ([]float64, error) {
+func (t *sampling) sample(ctx context.Context, s Subject) ([]float64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, sampleTimeout, errStuck)
 	defer cancel()
 	values, err := t.Sample(ctx, t.env, s)
@@ -180,7 +180,7 @@ func (t *turns) sample(ctx context.Context, s Subject) ([]float64, error) {
 }
 
 // results returns the results. A metric that a subject doesn't have is left out.
-func (t *turns) results(p Plan) (list []Result) {
+func (t *sampling) results(p Plan) (list []Result) {
 	ordered := slices.Clone(t.series)
 	slices.SortStableFunc(ordered, func(a, b *series) int { return a.rank() - b.rank() })
 	for m, metric := range t.Metrics {
@@ -216,7 +216,7 @@ func (t *turns) results(p Plan) (list []Result) {
 }
 
 // why says why a series has only n values.
-func (t *turns) why(s *series, n int) string {
+func (t *sampling) why(s *series, n int) string {
 	switch {
 	case s.lost > 0:
 		return fmt.Sprintf("%d samples were lost, the last one: %v", s.lost, s.why)

@@ -38,8 +38,8 @@ func roomFor(set uint64) uint64 { return max(memory.MinSize, 2*set) }
 
 // churn returns a guest that uses a word of each page of its working set, of set
 // bytes, behind a window of window bytes.
-func churn(window, set, rounds, mode uint64) guest {
-	return stored(guest{
+func churn(window, set, rounds, mode uint64) payloadGuest {
+	return stored(payloadGuest{
 		payload: "churn", args: []uint64{set, rounds, mode, 1}, cpus: 1, size: roomFor(set),
 		options: attach.Options{Window: window},
 	}, set)
@@ -48,7 +48,7 @@ func churn(window, set, rounds, mode uint64) guest {
 // stored returns g with memory that the backend has allocated before it runs, for
 // a working set of set bytes. The allocation of a secret page costs more than a
 // fault, and would otherwise be measured with a window's first evictions.
-func stored(g guest, set uint64) guest {
+func stored(g payloadGuest, set uint64) payloadGuest {
 	const payloads = 1 << 20 // more than they have before the working set
 	place := g.place
 	g.load = func(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error) {
@@ -64,7 +64,7 @@ func stored(g guest, set uint64) guest {
 
 // runChurn runs the guest g of churn. It returns the time for a page in
 // nanoseconds, and the number of pages used, warm-up included.
-func runChurn(ctx context.Context, s Subject, g guest) (r guestRun, perPage float64, touched uint64, err error) {
+func runChurn(ctx context.Context, s Subject, g payloadGuest) (r guestRun, perPage float64, touched uint64, err error) {
 	if r, err = g.run(ctx, s); err != nil {
 		return r, 0, 0, err
 	}
@@ -83,8 +83,8 @@ func runChurn(ctx context.Context, s Subject, g guest) (r guestRun, perPage floa
 
 // zipf returns a guest that accesses the pages of its working set of set bytes by
 // Zipf's law, accesses times to warm up and as often to measure.
-func zipf(window, set, accesses uint64) guest {
-	return stored(guest{
+func zipf(window, set, accesses uint64) payloadGuest {
+	return stored(payloadGuest{
 		payload: "zipf", args: []uint64{set, accesses, 0, accesses}, cpus: 1, size: roomFor(set),
 		options: attach.Options{Window: window},
 	}, set)
@@ -92,7 +92,7 @@ func zipf(window, set, accesses uint64) guest {
 
 // runZipf runs the guest g of zipf. It returns the time of an access in
 // nanoseconds.
-func runZipf(ctx context.Context, s Subject, g guest) (r guestRun, perAccess float64, err error) {
+func runZipf(ctx context.Context, s Subject, g payloadGuest) (r guestRun, perAccess float64, err error) {
 	if r, err = g.run(ctx, s); err != nil {
 		return r, 0, err
 	}

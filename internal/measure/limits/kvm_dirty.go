@@ -61,7 +61,7 @@ func checkDirty(ctx context.Context, flags uint32) (o Observation, err error) {
 // dirtyTrial has a guest write a page of a slot with the flags twice, and
 // returns nil if the log is right.
 func dirtyTrial(b memory.Backend, m attach.Method, flags uint32) (err error) {
-	g, err := newGuest(b, m, flags, touchProgram)
+	g, err := newTinyGuest(b, m, flags, touchProgram)
 	if err != nil {
 		return err
 	}

@@ -43,17 +43,17 @@ var touchProgram = []byte{
 	0xeb, 0xec, // jmp to the start
 }
 
-// guest is such a guest, stopped. It belongs to the goroutine that made it.
-type guest struct {
+// tinyGuest is such a guest, stopped. It belongs to the goroutine that made it.
+type tinyGuest struct {
 	*attach.VM
 	cpu *kvm.VCPU
 }
 
-// newGuest makes a guest with guestSize bytes of RAM that runs code, whose
+// newTinyGuest makes a guest with guestSize bytes of RAM that runs code, whose
 // slots have flags. Where the host can't, the error wraps ErrSkipped.
-func newGuest(b memory.Backend, m attach.Method, flags uint32, code []byte) (*guest, error) {
+func newTinyGuest(b memory.Backend, m attach.Method, flags uint32, code []byte) (*tinyGuest, error) {
 	runtime.LockOSThread()
-	g := &guest{}
+	g := &tinyGuest{}
 	if err := g.create(b, m, flags, code); err != nil {
 		return nil, errors.Join(lacking(err), g.Close())
 	}
@@ -79,7 +79,7 @@ func lacking(err error) error {
 	return err
 }
 
-func (g *guest) create(b memory.Backend, m attach.Method, flags uint32, code []byte) error {
+func (g *tinyGuest) create(b memory.Backend, m attach.Method, flags uint32, code []byte) error {
 	layout, err := memory.NewLayout(guestSize)
 	if err != nil {
 		return err
@@ -108,7 +108,7 @@ func (g *guest) create(b memory.Backend, m attach.Method, flags uint32, code []b
 }
 
 // Close frees everything that there is, whatever has been made of it.
-func (g *guest) Close() error {
+func (g *tinyGuest) Close() error {
 	defer runtime.UnlockOSThread()
 	var errs []error
 	if g.cpu != nil {
@@ -122,7 +122,7 @@ func (g *guest) Close() error {
 
 // run enters the guest until it uses guestPort for 4 bytes, in the direction
 // wanted.
-func (g *guest) run(write bool) (*kvm.Exit, error) {
+func (g *tinyGuest) run(write bool) (*kvm.Exit, error) {
 	x, err := g.exchange(write)
 	if err == nil && len(x.Data) != 4 {
 		return nil, fmt.Errorf("a test guest used its port for %d bytes", len(x.Data))
@@ -131,7 +131,7 @@ func (g *guest) run(write bool) (*kvm.Exit, error) {
 }
 
 // exchange enters the guest until it uses guestPort, in the direction wanted.
-func (g *guest) exchange(write bool) (*kvm.Exit, error) {
+func (g *tinyGuest) exchange(write bool) (*kvm.Exit, error) {
 	x, err := g.cpu.Run()
 	for errors.Is(err, unix.EINTR) { // a signal of the Go runtime's
 		x, err = g.cpu.Run()
@@ -153,7 +153,7 @@ func (g *guest) exchange(write bool) (*kvm.Exit, error) {
 var errMMIO = errors.New("MMIO exit")
 
 // command answers the guest's read of its port.
-func (g *guest) command(value uint32) error {
+func (g *tinyGuest) command(value uint32) error {
 	x, err := g.run(false)
 	if err == nil {
 		binary.LittleEndian.PutUint32(x.Data, value)
@@ -162,7 +162,7 @@ func (g *guest) command(value uint32) error {
 }
 
 // answer is what the guest then writes to its port.
-func (g *guest) answer() (uint32, error) {
+func (g *tinyGuest) answer() (uint32, error) {
 	x, err := g.run(true)
 	if err != nil {
 		return 0, err
@@ -171,14 +171,14 @@ func (g *guest) answer() (uint32, error) {
 }
 
 // read has touchProgram read the word at gpa.
-func (g *guest) read(gpa memory.GPA) (uint32, error) { return g.touch(uint32(gpa)) }
+func (g *tinyGuest) read(gpa memory.GPA) (uint32, error) { return g.touch(uint32(gpa)) }
 
 // bump has touchProgram add 1 to the word at gpa and read it.
-func (g *guest) bump(gpa memory.GPA) (uint32, error) { return g.touch(uint32(gpa) | 1) }
+func (g *tinyGuest) bump(gpa memory.GPA) (uint32, error) { return g.touch(uint32(gpa) | 1) }
 
 // touch sends a command. If the access fails the guest stays before it, and
 // answer tries it again.
-func (g *guest) touch(command uint32) (uint32, error) {
+func (g *tinyGuest) touch(command uint32) (uint32, error) {
 	if err := g.command(command); err != nil {
 		return 0, err
 	}

@@ -44,7 +44,7 @@ var ioProgram = []byte{
 }
 
 func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan) (o Observation, err error) {
-	g, err := newGuest(b, m, 0, ioProgram)
+	g, err := newTinyGuest(b, m, 0, ioProgram)
 	if err != nil {
 		return o, err
 	}
@@ -119,7 +119,7 @@ func checkIO(ctx context.Context, b memory.Backend, m attach.Method, search scan
 
 // complete has KVM finish the exchange that the guest has stopped at, without
 // the guest going on (api.rst 5, KVM_EXIT_IO and immediate_exit).
-func (g *guest) complete() error {
+func (g *tinyGuest) complete() error {
 	g.cpu.RequestExit()
 	defer g.cpu.ClearExit()
 	x, err := g.cpu.Run()

@@ -45,7 +45,7 @@ var registerProgram = []byte{
 }
 
 func checkRegisters(ctx context.Context, b memory.Backend, m attach.Method, search scan) (o Observation, err error) {
-	g, err := newGuest(b, m, 0, registerProgram)
+	g, err := newTinyGuest(b, m, 0, registerProgram)
 	if err != nil {
 		return o, err
 	}

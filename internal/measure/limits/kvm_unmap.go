@@ -111,7 +111,7 @@ func protectTrial(b memory.Backend, m attach.Method) (s stopped, err error) {
 // only the access can fail, and protects only that page: if a software KVM can't
 // read the guest's page tables, the guest gets a fault.
 func protectOnce(b memory.Backend, m attach.Method, command uint32) (without, again became, err error) {
-	g, err := newGuest(b, m, 0, touchProgram)
+	g, err := newTinyGuest(b, m, 0, touchProgram)
 	if err != nil {
 		return "", "", err
 	}
@@ -152,7 +152,7 @@ func (v vacated) String() string {
 // vacateTrial removes the VMM's secret mapping while a guest has the bridge's view
 // as its slot.
 func vacateTrial() (v vacated, err error) {
-	g, err := newGuest(memory.Secret, attach.ViaBridge, 0, touchProgram)
+	g, err := newTinyGuest(memory.Secret, attach.ViaBridge, 0, touchProgram)
 	if err != nil {
 		return v, err
 	}

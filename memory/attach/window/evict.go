@@ -95,7 +95,7 @@ func (w *Window) unmap(n int, aged bool) (int, error) {
 	b.collect(n, w.frames.Unmap, aged)
 	w.mu.Unlock()
 	for lo, hi := range b.runs() {
-		if err := w.view.unmap(lo, hi); err != nil {
+		if err := w.file.unmap(lo, hi); err != nil {
 			return len(b.pages), err
 		}
 	}
@@ -111,11 +111,11 @@ func (w *Window) evictUnmapped(limit int, aged bool) (n int, err error) {
 		b.stored[i] = w.stored.has(page)
 	}
 	w.mu.Unlock()
-	if err := b.save(w.view); err != nil {
+	if err := b.save(w.file); err != nil {
 		return 0, err
 	}
 	for lo, hi := range b.runs() {
-		if err := w.view.free(lo, hi); err != nil {
+		if err := w.file.free(lo, hi); err != nil {
 			return 0, err
 		}
 	}
@@ -162,10 +162,10 @@ func (b *batch) collect(n int, choose func(aged bool) (uint32, bool), aged bool)
 
 // save copies the batch's pages, which are unmapped, to the store, and records in
 // stored which of them it has.
-func (b *batch) save(v *view) (err error) {
+func (b *batch) save(f *windowFile) (err error) {
 	for i := 0; i < len(b.pages); {
 		if !b.stored[i] {
-			if b.stored[i], err = v.saveFirst(b.pages[i]); err != nil {
+			if b.stored[i], err = f.saveFirst(b.pages[i]); err != nil {
 				return err
 			}
 			i++
@@ -175,7 +175,7 @@ func (b *batch) save(v *view) (err error) {
 		for i+n < len(b.pages) && b.stored[i+n] && b.pages[i+n] == b.pages[i]+uint32(n) {
 			n++
 		}
-		if err := v.save(b.pages[i], b.pages[i]+uint32(n)); err != nil {
+		if err := f.save(b.pages[i], b.pages[i]+uint32(n)); err != nil {
 			return err
 		}
 		i += n

@@ -47,7 +47,7 @@ func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 	case err != nil:
 		return err
 	case s != policy.Absent:
-		return w.view.read(p, at)
+		return w.file.read(p, at)
 	case w.stored.has(page):
 		_, err = w.ram.ReadAt(p, gpa)
 		return err
@@ -66,7 +66,7 @@ func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 	case err != nil:
 		return err
 	case s != policy.Absent:
-		return w.view.write(p, at)
+		return w.file.write(p, at)
 	}
 	w.stored.add(page)
 	_, err = w.ram.WriteAt(p, gpa)

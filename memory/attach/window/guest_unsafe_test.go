@@ -14,7 +14,7 @@ func (w *Window) guestWrite(pipe [2]int, off uint64, p []byte) error {
 	if _, err := unix.Write(pipe[1], p); err != nil {
 		return err
 	}
-	_, _, errno := unix.Syscall(unix.SYS_READ, uintptr(pipe[0]), uintptr(unsafe.Add(w.view.kvm, off)), uintptr(len(p)))
+	_, _, errno := unix.Syscall(unix.SYS_READ, uintptr(pipe[0]), uintptr(unsafe.Add(w.file.kvm, off)), uintptr(len(p)))
 	if errno != 0 {
 		return errno
 	}
@@ -23,7 +23,7 @@ func (w *Window) guestWrite(pipe [2]int, off uint64, p []byte) error {
 
 // guestRead loads p from off of KVM's mapping.
 func (w *Window) guestRead(pipe [2]int, off uint64, p []byte) error {
-	_, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(pipe[1]), uintptr(unsafe.Add(w.view.kvm, off)), uintptr(len(p)))
+	_, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(pipe[1]), uintptr(unsafe.Add(w.file.kvm, off)), uintptr(len(p)))
 	if errno != 0 {
 		return errno
 	}

@@ -115,7 +115,7 @@ func (w *Window) faultAround(page uint32) (lo, hi uint32) {
 	lo, hi = page, page+1
 	w.frames.Isolate(page)
 	first := page &^ (aroundPages - 1)
-	last := min(first+aroundPages, uint32(w.view.size/memory.PageSize))
+	last := min(first+aroundPages, uint32(w.file.size/memory.PageSize))
 	for ; lo > first && w.frames.State(lo-1) == policy.Unmapped; lo-- {
 		w.frames.Isolate(lo - 1)
 	}
@@ -125,21 +125,21 @@ func (w *Window) faultAround(page uint32) (lo, hi uint32) {
 	return lo, hi
 }
 
-// run is the pages [lo, hi), at most policy.MaxFill. Bit i of stored is set if the
+// pageRun is the pages [lo, hi), at most policy.MaxFill. Bit i of stored is set if the
 // store has page lo+i.
-type run struct {
+type pageRun struct {
 	lo, hi uint32
 	stored uint64
 }
 
-func (r run) has(page uint32) bool { return r.stored>>(page-r.lo)&1 != 0 }
+func (r pageRun) has(page uint32) bool { return r.stored>>(page-r.lo)&1 != 0 }
 
 // plan allocates frames for a page that faulted and for the absent pages next to
 // it that are worth reading ahead, as far as there is room. The caller holds mu.
-func (w *Window) plan(page uint32) run {
+func (w *Window) plan(page uint32) pageRun {
 	lo, hi := w.streams.Next(page)
-	hi = min(hi, uint32(w.view.size/memory.PageSize))
-	r := run{lo: page, hi: page}
+	hi = min(hi, uint32(w.file.size/memory.PageSize))
+	r := pageRun{lo: page, hi: page}
 	fits := func(p uint32) bool { return w.frames.Room() > 0 && w.frames.State(p) == policy.Absent }
 	for r.hi < hi && fits(r.hi) {
 		w.frames.Allocate(r.hi)
@@ -159,7 +159,7 @@ func (w *Window) plan(page uint32) run {
 }
 
 // fill fills the frames of busy pages and maps them.
-func (w *Window) fill(r run) error {
+func (w *Window) fill(r pageRun) error {
 	for lo := r.lo; lo < r.hi; {
 		hi, stored := lo+1, r.has(lo)
 		for hi < r.hi && r.has(hi) == stored {
@@ -182,9 +182,9 @@ func (w *Window) load(lo, hi uint32, stored bool) error {
 		if err := w.faults.Zero(off, n); err != nil {
 			return err
 		}
-		return w.view.lockFrames(lo, hi)
+		return w.file.lockFrames(lo, hi)
 	}
-	if err := w.view.load(lo, hi); err != nil {
+	if err := w.file.load(lo, hi); err != nil {
 		return err
 	}
 	return w.faults.Continue(off, n)

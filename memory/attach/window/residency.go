@@ -15,7 +15,7 @@ import (
 // The pager's lock is held for one pass over the frames and a copy of the store's
 // bitmap, 4 KiB for each 128 MiB of RAM.
 func (w *Window) Residency(pages []memory.PageState) (peak uint64, err error) {
-	if have := w.view.size / memory.PageSize; uint64(len(pages)) != have {
+	if have := w.file.size / memory.PageSize; uint64(len(pages)) != have {
 		return 0, fmt.Errorf("residency of %d pages: guest RAM has %d", len(pages), have)
 	}
 	stored := make(bitmap, len(w.stored))

@@ -38,7 +38,7 @@ func TestResidency(t *testing.T) {
 		}
 		for p := range got {
 			want := store[p] // hidden, or untouched
-			at, err := unix.Seek(w.view.fd, offset(uint32(p)), unix.SEEK_DATA)
+			at, err := unix.Seek(w.file.fd, offset(uint32(p)), unix.SEEK_DATA)
 			if err == nil && at == offset(uint32(p)) {
 				want = memory.InWindow
 			}
@@ -150,7 +150,7 @@ func TestResidencyAtWork(t *testing.T) {
 // TestResidencyBusy checks that busy pages are reported as exposed, even if the
 // store has them: their frames can have what the guest wrote.
 func TestResidencyBusy(t *testing.T) {
-	w := &Window{view: &view{size: 64 * memory.PageSize}, frames: policy.NewFrames(64, 8), stored: newBitmap(64)}
+	w := &Window{file: &windowFile{size: 64 * memory.PageSize}, frames: policy.NewFrames(64, 8), stored: newBitmap(64)}
 	w.frames.Allocate(5)
 	w.stored.add(6)
 	w.frames.Allocate(6)
@@ -184,7 +184,7 @@ func BenchmarkResidency(b *testing.B) {
 	const pages = 512 << 20 / memory.PageSize
 	for name, limit := range map[string]int{"eighth": pages / 8, "all": pages} {
 		b.Run(name, func(b *testing.B) {
-			w := &Window{view: &view{size: pages * memory.PageSize}, frames: policy.NewFrames(pages, limit), stored: newBitmap(pages)}
+			w := &Window{file: &windowFile{size: pages * memory.PageSize}, frames: policy.NewFrames(pages, limit), stored: newBitmap(pages)}
 			for p := range uint32(pages) {
 				if int(p) < limit {
 					w.frames.Allocate(p)

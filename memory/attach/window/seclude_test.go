@@ -15,12 +15,12 @@ func TestSecluded(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWindow(t, layout, Config{Size: MinSize})
-	memtest.CheckSecluded(t, "KVM's mapping", w.view.base())
-	memtest.CheckSecluded(t, "the store", reflect.ValueOf(w.view.store).Pointer())
-	if w.view.locked == nil { // the host has no swap
-		if err := w.view.lock(); err != nil {
+	memtest.CheckSecluded(t, "KVM's mapping", w.file.base())
+	memtest.CheckSecluded(t, "the store", reflect.ValueOf(w.file.store).Pointer())
+	if w.file.locked == nil { // the host has no swap
+		if err := w.file.lock(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	memtest.CheckSecluded(t, "the locked mapping", reflect.ValueOf(w.view.locked).Pointer())
+	memtest.CheckSecluded(t, "the locked mapping", reflect.ValueOf(w.file.locked).Pointer())
 }

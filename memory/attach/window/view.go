@@ -21,51 +21,51 @@ func offset(page uint32) int64 { return int64(page) * memory.PageSize }
 
 // load copies pages [lo, hi) from the store to the file, which allocates their
 // frames.
-func (v *view) load(lo, hi uint32) error {
-	if err := v.write(v.store[offset(lo):offset(hi)], offset(lo)); err != nil {
+func (f *windowFile) load(lo, hi uint32) error {
+	if err := f.write(f.store[offset(lo):offset(hi)], offset(lo)); err != nil {
 		return err
 	}
-	return v.lockFrames(lo, hi)
+	return f.lockFrames(lo, hi)
 }
 
 // lockFrames locks the frames of pages [lo, hi) in memory, if the host has swap.
-func (v *view) lockFrames(lo, hi uint32) error {
-	if v.locked == nil {
+func (f *windowFile) lockFrames(lo, hi uint32) error {
+	if f.locked == nil {
 		return nil
 	}
-	if err := unix.Madvise(v.locked[offset(lo):offset(hi)], unix.MADV_POPULATE_READ); err != nil {
+	if err := unix.Madvise(f.locked[offset(lo):offset(hi)], unix.MADV_POPULATE_READ); err != nil {
 		return fmt.Errorf("madvise MADV_POPULATE_READ of the locked window: %w", err)
 	}
 	return nil
 }
 
 // save copies pages [lo, hi) from their frames to the store.
-func (v *view) save(lo, hi uint32) error {
-	return v.read(v.store[offset(lo):offset(hi)], offset(lo))
+func (f *windowFile) save(lo, hi uint32) error {
+	return f.read(f.store[offset(lo):offset(hi)], offset(lo))
 }
 
 // saveFirst saves a page that the store doesn't have, unless it is all zeros, as
 // which the store reads a page that it doesn't have. That saves the allocation of
 // a secret page, which is the slowest operation of secret memory. It reports
 // whether the store has the page now.
-func (v *view) saveFirst(page uint32) (bool, error) {
-	if err := v.read(v.buf, offset(page)); err != nil || bytes.Equal(v.buf, zeros[:memory.PageSize]) {
+func (f *windowFile) saveFirst(page uint32) (bool, error) {
+	if err := f.read(f.buf, offset(page)); err != nil || bytes.Equal(f.buf, zeros[:memory.PageSize]) {
 		return false, err
 	}
 	// The copy allocates the secret page, or returns an error if there is none.
-	return true, v.save(page, page+1)
+	return true, f.save(page, page+1)
 }
 
 // free wipes and frees the frames of pages [lo, hi).
-func (v *view) free(lo, hi uint32) error {
+func (f *windowFile) free(lo, hi uint32) error {
 	for p := lo; p < hi; {
 		n := min(hi-p, uint32(len(zeros)/memory.PageSize))
-		if err := v.write(zeros[:offset(n)], offset(p)); err != nil {
+		if err := f.write(zeros[:offset(n)], offset(p)); err != nil {
 			return err
 		}
 		p += n
 	}
-	if err := punch(v.fd, offset(lo), offset(hi-lo)); err != nil {
+	if err := punch(f.fd, offset(lo), offset(hi-lo)); err != nil {
 		return fmt.Errorf("fallocate FALLOC_FL_PUNCH_HOLE of the window, %d pages: %w", hi-lo, err)
 	}
 	return nil
@@ -73,29 +73,29 @@ func (v *view) free(lo, hi uint32) error {
 
 // scrub wipes and frees all frames of the file, those that Frames doesn't know of
 // included.
-func (v *view) scrub() error {
+func (f *windowFile) scrub() error {
 	for off := int64(0); ; {
-		lo, err := unix.Seek(v.fd, off, unix.SEEK_DATA)
+		lo, err := unix.Seek(f.fd, off, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
 			return nil
 		}
 		if err != nil {
 			return os.NewSyscallError("lseek of the window", err)
 		}
-		if off, err = unix.Seek(v.fd, lo, unix.SEEK_HOLE); err != nil {
+		if off, err = unix.Seek(f.fd, lo, unix.SEEK_HOLE); err != nil {
 			return os.NewSyscallError("lseek of the window", err)
 		}
-		if err := v.free(uint32(lo/memory.PageSize), uint32(off/memory.PageSize)); err != nil {
+		if err := f.free(uint32(lo/memory.PageSize), uint32(off/memory.PageSize)); err != nil {
 			return err
 		}
 	}
 }
 
 // read fills p from the file. p may be secret memory.
-func (v *view) read(p []byte, off int64) error {
-	n, err := pread(v.fd, p, off)
+func (f *windowFile) read(p []byte, off int64) error {
+	n, err := pread(f.fd, p, off)
 	for errors.Is(err, unix.EINTR) {
-		n, err = pread(v.fd, p, off)
+		n, err = pread(f.fd, p, off)
 	}
 	if err == nil && n < len(p) {
 		err = io.ErrUnexpectedEOF
@@ -110,9 +110,9 @@ func (v *view) read(p []byte, off int64) error {
 }
 
 // write writes p to the file, which allocates missing frames.
-func (v *view) write(p []byte, off int64) error {
+func (f *windowFile) write(p []byte, off int64) error {
 	for len(p) > 0 {
-		n, err := pwrite(v.fd, p, off)
+		n, err := pwrite(f.fd, p, off)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("pwrite of %d bytes to the window: %w", len(p), err)
 		}
@@ -126,11 +126,11 @@ var errHugeShmem = unavailable.New("the size of a window can't be bounded", "tra
 
 // checkFrames returns an error if the kernel allocates more than a page for a page
 // of the file: the bound on frames would not hold.
-func (v *view) checkFrames() error {
-	if err := v.write(zeros[:memory.PageSize], 0); err != nil {
+func (f *windowFile) checkFrames() error {
+	if err := f.write(zeros[:memory.PageSize], 0); err != nil {
 		return err
 	}
-	size, err := v.allocated()
+	size, err := f.allocated()
 	if err != nil {
 		return err
 	}
@@ -138,13 +138,13 @@ func (v *view) checkFrames() error {
 		return fmt.Errorf("%w: this host allocates %d KiB of shared memory for a page of %d KiB (transparent huge pages): "+
 			"echo never | sudo tee /sys/kernel/mm/transparent_hugepage/shmem_enabled", errHugeShmem, size>>10, memory.PageSize>>10)
 	}
-	return v.scrub()
+	return f.scrub()
 }
 
 // allocated returns how many bytes of memory the kernel has allocated to the file.
-func (v *view) allocated() (uint64, error) {
+func (f *windowFile) allocated() (uint64, error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(v.fd, &st); err != nil {
+	if err := unix.Fstat(f.fd, &st); err != nil {
 		return 0, os.NewSyscallError("fstat of the window", err)
 	}
 	return uint64(st.Blocks) * 512, nil

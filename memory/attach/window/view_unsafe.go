@@ -12,7 +12,7 @@ import (
 	"offmap/memory"
 )
 
-// view is the window's file and its mappings.
+// windowFile is the window's file and its mappings.
 //
 // The file is a memfd as large as guest RAM. Only pages in the window have memory
 // in it. kvm is the mapping for KVM's slots, which Go code never accesses (see
@@ -20,7 +20,7 @@ import (
 // directly from and to the secret pages. A second mapping of the file would cost
 // page faults and TLB flushes as well, and an access that can't be satisfied would
 // be a SIGBUS and not an error.
-type view struct {
+type windowFile struct {
 	fd    int
 	size  uint64
 	kvm   unsafe.Pointer
@@ -34,31 +34,31 @@ type view struct {
 	locked []byte
 }
 
-// openView creates the file and the mappings.
-func openView(ram *memory.RAM) (*view, error) {
+// openWindowFile creates the file and the mappings.
+func openWindowFile(ram *memory.RAM) (*windowFile, error) {
 	size := ram.Layout().Size()
-	v := &view{fd: -1, size: size, store: unsafe.Slice((*byte)(ram.Pointer()), size)}
-	if err := v.create(); err != nil {
-		return nil, errors.Join(err, v.close())
+	f := &windowFile{fd: -1, size: size, store: unsafe.Slice((*byte)(ram.Pointer()), size)}
+	if err := f.create(); err != nil {
+		return nil, errors.Join(err, f.close())
 	}
-	return v, nil
+	return f, nil
 }
 
-func (v *view) create() (err error) {
-	if v.fd, err = unix.MemfdCreate("offmap-window", unix.MFD_CLOEXEC); err != nil {
+func (f *windowFile) create() (err error) {
+	if f.fd, err = unix.MemfdCreate("offmap-window", unix.MFD_CLOEXEC); err != nil {
 		return fmt.Errorf("file of the window: %w", sandbox.Judge("memfd_create", err))
 	}
-	if err := unix.Ftruncate(v.fd, int64(v.size)); err != nil {
-		return fmt.Errorf("ftruncate of the window to %d bytes: %w", v.size, err)
+	if err := unix.Ftruncate(f.fd, int64(f.size)); err != nil {
+		return fmt.Errorf("ftruncate of the window to %d bytes: %w", f.size, err)
 	}
-	if v.kvm, err = unix.MmapPtr(v.fd, 0, nil, uintptr(v.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return fmt.Errorf("mmap of the window, %d bytes: %w", v.size, err)
+	if f.kvm, err = unix.MmapPtr(f.fd, 0, nil, uintptr(f.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("mmap of the window, %d bytes: %w", f.size, err)
 	}
-	if err := memory.Seclude(v.kvm, v.size); err != nil {
+	if err := memory.Seclude(f.kvm, f.size); err != nil {
 		return err
 	}
 	if HostSwaps() {
-		if err := v.lock(); err != nil {
+		if err := f.lock(); err != nil {
 			return err
 		}
 	}
@@ -66,26 +66,26 @@ func (v *view) create() (err error) {
 	if err != nil {
 		return err
 	}
-	if v.bufRAM, err = memory.New(memory.Secret, layout); err != nil {
+	if f.bufRAM, err = memory.New(memory.Secret, layout); err != nil {
 		return err
 	}
-	v.buf = unsafe.Slice((*byte)(v.bufRAM.Pointer()), memory.PageSize)
+	f.buf = unsafe.Slice((*byte)(f.bufRAM.Pointer()), memory.PageSize)
 	return nil
 }
 
 // lock creates the second mapping, locked.
-func (v *view) lock() (err error) {
-	if v.locked, err = unix.Mmap(v.fd, 0, int(v.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return fmt.Errorf("second mmap of the window, %d bytes: %w", v.size, err)
+func (f *windowFile) lock() (err error) {
+	if f.locked, err = unix.Mmap(f.fd, 0, int(f.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return fmt.Errorf("second mmap of the window, %d bytes: %w", f.size, err)
 	}
-	p := unsafe.Pointer(&v.locked[0])
-	if err := memory.Seclude(p, v.size); err != nil {
+	p := unsafe.Pointer(&f.locked[0])
+	if err := memory.Seclude(p, f.size); err != nil {
 		return err
 	}
 	const onFault = 1 // MLOCK_ONFAULT
-	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(p), uintptr(v.size), onFault); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(p), uintptr(f.size), onFault); errno != 0 {
 		return fmt.Errorf("mlock2 of the window, %d KiB: %w: this host has swap, to which pages of the guest must not go: "+
-			"run as root (CAP_IPC_LOCK), raise RLIMIT_MEMLOCK by that much, or `sudo swapoff -a`", v.size>>10, sandbox.Suspect("mlock2", errno))
+			"run as root (CAP_IPC_LOCK), raise RLIMIT_MEMLOCK by that much, or `sudo swapoff -a`", f.size>>10, sandbox.Suspect("mlock2", errno))
 	}
 	return nil
 }
@@ -99,15 +99,15 @@ func madvise(p unsafe.Pointer, n uint64, advice int) error {
 
 // Pointer returns the host virtual address of KVM's mapping, for its slots. It
 // must not be dereferenced: see package uffd.
-func (w *Window) Pointer() unsafe.Pointer { return w.view.kvm }
+func (w *Window) Pointer() unsafe.Pointer { return w.file.kvm }
 
 // base returns the address of KVM's mapping, for userfaultfd.
-func (v *view) base() uintptr { return uintptr(v.kvm) }
+func (f *windowFile) base() uintptr { return uintptr(f.kvm) }
 
 // unmap unmaps pages [lo, hi) from KVM's mapping. They stay in the file.
-func (v *view) unmap(lo, hi uint32) error {
+func (f *windowFile) unmap(lo, hi uint32) error {
 	n := uint64(offset(hi - lo))
-	if err := madvise(unsafe.Add(v.kvm, offset(lo)), n, unix.MADV_DONTNEED); err != nil {
+	if err := madvise(unsafe.Add(f.kvm, offset(lo)), n, unix.MADV_DONTNEED); err != nil {
 		return fmt.Errorf("madvise MADV_DONTNEED of the window, %d bytes: %w", n, err)
 	}
 	return nil
@@ -115,8 +115,8 @@ func (v *view) unmap(lo, hi uint32) error {
 
 // revoke replaces KVM's mapping by an inaccessible one, so that an access returns
 // EFAULT. The address range stays reserved, since KVM's slots refer to it.
-func (v *view) revoke() error {
-	_, err := unix.MmapPtr(-1, 0, v.kvm, uintptr(v.size), unix.PROT_NONE,
+func (f *windowFile) revoke() error {
+	_, err := unix.MmapPtr(-1, 0, f.kvm, uintptr(f.size), unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
 	return os.NewSyscallError("mmap over the window", err)
 }
@@ -154,22 +154,22 @@ func punch(fd int, off, n int64) error {
 }
 
 // close unmaps and closes the file. Frames that it still has are freed unwiped.
-func (v *view) close() error {
+func (f *windowFile) close() error {
 	var errs []error
-	if v.kvm != nil {
-		errs = append(errs, os.NewSyscallError("munmap of the window", unix.MunmapPtr(v.kvm, uintptr(v.size))))
-		v.kvm = nil
+	if f.kvm != nil {
+		errs = append(errs, os.NewSyscallError("munmap of the window", unix.MunmapPtr(f.kvm, uintptr(f.size))))
+		f.kvm = nil
 	}
-	if v.locked != nil {
-		errs = append(errs, os.NewSyscallError("munmap of the locked window", unix.Munmap(v.locked)))
-		v.locked = nil
+	if f.locked != nil {
+		errs = append(errs, os.NewSyscallError("munmap of the locked window", unix.Munmap(f.locked)))
+		f.locked = nil
 	}
-	if v.bufRAM != nil {
-		errs = append(errs, v.bufRAM.Close())
+	if f.bufRAM != nil {
+		errs = append(errs, f.bufRAM.Close())
 	}
-	if v.fd >= 0 {
-		errs = append(errs, os.NewSyscallError("close of the window", unix.Close(v.fd)))
-		v.fd = -1
+	if f.fd >= 0 {
+		errs = append(errs, os.NewSyscallError("close of the window", unix.Close(f.fd)))
+		f.fd = -1
 	}
 	return errors.Join(errs...)
 }

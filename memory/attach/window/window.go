@@ -41,7 +41,7 @@ type Config struct {
 type Window struct {
 	ram    *memory.RAM
 	cfg    Config
-	view   *view
+	file   *windowFile
 	faults *uffd.Range
 	wiper  *scrubber.Scrubber
 	stop   int           // an eventfd, readable when the window closes
@@ -98,16 +98,16 @@ func Open(ram *memory.RAM, cfg Config) (*Window, error) {
 }
 
 func (w *Window) open() (err error) {
-	if w.view, err = openView(w.ram); err != nil {
+	if w.file, err = openWindowFile(w.ram); err != nil {
 		return err
 	}
-	if err := w.view.checkFrames(); err != nil {
+	if err := w.file.checkFrames(); err != nil {
 		return err
 	}
-	if w.faults, err = uffd.Open(w.view.base(), w.view.size); err != nil {
+	if w.faults, err = uffd.Open(w.file.base(), w.file.size); err != nil {
 		return err
 	}
-	if w.wiper, err = scrubber.Start(w.view.fd); err != nil {
+	if w.wiper, err = scrubber.Start(w.file.fd); err != nil {
 		return err
 	}
 	if w.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC); err != nil {
@@ -150,8 +150,8 @@ func (w *Window) Close() error {
 			close(w.done)
 			w.work.Wait()
 		}
-		if w.view != nil {
-			errs = append(errs, w.view.scrub())
+		if w.file != nil {
+			errs = append(errs, w.file.scrub())
 		}
 		if w.wiper != nil {
 			errs = append(errs, w.wiper.Close())
@@ -159,8 +159,8 @@ func (w *Window) Close() error {
 		if w.faults != nil {
 			errs = append(errs, w.faults.Close())
 		}
-		if w.view != nil {
-			errs = append(errs, w.view.close())
+		if w.file != nil {
+			errs = append(errs, w.file.close())
 		}
 		if w.stop >= 0 {
 			errs = append(errs, os.NewSyscallError("close of eventfd", unix.Close(w.stop)))
@@ -179,7 +179,7 @@ func (w *Window) fail(err error) {
 		w.notBusy.Broadcast()
 		w.mu.Unlock()
 		close(w.failed)
-		if err := errors.Join(w.view.revoke(), w.faults.Wake(0, w.view.size)); err != nil {
+		if err := errors.Join(w.file.revoke(), w.faults.Wake(0, w.file.size)); err != nil {
 			panic(err) // vCPUs would wait forever
 		}
 	})
@@ -210,7 +210,7 @@ func (w *Window) Populated() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var n uint64
-	for p := range uint32(w.view.size / memory.PageSize) {
+	for p := range uint32(w.file.size / memory.PageSize) {
 		if w.stored.has(p) || w.frames.State(p) != policy.Absent {
 			n++
 		}

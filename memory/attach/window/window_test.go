@@ -79,7 +79,7 @@ func (w *Window) watch(t *testing.T) (stop func() uint64) {
 				return
 			default:
 			}
-			size, err := w.view.allocated()
+			size, err := w.file.allocated()
 			if err != nil {
 				t.Error(err)
 			}
@@ -206,7 +206,7 @@ func TestNothingLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		file, err := unix.FcntlInt(uintptr(w.view.fd), unix.F_DUPFD_CLOEXEC, 0)
+		file, err := unix.FcntlInt(uintptr(w.file.fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func TestEvictedIsWiped(t *testing.T) {
 		t.Fatal(err)
 	}
 	off := int64(0)
-	if n, err := unix.Splice(w.view.fd, &off, held[1], nil, memory.PageSize, 0); err != nil || n != memory.PageSize {
+	if n, err := unix.Splice(w.file.fd, &off, held[1], nil, memory.PageSize, 0); err != nil || n != memory.PageSize {
 		t.Fatalf("splice: %d, %v", n, err)
 	}
 	for page := uint64(1); w.Counts().Evicted == 0 || w.stateOf(0) != policy.Absent; page++ {
@@ -337,13 +337,13 @@ func TestFails(t *testing.T) {
 			}
 		}, errScrubber},
 		{"store refuses a page", func(t *testing.T, w *Window) {
-			none, err := unix.Mmap(-1, 0, int(w.view.size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+			none, err := unix.Mmap(-1, 0, int(w.file.size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { unix.Munmap(none) })
 			w.evicting.Lock() // nobody evicts, or reads from the store
-			w.view.store = none
+			w.file.store = none
 			w.evicting.Unlock()
 		}, unix.EFAULT},
 		{"no memory for frames", func(t *testing.T, w *Window) {
@@ -352,7 +352,7 @@ func TestFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			// The same descriptor, so that Go's race detector sees no write.
-			if err := unix.Dup3(full, w.view.fd, unix.O_CLOEXEC); err != nil {
+			if err := unix.Dup3(full, w.file.fd, unix.O_CLOEXEC); err != nil {
 				t.Fatal(err)
 			}
 			unix.Close(full)
@@ -360,7 +360,7 @@ func TestFails(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWindow(t, flat(t, 4<<20), Config{Size: MinSize, Threads: 2})
-			file, err := unix.FcntlInt(uintptr(w.view.fd), unix.F_DUPFD_CLOEXEC, 0)
+			file, err := unix.FcntlInt(uintptr(w.file.fd), unix.F_DUPFD_CLOEXEC, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -385,7 +385,7 @@ func TestFails(t *testing.T) {
 			if !errors.Is(w.Err(), c.want) {
 				t.Errorf("failed with %q, want %q", w.Err(), c.want)
 			}
-			if err := unix.Dup3(file, w.view.fd, unix.O_CLOEXEC); err != nil {
+			if err := unix.Dup3(file, w.file.fd, unix.O_CLOEXEC); err != nil {
 				t.Fatal(err)
 			}
 			w.Close()
