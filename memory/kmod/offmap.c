@@ -11,10 +11,10 @@
  * secret file a second time, in a VM_PFNMAP VMA: the view. get_user_pages()
  * refuses the view too, so only users of page frame numbers get at the pages.
  *
- * Pages. secretmem's own fault handler allocates them. The view's fault handler
- * calls it on the process's ordinary mapping of the file (the owner). It charges
- * and zeroes the page, takes it off the direct map and flushes TLBs; nothing of
- * that is repeated here.
+ * Pages. secretmem's own fault handler allocates them. The view's fault
+ * handler calls it on the process's ordinary mapping of the file (the owner).
+ * secretmem's handler charges and zeroes the page, takes it off the direct map
+ * and flushes TLBs; nothing of that is repeated here.
  *
  * Lifetime. The view holds no page references, and needs none: a page stays in
  * the secret file's page cache as long as the file lives. The file can't shrink

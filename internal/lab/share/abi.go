@@ -1,7 +1,7 @@
 package share
 
-// The part of FUSE's protocol that is used here, version 7.31, from
-// include/uapi/linux/fuse.h. A test holds it against the kernel's headers.
+// The part of FUSE's protocol, version 7.31, that this package uses, from
+// include/uapi/linux/fuse.h. A test compares it with the kernel's headers.
 
 const (
 	major = 7
@@ -92,8 +92,9 @@ type attr struct {
 	Mode, Nlink, UID, GID, Rdev, Blksize, Flags uint32
 }
 
-// entryOut answers what makes or finds a name. Nothing of it may be cached: the
-// host changes its files as it likes.
+// entryOut is the answer to requests that make or look up a name. Its times of
+// validity stay 0, so that the client caches nothing: the host may change its files
+// at any time.
 type entryOut struct {
 	Node, Generation, EntryValid, AttrValid uint64
 	EntryValidNsec, AttrValidNsec           uint32

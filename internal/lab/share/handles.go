@@ -14,7 +14,7 @@ import (
 type handle struct {
 	file *os.File
 	node uint64
-	mu   sync.Mutex // of a directory's position
+	mu   sync.Mutex // guards a directory's position
 }
 
 func (s *server) handle(id uint64) *handle {
@@ -23,7 +23,7 @@ func (s *server) handle(id uint64) *handle {
 	return s.handles[id]
 }
 
-// opened makes a handle of a descriptor.
+// opened makes a handle for a descriptor.
 func (s *server) opened(node uint64, fd int, path string) openOut {
 	h := &handle{file: os.NewFile(uintptr(fd), path), node: node}
 	s.tree.opened(node, h)
@@ -55,9 +55,9 @@ func (h *handle) descriptor(f func(fd int) error) error {
 	return result
 }
 
-// flags are those to open a file with here. O_DIRECT is between a program inside
-// and its kernel: it would bind this process, too, to aligned buffers. O_APPEND
-// is the kernel's business there, which says where to write.
+// flags returns the flags to open a file with on this host. O_DIRECT is left out,
+// because it would require aligned buffers of this process. O_APPEND is left out,
+// because the machine's kernel says where to write.
 func flags(theirs uint32) int {
 	return int(theirs)&^(unix.O_DIRECT|unix.O_APPEND|unix.O_CREAT|unix.O_EXCL|unix.O_NOCTTY) | unix.O_CLOEXEC | unix.O_NOFOLLOW
 }
@@ -78,7 +78,7 @@ func (s *server) open(r *request) (any, error) {
 		how |= unix.O_DIRECTORY
 	}
 	if by != nil {
-		how &^= unix.O_NOFOLLOW // of the link in /proc
+		how &^= unix.O_NOFOLLOW // path is a link in /proc
 	}
 	fd, err := unix.Open(path, how, 0)
 	if err != nil {
@@ -98,7 +98,8 @@ func (s *server) create(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// O_EXCL first: only what was made here is given to who asked.
+	// With O_EXCL first, because only a file that was made here gets the
+	// caller's owner.
 	how := flags(in.Flags)
 	fd, err := unix.Open(path, how|unix.O_CREAT|unix.O_EXCL, in.Mode)
 	switch {
@@ -118,7 +119,7 @@ func (s *server) create(r *request) (any, error) {
 	return append(encode(e), encode(s.opened(e.Node, fd, path))...), nil
 }
 
-// using takes a structure with a handle and finds that.
+// using takes a structure with a handle's number, and finds the handle.
 func using[T any](s *server, r *request, id func(T) uint64) (in T, h *handle, err error) {
 	if in, err = take[T](r); err != nil {
 		return in, nil, err
@@ -152,12 +153,13 @@ func (s *server) write(r *request) (any, error) {
 	}
 	n, err := h.file.WriteAt(r.body[:in.Size], int64(in.Offset))
 	if n > 0 {
-		err = nil // a short count says the rest
+		err = nil // the count says that the write was short
 	}
 	return writeOut{Size: uint32(n)}, err
 }
 
-// readdir gives entries from an offset on, which is the directory's own.
+// readdir returns entries from an offset on. Offsets are those of the directory on
+// this host.
 func (s *server) readdir(r *request) (any, error) {
 	in, h, err := using(s, r, func(in transferIn) uint64 { return in.Handle })
 	if err != nil {
@@ -178,8 +180,8 @@ func (s *server) readdir(r *request) (any, error) {
 	return translate(buf[:n], size), err
 }
 
-// translate makes entries of getdents64(2) into FUSE's, as many as fit in size.
-// The next READDIR starts after the last.
+// translate turns entries of getdents64(2) into FUSE's, as many as fit in size
+// bytes. The next READDIR starts after the last of them.
 func translate(dents []byte, size int) []byte {
 	out := []byte{}
 	for len(dents) >= linuxDirentHeader {
@@ -242,7 +244,7 @@ func (s *server) release(r *request) error {
 	if err != nil {
 		return err
 	}
-	s.names.Lock() // the handle's descriptor may be in a path
+	s.names.Lock() // a path may go through the handle's descriptor
 	defer s.names.Unlock()
 	s.mu.Lock()
 	delete(s.handles, in.Handle)

@@ -10,7 +10,8 @@ import (
 
 // server is the state of one client.
 type server struct {
-	// names is held to use a path, and alone to change what one leads to.
+	// names is held for reading while a path is used, and for writing while
+	// the file at a path is changed.
 	names sync.RWMutex
 	tree  *tree
 
@@ -23,8 +24,8 @@ func newServer(dirs []string) *server {
 	return &server{tree: newTree(dirs), handles: map[uint64]*handle{}}
 }
 
-// at returns the path of a name in the request's directory, which comes next in
-// its arguments. The names are held until the caller has used it.
+// at takes a name from the request's arguments, and returns its path in the
+// request's directory. The caller holds s.names until it has used the path.
 func (s *server) at(r *request) (path, name string, err error) {
 	if name, err = r.name(); err != nil {
 		return "", "", err
@@ -36,7 +37,7 @@ func (s *server) at(r *request) (path, name string, err error) {
 	return dir + "/" + name, name, err
 }
 
-// entry answers what makes or finds a name.
+// entry is the answer to requests that make or look up a name.
 func (s *server) entry(parent uint64, name, path string) (e entryOut, err error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
@@ -53,7 +54,7 @@ func attrOf(st *unix.Stat_t) attr {
 		Atime: uint64(st.Atim.Sec), Mtime: uint64(st.Mtim.Sec), Ctime: uint64(st.Ctim.Sec),
 		AtimeNsec: uint32(st.Atim.Nsec), MtimeNsec: uint32(st.Mtim.Nsec), CtimeNsec: uint32(st.Ctim.Nsec),
 		Mode: st.Mode, Nlink: uint32(st.Nlink), UID: st.Uid, GID: st.Gid,
-		// FUSE has the kernel's new_encode_dev: 12 bits of major, 20 of minor.
+		// As the kernel's new_encode_dev: 12 bits of major, 20 of minor.
 		Rdev:    unix.Minor(st.Rdev)&0xff | unix.Major(st.Rdev)<<8 | unix.Minor(st.Rdev)&^0xff<<12,
 		Blksize: uint32(st.Blksize),
 	}
@@ -72,7 +73,7 @@ func (s *server) lookup(r *request) (any, error) {
 	return s.entry(r.Node, name, path)
 }
 
-// lookupShare finds one of the directories that are served.
+// lookupShare looks up one of the served directories.
 func (s *server) lookupShare(r *request) (any, error) {
 	name, err := r.name()
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *server) getattr(r *request) (any, error) {
 	return s.attributes(r.Node, h)
 }
 
-// attributes answers with a node's.
+// attributes returns the attributes of a node's file.
 func (s *server) attributes(node uint64, h *handle) (any, error) {
 	path, h, err := s.reach(node, h)
 	if err != nil {
@@ -119,8 +120,9 @@ func (s *server) attributes(node uint64, h *handle) (any, error) {
 	return attrOut{Attr: attrOf(&st)}, err
 }
 
-// reach finds a node's file by the handle h, or without one by its name, or
-// without that by any handle of it. The path is good as long as names are held.
+// reach returns a path to a node's file: through the handle h if there is one, else
+// the file's own path, and if it has lost its name, through any handle of the node.
+// The path is good as long as s.names is held.
 func (s *server) reach(node uint64, h *handle) (path string, by *handle, err error) {
 	if h == nil {
 		if path, err = s.tree.path(node); err == nil {
@@ -150,7 +152,7 @@ func (s *server) setattr(r *request) (any, error) {
 	}
 	nofollow := unix.AT_SYMLINK_NOFOLLOW
 	if h != nil {
-		nofollow = 0 // of the link in /proc
+		nofollow = 0 // path is a link in /proc
 	}
 	if in.Valid&setMode != 0 {
 		if err := unix.Chmod(path, in.Mode&0o7777); err != nil {
@@ -186,8 +188,8 @@ func (s *server) setattr(r *request) (any, error) {
 	return s.attributes(r.Node, h)
 }
 
-// truncate goes by the handle where there is one: it may be all that is allowed
-// to write to the file.
+// truncate uses the handle if there is one: the path may not allow to write to the
+// file.
 func truncate(path string, h *handle, size int64) error {
 	if h != nil && h.file.Truncate(size) == nil {
 		return nil
@@ -216,7 +218,7 @@ func (s *server) readlink(r *request) (any, error) {
 	return []byte(target), err
 }
 
-// make makes a name.
+// make makes a directory, a special file, a link or a symbolic link.
 func (s *server) make(r *request) (any, error) {
 	s.names.RLock()
 	defer s.names.RUnlock()
@@ -266,7 +268,7 @@ func (s *server) make(r *request) (any, error) {
 	return s.entry(r.Node, name, path)
 }
 
-// own gives what was just made to who asked, if this process may.
+// own gives a new file to the user who asked for it, if this process is root.
 func (r *request) own(path string) {
 	if os.Geteuid() == 0 {
 		unix.Lchown(path, int(r.UID), int(r.GID))

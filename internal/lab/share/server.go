@@ -1,11 +1,11 @@
-// Package share serves directories of this host to a machine of the lab, over a
-// stream of FUSE messages (include/uapi/linux/fuse.h;
-// Documentation/filesystems/fuse.rst). The kernel in the machine is the client,
-// and this process works with its own rights, whoever asks inside.
+// Package share serves directories of this host to a lab machine, over a stream of
+// FUSE messages (include/uapi/linux/fuse.h; Documentation/filesystems/fuse.rst). The
+// client is the machine's kernel. The server uses the rights of this process,
+// whichever process in the machine asks.
 //
-// It is a view: nothing is cached, here or there, so that both sides see at once
-// what the other does. What isn't served, such as extended attributes, is
-// answered with ENOSYS, which the kernel takes as that it is not supported.
+// Neither side caches anything, so each sees at once what the other changes. The
+// answer to requests that the server doesn't know, such as those for extended
+// attributes, is ENOSYS: the kernel then takes them for unsupported.
 package share
 
 import (
@@ -20,11 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxWrite is the most data in one request or reply.
+// maxWrite is the most data in one request or reply, in bytes.
 const maxWrite = 1 << 20
 
-// Serve answers requests from conn until it is closed. The root has a directory
-// for each of dirs, named by its index.
+// Serve answers requests from conn until conn is closed. The root has a directory
+// for each of dirs, whose name is its index in dirs.
 func Serve(conn io.ReadWriter, dirs []string) error {
 	s := newServer(dirs)
 	defer s.close()
@@ -51,7 +51,7 @@ func Serve(conn io.ReadWriter, dirs []string) error {
 	}
 }
 
-// request is a request and what is left of its arguments.
+// request is a request, with the arguments that haven't been taken yet.
 type request struct {
 	inHeader
 	body []byte
@@ -95,7 +95,8 @@ func (r *request) text() (string, error) {
 	return s, nil
 }
 
-// name takes the name of a directory's entry, which leads nowhere else.
+// name takes the name of a directory's entry, and refuses one that would lead out of
+// the directory.
 func (r *request) name() (string, error) {
 	s, err := r.text()
 	if err == nil && (s == "" || s == "." || s == ".." || strings.Contains(s, "/")) {
@@ -104,10 +105,10 @@ func (r *request) name() (string, error) {
 	return s, err
 }
 
-// errSilent is the answer to a request that wants none.
+// errSilent says that a request gets no answer.
 var errSilent = errors.New("no answer")
 
-// reply makes the message of an answer: a structure, bytes or nil, or an error.
+// reply encodes an answer: a structure, bytes or nil, or an error.
 func reply(unique uint64, body any, err error) []byte {
 	h := outHeader{Len: headerOut, Unique: unique}
 	var data []byte
@@ -131,12 +132,12 @@ func encode(v any) []byte {
 	}
 	b, err := binary.Append(nil, binary.LittleEndian, v)
 	if err != nil {
-		panic(err) // of a structure that isn't of fixed size
+		panic(err) // the structure has no fixed size
 	}
 	return b
 }
 
-// answer does what a request asks for.
+// answer carries out a request and returns its answer.
 func (s *server) answer(r *request) (any, error) {
 	switch r.Opcode {
 	case opInit:

@@ -8,22 +8,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is what the client knows of the files: nodes by the numbers that it has
-// been given, each of which stands for a name and not for an open file. That
-// takes no descriptors, of which there may be few.
+// tree has the nodes that the client knows, by the numbers that it was given. A node
+// stands for a name and not for an open file, so that it takes no descriptor.
 type tree struct {
 	mu    sync.Mutex
 	nodes map[uint64]*node
 	last  uint64
 }
 
-// node is a file by its name. One whose name is gone has no parent, and only its
-// open handles are left to reach it by.
+// node is a file by its name. A node that has lost its name has no parent, and can
+// be reached only through its open handles.
 type node struct {
 	id       uint64
 	file     identity
 	parent   *node
-	name     string // in parent, or the path of a directory that is served
+	name     string // in parent; for a served directory, its path on this host
 	children map[string]*node
 	lookups  uint64
 	open     []*handle
@@ -36,7 +35,7 @@ func newTree(dirs []string) *tree {
 	root := &node{id: rootID, lookups: 1, children: map[string]*node{}}
 	t := &tree{nodes: map[uint64]*node{rootID: root}, last: rootID}
 	for i, dir := range dirs {
-		// One that isn't there is told to who looks for it.
+		// If the directory doesn't exist, a look-up of it fails.
 		path, err := filepath.EvalSymlinks(dir)
 		if err != nil {
 			path = dir
@@ -44,7 +43,7 @@ func newTree(dirs []string) *tree {
 		var st unix.Stat_t
 		_ = unix.Lstat(path, &st)
 		n := t.add(root, strconv.Itoa(i), identity{st.Dev, st.Ino})
-		n.name, n.lookups = path, 1 // which nobody gives back
+		n.name, n.lookups = path, 1 // a look-up that is never forgotten
 	}
 	return t
 }
@@ -57,7 +56,8 @@ func (t *tree) add(parent *node, name string, file identity) *node {
 	return n
 }
 
-// path is where a node's file is on this host: ESTALE without a name.
+// path returns the path of a node's file on this host, or ESTALE if it has lost its
+// name.
 func (t *tree) path(id uint64) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -75,7 +75,8 @@ func (t *tree) pathLocked(n *node) (string, error) {
 	return dir + "/" + n.name, err
 }
 
-// found counts a look-up of a name that stands for file, and returns its node.
+// found counts a look-up of a name that stands for file, and returns the node's
+// number.
 func (t *tree) found(parent uint64, name string, file identity) (uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -95,7 +96,7 @@ func (t *tree) found(parent uint64, name string, file identity) (uint64, error) 
 	return n.id, nil
 }
 
-// detach takes the name away.
+// detach takes the node's name away.
 func (n *node) detach() {
 	if n.parent != nil {
 		delete(n.parent.children, n.name)
@@ -103,7 +104,8 @@ func (n *node) detach() {
 	}
 }
 
-// forget takes look-ups back, and drops what nobody knows any more.
+// forget takes look-ups back, and drops the node if the client doesn't know it any
+// more.
 func (t *tree) forget(id, lookups uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -124,7 +126,7 @@ func (t *tree) drop(n *node) {
 	}
 }
 
-// removed says that a name is gone.
+// removed notes that a name was removed.
 func (t *tree) removed(parent uint64, name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,7 +142,7 @@ func (t *tree) child(parent uint64, name string) *node {
 	return nil
 }
 
-// renamed moves a name to another place, or has both change places.
+// renamed notes that a name was moved, or that two names were exchanged.
 func (t *tree) renamed(from uint64, name string, to uint64, other string, exchange bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -163,7 +165,8 @@ func (t *tree) attach(n *node, parent uint64, name string) {
 	}
 }
 
-// opened notes a handle, by which a file can be reached that has lost its name.
+// opened notes a handle of a node. A file that has lost its name can be reached
+// through it.
 func (t *tree) opened(id uint64, h *handle) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -172,7 +175,7 @@ func (t *tree) opened(id uint64, h *handle) {
 	}
 }
 
-// released forgets it.
+// released forgets a handle of a node.
 func (t *tree) released(id uint64, h *handle) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -189,7 +192,7 @@ func (t *tree) released(id uint64, h *handle) {
 	t.drop(n)
 }
 
-// anyOpen is an open handle of a node, or nil.
+// anyOpen returns an open handle of a node, or nil.
 func (t *tree) anyOpen(id uint64) *handle {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,7 +1,7 @@
-// Package freestanding starts small programs of machine code that offmap
-// carries with it, in places where a Go program can't be: a process of one
-// thread and a few pages, with nothing of the parent's. Other processes of the
-// user can't get into it (package undumpable).
+// Package freestanding starts small programs of machine code that are embedded in
+// offmap, where a Go program can't run. Such a program is a process of one thread
+// and a few pages, and inherits nothing but the descriptors that it is given. The
+// user's other processes can't read its memory (package undumpable).
 package freestanding
 
 import (
@@ -15,9 +15,9 @@ import (
 	"offmap/internal/process/undumpable"
 )
 
-// Start starts the program image, a whole ELF file, under that name, with no
-// arguments, no environment, and files as its descriptors 0 and up. The errors
-// say what to change where the host doesn't allow it.
+// Start starts a program. image is a whole ELF file, name is its name in ps, and
+// files are its descriptors from 0 on. It has no arguments and no environment. If
+// the host doesn't allow it, the error says what to change.
 func Start(name string, image []byte, files []*os.File, sys *syscall.SysProcAttr) (*os.Process, error) {
 	program, err := undumpable.Program(name, bytes.NewReader(image))
 	if err != nil {
@@ -27,12 +27,12 @@ func Start(name string, image []byte, files []*os.File, sys *syscall.SysProcAttr
 	return start(name, program, files, sys)
 }
 
-// start starts what is in the file program.
+// start starts the program in the file program.
 func start(name string, program *os.File, files []*os.File, sys *syscall.SysProcAttr) (process *os.Process, err error) {
-	// The child looks its program up among its own descriptors, and on the way
-	// there os.StartProcess moves files to 0 and up and its own pipe out of
-	// their way, to numbers just above the highest: the program's must be none
-	// of these.
+	// The child opens its program through one of its own descriptors. Before
+	// that, os.StartProcess moves files to 0 and up, and its own pipe and files
+	// in the way to numbers just above the highest. The program's descriptor
+	// must be none of these.
 	above := 0
 	for _, f := range files {
 		above = max(above, int(f.Fd()))

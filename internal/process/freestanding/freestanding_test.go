@@ -13,7 +13,7 @@ import (
 	"offmap/internal/process/undumpable"
 )
 
-// The programs in the repository are what their sources assemble to.
+// Each .bin in the repository is what its source assembles to.
 func TestProgramsMatchSources(t *testing.T) {
 	for _, tool := range []string{"as", "ld"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -42,7 +42,7 @@ func TestProgramsMatchSources(t *testing.T) {
 	}
 }
 
-const child = "freestanding-test-child" // what TestStart starts this program as
+const child = "freestanding-test-child" // the name under which TestStart starts this program
 
 func TestMain(m *testing.M) {
 	if os.Args[0] == child {
@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The program is found wherever its descriptor and the files' are.
+// The program starts whatever the numbers of its descriptor and of the files'.
 func TestStart(t *testing.T) {
 	image, err := os.ReadFile("/proc/self/exe")
 	if err != nil {

@@ -1,6 +1,6 @@
-# The terminal keeper: waits until the process that started it is gone, then
-# gives the terminal the settings back that it had before that process made it
-# raw, unless somebody has changed them since, and ends.
+# The terminal keeper waits until the process that started it is gone. Then it
+# restores the settings that the terminal had before that process made it raw,
+# unless somebody has changed them since, and ends.
 	.include "program.inc"
 
 	.set LIFE,     0	# descriptor: a pipe whose other end is the VMM's
@@ -18,7 +18,7 @@
 # c_cflag and c_lflag of 4 bytes each, c_line, c_cc[19].
 	.set TERMIOS, 36;   .set LFLAG, 12
 
-# On the stack: the settings to give back, the raw ones, and those of now.
+# On the stack: the settings to restore, the raw ones, and the current ones.
 	.set BEFORE, 0;   .set RAW, TERMIOS;   .set NOW, 2 * TERMIOS
 
 _start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
@@ -27,7 +27,7 @@ _start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
 	mov	r10d, 8
 	sys	RT_SIGPROCMASK
 
-	mov	edi, TERMINAL + 1		# what the VMM itself inherited
+	mov	edi, TERMINAL + 1		# close what the VMM had inherited
 	mov	esi, -1
 	xor	edx, edx
 	sys	CLOSE_RANGE
@@ -37,7 +37,7 @@ _start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
 	sys	PRCTL
 
 	sub	rsp, 3 * TERMIOS
-	mov	edi, LIFE			# it is in the pipe already
+	mov	edi, LIFE			# the settings are in the pipe already
 	mov	rsi, rsp
 	mov	edx, 2 * TERMIOS
 	sys	READ
@@ -51,8 +51,8 @@ wait:	mov	edi, LIFE
 	cmp	rax, -EINTR
 	je	wait
 
-# The VMM is gone. A shell that is quicker than this has made the terminal its
-# own by now, and must not lose it again.
+# The VMM is gone. A shell may have set the terminal by now, and its settings must
+# stay.
 	mov	edi, TERMINAL
 	mov	esi, TCGETS
 	lea	rdx, [rsp + NOW]

@@ -13,7 +13,7 @@ import (
 	"offmap/internal/process/freestanding"
 )
 
-// keeperName is the keeper's in ps. "pkill offmap" must not find it.
+// keeperName is the keeper's name in ps. "pkill offmap" must not find it.
 const keeperName = "terminal-keeper"
 
 //go:generate sh ../freestanding/build.sh keeper.S
@@ -31,10 +31,10 @@ const termiosSize = 36
 // (keeper.S), in a session of its own, so that neither the terminal's signals
 // nor those to this process's group reach it.
 //
-// It reads the end of the pipe when the kernel closes this process's files,
-// which in do_exit comes before the parent is told of the death; a shell that
-// reads its next line with the terminal in a mode of its own mostly finds it
-// set back by then, and is left alone where it was quicker.
+// It reads the end of the pipe when the kernel closes this process's files. In
+// do_exit that comes before the parent learns of the death, so the terminal is
+// mostly restored before the shell sets a mode of its own to read its next line.
+// If the shell was quicker, the keeper leaves its mode alone.
 type keeper struct {
 	process *os.Process
 	life    *os.File // this process's end of the pipe
@@ -50,7 +50,7 @@ func startKeeper(tty *os.File, before, raw *unix.Termios) (*keeper, error) {
 		life.Close()
 		return nil, fmt.Errorf("write to the terminal's keeper: %w", err)
 	}
-	// LIFE and TERMINAL of keeper.S
+	// The files are LIFE and TERMINAL of keeper.S.
 	process, err := freestanding.Start(keeperName, keeperImage, []*os.File{end, tty}, &syscall.SysProcAttr{Setsid: true})
 	if err != nil {
 		life.Close()
@@ -59,18 +59,18 @@ func startKeeper(tty *os.File, before, raw *unix.Termios) (*keeper, error) {
 	return &keeper{process, life}, nil
 }
 
-// stop ends the keeper without its doing anything.
+// stop kills the keeper, so that it leaves the terminal alone.
 func (k *keeper) stop() {
 	if k == nil {
 		return
 	}
-	// It may be gone, killed by somebody: then there is nothing to do.
+	// Errors mean that somebody has killed it already.
 	_ = k.process.Kill()
 	_, _ = k.process.Wait()
 	_ = k.life.Close()
 }
 
-// encode is t as TCGETS has it in memory.
+// encode returns t as the struct termios of TCGETS.
 func encode(t *unix.Termios) []byte {
 	var b bytes.Buffer
 	_ = binary.Write(&b, binary.NativeEndian, t) // a buffer takes everything

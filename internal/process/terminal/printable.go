@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// Printable returns s with all that isn't text escaped as in Go, since a terminal
-// would act on what a guest, or whoever chose the name of a file, put into a
-// message. Tabs and ends of lines stay.
+// Printable returns s with everything that isn't printable text escaped as in Go,
+// except tabs and newlines. Messages quote guests and names of files, and a
+// terminal would act on control characters in them.
 func Printable(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {

@@ -1,21 +1,21 @@
-// Package terminal is the terminal that a guest's console is on: raw while the
-// guest has it, and as it was before at every end of this process.
+// Package terminal makes the terminal of a guest's console raw while the guest
+// runs, and restores its mode however this process ends.
 //
 // # Foreground and background
 //
-// A terminal belongs to one process group at a time, its foreground. One that
-// reads from it or sets it from the background is stopped by the kernel with
-// SIGTTIN or SIGTTOU (termios(3), tty_check_change in drivers/tty). A guest
-// must run on there: under timeout(1), which makes a process group of its own,
-// nobody would ever continue it. So a Terminal is neither read nor set while
-// this process is in the background, and made raw when it comes to the
-// foreground. Only a stopped process is told of that by a signal; any other
-// one has to look.
+// A terminal has one process group in its foreground. If another group reads from
+// the terminal or sets its mode, the kernel stops that group with SIGTTIN or
+// SIGTTOU (termios(3), tty_check_change in drivers/tty). A guest must not stop
+// then: under timeout(1), which makes a process group of its own, nobody would
+// continue it. So this package neither reads nor sets the terminal while this
+// process is in the background, and makes it raw when the process comes to the
+// foreground. The kernel signals that only to a stopped process, so a running one
+// has to look.
 //
 // # The end
 //
-// Close sets the terminal back. For the ends that run no more Go code there is
-// the keeper.
+// Close restores the terminal. If the process ends without running Go code, the
+// keeper restores it.
 package terminal
 
 import (
@@ -34,8 +34,8 @@ import (
 	"offmap/internal/process/signals"
 )
 
-// lookInterval is how often a process in the background looks whether it still
-// is.
+// lookInterval is how often a process in the background looks whether it has come
+// to the foreground.
 const lookInterval = 250 * time.Millisecond
 
 // raw says that a terminal is raw now.
@@ -45,30 +45,29 @@ var raw atomic.Bool
 // need carriage returns.
 func IsRaw() bool { return raw.Load() }
 
-// Terminal is a terminal that is read from. A nil one does nothing.
+// Terminal is a terminal that this process reads from. A nil Terminal does nothing.
 type Terminal struct {
 	tty   *os.File
 	debug func(string)
-	wake  *os.File // written to: a Read looks again
+	wake  *os.File // a write to it makes Read look again
 	woken *os.File
 
 	signals chan os.Signal
 	obeying sync.WaitGroup
 
 	mu        sync.Mutex
-	wanted    bool // raw, when it can be
-	suspended bool // about to be stopped
+	wanted    bool // the terminal is to be raw, in the foreground
+	suspended bool // this process is about to be stopped
 	closed    bool
 	raw       bool
 	before    unix.Termios // its settings before it was raw
 	keeper    *keeper
 }
 
-// Open returns the terminal that f is, or nil if it is none, or has hung up.
-// From then on this process isn't stopped either for what it writes to a
-// terminal from the background, where that is set to stop it (stty tostop).
-// Programs that it starts inherit that. debug is told what only a developer
-// wants to know.
+// Open returns f's terminal, or nil if f isn't a terminal or has hung up. From
+// then on this process ignores SIGTTOU, so that it can write to a terminal from
+// the background even after stty tostop. Programs that it starts inherit that.
+// It calls debug with messages for developers.
 func Open(f *os.File, debug func(string)) (*Terminal, error) {
 	signal.Ignore(unix.SIGTTOU)
 	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
@@ -81,8 +80,8 @@ func Open(f *os.File, debug func(string)) (*Terminal, error) {
 	return &Terminal{tty: f, debug: debug, wake: wake, woken: woken}, nil
 }
 
-// Start makes the terminal raw, now or when this process comes to the
-// foreground. A stop by SIGTSTP sets it back for as long as it lasts.
+// Start makes the terminal raw, now or when this process comes to the foreground.
+// While the process is stopped by SIGTSTP, the terminal has its old mode.
 func (t *Terminal) Start() error {
 	if t == nil {
 		return nil
@@ -148,7 +147,7 @@ func (t *Terminal) Interrupt() {
 	}
 }
 
-// Close ends Read and sets the terminal back. More than once does no harm.
+// Close ends Read and restores the terminal. It may be called more than once.
 func (t *Terminal) Close() {
 	if t == nil {
 		return
@@ -166,8 +165,8 @@ func (t *Terminal) Close() {
 	t.obeying.Wait()
 }
 
-// look does what is to be done in the foreground, and reports whether this is
-// it.
+// look settles the terminal, and reports whether this process is in the
+// foreground.
 func (t *Terminal) look() (foreground bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -180,18 +179,19 @@ func (t *Terminal) look() (foreground bool, err error) {
 // foreground reports whether this process may read and set the terminal.
 func (t *Terminal) foreground() bool {
 	group, err := unix.IoctlGetInt(int(t.tty.Fd()), unix.TIOCGPGRP)
-	// ENOTTY: it isn't this process's controlling terminal, for which there
-	// is no background.
+	// ENOTTY: it isn't this process's controlling terminal. Only that has a
+	// background.
 	return err != nil || group == unix.Getpgrp()
 }
 
-// settle makes the terminal raw if it is to be and can be. t.mu is held.
+// settle makes the terminal raw if it is wanted raw and this process is in the
+// foreground. t.mu is held.
 func (t *Terminal) settle() error {
 	switch {
 	case !t.wanted || t.suspended || t.closed:
 		return nil
 	case !t.foreground():
-		t.forget() // whoever has it now has its own idea of it
+		t.forget() // the foreground process sets its own mode
 		return nil
 	case t.raw:
 		return nil
@@ -225,17 +225,17 @@ func makeRaw(m unix.Termios) unix.Termios {
 	return m
 }
 
-// restore sets the terminal back, if it is raw and still this process's. t.mu
-// is held.
+// restore gives the terminal its old mode, if it is raw and this process is in the
+// foreground. t.mu is held.
 func (t *Terminal) restore() {
 	if t.raw && t.foreground() {
-		// Nothing is left to tell if this fails: the terminal is gone.
+		// If this fails, the terminal is gone, and nobody needs to know.
 		_ = unix.IoctlSetTermios(int(t.tty.Fd()), unix.TCSETS, &t.before)
 	}
 	t.forget()
 }
 
-// forget takes the terminal for one that isn't raw. t.mu is held.
+// forget notes that the terminal isn't raw any more. t.mu is held.
 func (t *Terminal) forget() {
 	t.keeper.stop()
 	t.keeper, t.raw = nil, false
@@ -248,14 +248,14 @@ func (t *Terminal) obey(came <-chan os.Signal) {
 		if s == unix.SIGTSTP {
 			t.suspend()
 		}
-		// Continued, be it after a SIGSTOP, which comes without warning: a
-		// shell may have had the terminal meanwhile.
+		// Continued, after SIGTSTP or SIGSTOP. Nothing announces a SIGSTOP,
+		// and a shell may have set the terminal meanwhile.
 		t.resume()
 	}
 }
 
-// suspend stops this process as SIGTSTP does, with the terminal set back. It
-// returns when the process goes on.
+// suspend restores the terminal and stops this process, as SIGTSTP does. It
+// returns when the process continues.
 func (t *Terminal) suspend() {
 	t.mu.Lock()
 	if t.closed {
@@ -266,9 +266,9 @@ func (t *Terminal) suspend() {
 	t.restore()
 	t.mu.Unlock()
 
-	// The signal goes to this thread, so that it has had its effect when the
-	// call returns. Where nobody would continue the process, in an orphaned
-	// process group, the kernel doesn't stop it.
+	// The signal goes to this thread, so that it takes effect before the call
+	// returns. The kernel doesn't stop a process in an orphaned process group,
+	// since nobody would continue it.
 	runtime.LockOSThread()
 	old, err := signals.Default(unix.SIGTSTP)
 	if err == nil {
@@ -300,7 +300,7 @@ func (t *Terminal) resume() {
 	if err := t.settle(); err != nil {
 		t.debug(err.Error())
 	}
-	_, _ = t.wake.Write([]byte{0}) // a Read may wait in what was the background
+	_, _ = t.wake.Write([]byte{0}) // a Read that began in the background looks again
 }
 
 // readError is io.Reader's error for what read(2) returned.

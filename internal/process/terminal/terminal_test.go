@@ -109,7 +109,7 @@ func TestNoTerminal(t *testing.T) {
 	tt.Close()
 }
 
-// Where no keeper can be started, there is just none.
+// If no keeper can be started, the terminal is made raw without one.
 func TestNoKeeper(t *testing.T) {
 	defer func(good []byte) { keeperImage = good }(keeperImage)
 	keeperImage = []byte("MZ")
@@ -164,8 +164,8 @@ func TestHangup(t *testing.T) {
 	}
 }
 
-// The keeper sets back what the dead process has left, and nothing that somebody
-// has set since. It has no more descriptors than it needs.
+// The keeper restores the mode that the dead process has left, unless somebody has
+// set another since. It has no more descriptors than it needs.
 func TestKeeper(t *testing.T) {
 	for _, changed := range []bool{false, true} {
 		_, slave := pty(t)

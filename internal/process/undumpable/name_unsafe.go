@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setName names the thread, up to 15 bytes of it (PR_SET_NAME, prctl(2)).
+// setName names the thread. The kernel keeps 15 bytes (PR_SET_NAME, prctl(2)).
 func setName(name string) error {
 	p, err := unix.BytePtrFromString(name)
 	if err != nil {

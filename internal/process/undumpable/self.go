@@ -16,8 +16,8 @@ const (
 	dumpableUser   = 1
 )
 
-// Now makes this process undumpable from now on, which also means that it leaves
-// no core dump. Who has opened its memory before keeps it open: see Self.
+// Now makes this process undumpable, so that it also leaves no core dump. A process
+// that has opened its memory before keeps it open: see Self.
 func Now() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, dumpableNobody, 0, 0, 0); err != nil {
 		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
@@ -28,22 +28,25 @@ func Now() error {
 // Self makes this process undumpable from its first instruction on, and sets
 // RLIMIT_CORE to 0. A program with secrets calls it before anything else.
 //
-// A process that was dumpable until now may have been looked into already, so
-// Self executes the program again, with the same arguments, environment and
-// process ID, from a copy that nobody may read, and then doesn't return. It
-// returns in the process that this makes. Where the program file is one that
-// its user may not read (mode 0711 and another's), nothing has to be done for
-// that; nor for a process with CAP_SYS_PTRACE, since it takes that capability
-// to look into it, dumpable or not (cap_ptrace_access_check in
-// security/commoncap.c asks for all that its target has).
+// If the process has been dumpable until now, another process may have its memory
+// open already. So Self executes the program again, from a copy that nobody may
+// read, with the same arguments, environment and process ID. That call doesn't
+// return; the call of Self in the new program returns.
 //
-// name is what the process is called in ps and for pkill.
+// Two kinds of process need no copy. A process that may not read its program file
+// (mode 0711 and owned by another user) has never been dumpable. A process with
+// CAP_SYS_PTRACE, dumpable or not, can be traced only by one that has
+// CAP_SYS_PTRACE too: cap_ptrace_access_check in security/commoncap.c asks for all
+// capabilities of the target.
+//
+// name is the name of the process in ps and for pkill.
 func Self(name string) error {
 	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil {
 		return fmt.Errorf("prctl PR_GET_DUMPABLE: %w", err)
 	}
-	// First of all: who changes this process changes the next.
+	// First of all, since a process that could change this one could change
+	// the program that it executes.
 	if err := Now(); err != nil {
 		return err
 	}
@@ -59,16 +62,16 @@ func Self(name string) error {
 	return nil
 }
 
-// traceable reports whether this process may trace any other. Then only processes
-// that may do so too can trace it.
+// traceable reports whether this process has CAP_SYS_PTRACE. Then only processes
+// that have it too can trace this one.
 func traceable() bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var caps [2]unix.CapUserData
 	return unix.Capget(&header, &caps[0]) == nil && caps[0].Permitted&(1<<unix.CAP_SYS_PTRACE) != 0
 }
 
-// copyPrefix begins the name of a copy's memfd, by which a process knows that it
-// runs a copy. Another process can't change that, unlike an environment variable.
+// copyPrefix begins the name of a copy's memfd, so that a process knows that it runs
+// a copy. Unlike an environment variable, another process can't change that name.
 const copyPrefix = "undumpable-"
 
 const link = "/memfd:" + copyPrefix
@@ -79,19 +82,20 @@ func copied() bool {
 	return err == nil && strings.HasPrefix(exe, link)
 }
 
-// execve has named a copy's process by the number of a descriptor. Its name is
-// that of its first thread, which only that thread can set, since an undumpable
-// process's files in /proc are root's; and that is where init runs.
+// init names the process of a copy, which execve has named after the number of a
+// descriptor. A process has the name of its first thread. Only that thread can set
+// it, because the files in /proc of an undumpable process belong to root. init runs
+// on that thread.
 func init() {
 	exe, _ := os.Readlink("/proc/self/exe")
 	name, ok := strings.CutPrefix(exe, link)
 	if !ok {
 		return
 	}
-	_ = setName(strings.TrimSuffix(name, " (deleted)")) // a failure hurts nobody
+	_ = setName(strings.TrimSuffix(name, " (deleted)")) // a failure only leaves the other name
 }
 
-// again executes this program from an unreadable copy. It returns if that
+// again executes this program from an unreadable copy. It returns only if that
 // fails.
 func again(name string) error {
 	self, err := os.Open("/proc/self/exe")

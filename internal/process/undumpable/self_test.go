@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The processes of these tests are the test binary again, told by this
-// variable what to be.
+// These tests start the test binary again; this variable says which process it
+// plays.
 const roleEnv = "OFFMAP_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		hold()
-	case "late": // what a program does that thinks of it in its own time
+	case "late": // a program that makes itself undumpable later
 		fmt.Println("here")
 		bufio.NewReader(os.Stdin).ReadByte()
 		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -58,9 +58,9 @@ func hold() {
 	runtime.KeepAlive(secret)
 }
 
-// attack opens the memory of a process again and again. Told to go on, it says
-// when it has tried once more. Told where the secret is, it says by how many of
-// the descriptors that it has got it reads the secret, and ends.
+// attack opens the memory of a process again and again. On "go on" it prints a line
+// after its next try. When it is given the secret's address, it tries to read the
+// secret through each descriptor that it has, prints how many could, and ends.
 func attack(pid string) {
 	told := make(chan string)
 	go func() {
@@ -74,7 +74,7 @@ func attack(pid string) {
 		if f, err := os.OpenFile("/proc/"+pid+"/mem", os.O_RDWR, 0); err == nil {
 			if len(opened) < 500 {
 				opened = append(opened, f)
-			} else { // the last one is the one that counts
+			} else { // keep the last one
 				opened[len(opened)-1].Close()
 				opened[len(opened)-1] = f
 			}
@@ -105,7 +105,7 @@ func attack(pid string) {
 
 const goOn = "go on"
 
-// user is as whom a process of the tests runs.
+// user is the user and capabilities that a process of the tests runs with.
 type user struct {
 	name string
 	uid  uint32
@@ -128,8 +128,8 @@ func (u user) start(t *testing.T, role string, args ...string) (in io.WriteClose
 	cmd.Stderr = os.Stderr
 	started := make(chan error)
 	go func() {
-		// A bounding set is the thread's for good: the thread ends with the
-		// goroutine.
+		// A thread can't get its bounding set back, so the thread ends with
+		// its goroutine.
 		runtime.LockOSThread()
 		for c := range uintptr(unix.CAP_LAST_CAP + 1) {
 			if !slices.Contains(u.caps, c) {
@@ -158,10 +158,10 @@ func line(t *testing.T, r *bufio.Reader) string {
 	return strings.TrimSpace(s)
 }
 
-// Another process of the same user opens a program's memory from before it
-// starts. What it gets it can't read the secret by, and it can't open the
-// memory any more; of a program that makes itself undumpable in its own time it
-// can.
+// Another process of the same user opens a program's memory from before the program
+// starts. It can't read the secret through a descriptor that it got, and can't open
+// the memory any more. If a program makes itself undumpable later, the other process
+// can read the secret.
 func TestSelf(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root, to run processes as other users")
@@ -169,7 +169,7 @@ func TestSelf(t *testing.T) {
 	for _, u := range []user{
 		{name: "a user", uid: 65534},
 		{name: "root without capabilities", uid: 0},
-		// As in a container: it reads every file.
+		// As in a container: this user can read every file.
 		{name: "root that overrides modes", uid: 0, caps: []uintptr{unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH}},
 	} {
 		for _, role := range []string{"victim", "late"} {
@@ -179,7 +179,7 @@ func TestSelf(t *testing.T) {
 				pid := fmt.Sprint(victim.Process.Pid)
 				ain, aout, _ := u.start(t, "attacker", pid)
 				line(t, aout)
-				// Two answers, for a try that began and ended in between.
+				// After two answers, a whole try lay in between.
 				try := func() {
 					for range 2 {
 						fmt.Fprintln(ain, goOn)
@@ -216,7 +216,7 @@ func TestSelf(t *testing.T) {
 	}
 }
 
-// check looks, as root, at what Self promises besides.
+// check looks, as root, at the rest of what Self promises.
 func check(t *testing.T, pid string) {
 	t.Helper()
 	comm, _ := os.ReadFile("/proc/" + pid + "/comm")
@@ -228,7 +228,7 @@ func check(t *testing.T, pid string) {
 	}
 }
 
-// Root that may trace every process isn't kept out, and nothing is done for it.
+// Root that may trace every process can't be kept out, so Self makes no copy.
 func TestSelfOfRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root")

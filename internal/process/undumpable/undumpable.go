@@ -1,14 +1,14 @@
-// Package undumpable starts programs in processes that no other process of the
-// same user gets into: not by ptrace(2), and not by what /proc/PID offers under
-// the same check, such as mem and fd (ptrace(2), "Ptrace access mode
-// checking").
+// Package undumpable starts programs whose processes are protected from the other
+// processes of the same user. Those can't trace them with ptrace(2), nor use the
+// files in /proc/PID that need the same right, such as mem and fd (ptrace(2),
+// "Ptrace access mode checking").
 //
 // A process can make itself undumpable (PR_SET_DUMPABLE, prctl(2)). But execve
-// makes a process dumpable again, and the check is made once: who opens
-// /proc/PID/mem in the first moments of a process keeps it. The kernel makes an
-// exception for a program file that the process may not read (would_dump in
-// fs/exec.c): such a process has never been dumpable. So programs are started
-// from files that nobody may read, their owner included.
+// makes a process dumpable again, and the kernel checks only at open: a process
+// that opens /proc/PID/mem in the first moments of another keeps it open. execve
+// doesn't make a process dumpable if it may not read its program file (would_dump
+// in fs/exec.c). So this package starts programs from files that nobody may read,
+// their owner included.
 package undumpable
 
 import (
@@ -25,8 +25,8 @@ import (
 	"offmap/internal/process/unavailable"
 )
 
-// What is wrapped where this host doesn't let a program be started undumpable.
-// The error says what to change.
+// Errors wrap errHost or errNoExec if this host doesn't allow to start a program
+// undumpable. They say what to change.
 const refusal = "this host doesn't let offmap start a program that its user can't look into"
 
 var (
@@ -34,14 +34,14 @@ var (
 	errNoExec = unavailable.New(refusal, "sysctl vm.memfd_noexec=1")
 )
 
-// Program makes a file of a program's image: a memfd called name that nobody
-// can read by opening it or change any more, and that can be executed under
+// Program copies a program's image into a memfd called name. Nobody can open the
+// memfd to read it, and nobody can change it any more. It can be executed under
 // WithoutOverride.
 func Program(name string, image io.Reader) (_ *os.File, err error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate(name, flags|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.MemfdCreate(name, flags) // before 6.3 they all can
+		fd, err = unix.MemfdCreate(name, flags) // before 6.3 every memfd is executable
 	}
 	if err != nil {
 		return nil, fmt.Errorf("program %s: %w", name, refused(err))
@@ -65,9 +65,10 @@ func Program(name string, image io.Reader) (_ *os.File, err error) {
 	return file, nil
 }
 
-// refused tells a host that forbids executable memfds, and adds the remedy
-// (Documentation/admin-guide/sysctl/vm.rst, memfd_noexec), from what confines
-// this process.
+// refused returns the error for a failed memfd_create. It finds out whether the host
+// forbids executable memfds, and then names the remedy
+// (Documentation/admin-guide/sysctl/vm.rst, memfd_noexec), or whether a sandbox
+// confines this process.
 func refused(err error) error {
 	setting, _ := os.ReadFile("/proc/sys/vm/memfd_noexec")
 	if errors.Is(err, unix.EACCES) && strings.TrimSpace(string(setting)) == "2" {
@@ -76,10 +77,10 @@ func refused(err error) error {
 	return sandbox.Judge("memfd_create", err)
 }
 
-// WithoutOverride calls f, which executes a Program or starts a process that
-// does, on a thread whose capabilities don't override file modes: with
-// CAP_DAC_OVERRIDE or CAP_DAC_READ_SEARCH every file can be read, and the
-// process would be dumpable. It gets what root gets by execve all the same.
+// WithoutOverride calls f on a thread without CAP_DAC_OVERRIDE and
+// CAP_DAC_READ_SEARCH. f executes a Program or starts a process that does. With one
+// of these capabilities it could read every file, and the new process would be
+// dumpable. execve gives a root process all of its capabilities again.
 func WithoutOverride(f func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -8,8 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Nobody changes a program between its writing and its execution, and nobody
-// reads it.
+// Nobody can read a program, or change it before it is executed.
 func TestProgram(t *testing.T) {
 	f, err := Program("test", bytes.NewReader([]byte("\x7fELF")))
 	if err != nil {
@@ -28,8 +27,7 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// The thread that f has run on gets its capabilities back, and no other lost
-// any.
+// The thread that ran f gets its capabilities back, and no other thread loses any.
 func TestWithoutOverride(t *testing.T) {
 	effective := func() [2]unix.CapUserData {
 		t.Helper()
