@@ -1,8 +1,7 @@
-// Package initramfs builds the initramfs with which offmap boots Linux when it
-// isn't given one. It holds one program as process 1 and, by links, as every
-// command (package userland): the one that is embedded here, or where it isn't
-// (see small) the offmap binary itself. So there is nothing to build, fetch or
-// cache before a guest can run.
+// Package initramfs builds the initramfs with which offmap boots Linux by default.
+// It holds one program, which is process 1 and, through links, every command
+// (package userland). The program is embedded here, or is the offmap binary itself
+// (see small). So a guest can run without anything to build, fetch or cache first.
 package initramfs
 
 import (
@@ -25,18 +24,18 @@ import (
 
 // Options of New. The zero value is good.
 type Options struct {
-	// Init is the program to start as process 1; it must be static, and be
-	// userland.Program for the names that it is called by. Empty is the
-	// embedded program, or the one that runs now.
+	// Init is the file of the program to start as process 1. It must be static,
+	// and run what userland.Program returns. If Init is empty, it is the
+	// embedded program, or else the program that runs now.
 	Init string
-	// Files are regular files of the host to put in: path in the guest to
-	// path on the host. Directories on the way are made.
+	// Files are regular files of the host to add: path in the guest to path
+	// on the host. Missing directories are made.
 	Files map[string]string
 }
 
-// New builds an initramfs, in the kernel's newc format, uncompressed: a guest
-// copies faster than it unpacks, under emulation above all.
-// Documentation/driver-api/early-userspace/buffer-format.rst.
+// New builds an initramfs in the kernel's newc format
+// (Documentation/driver-api/early-userspace/buffer-format.rst). It is uncompressed,
+// because a guest copies faster than it decompresses, above all under emulation.
 func New(opts Options) (*io.SectionReader, error) {
 	var out bytes.Buffer
 	w := archive{records: cpio.Newc.Writer(&out), dirs: map[string]bool{".": true}}
@@ -46,7 +45,7 @@ func New(opts Options) (*io.SectionReader, error) {
 	return io.NewSectionReader(bytes.NewReader(out.Bytes()), 0, int64(out.Len())), nil
 }
 
-// archive writes records, and each directory before what is in it.
+// archive writes records, and writes each directory before its entries.
 type archive struct {
 	records cpio.RecordWriter
 	dirs    map[string]bool
@@ -59,8 +58,8 @@ func (a *archive) addAll(opts Options) error {
 			return err
 		}
 	}
-	// What there is before process 1 has mounted a devtmpfs: the kernel opens
-	// the console for it.
+	// The kernel opens the console for process 1 before that can mount a
+	// devtmpfs.
 	for _, dev := range []cpio.Record{
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		cpio.CharDev("dev/null", 0o666, 1, 3),
@@ -85,9 +84,9 @@ func (a *archive) addAll(opts Options) error {
 	return cpio.WriteTrailer(a.records)
 }
 
-// add writes a record whose directory is there.
+// add writes a record, whose directory has been written.
 func (a *archive) add(r cpio.Record) error {
-	// Files with one inode number would be hard links of each other.
+	// Files with the same inode number would be hard links of each other.
 	a.inode++
 	r.Ino = a.inode
 	if err := a.records.WriteRecord(r); err != nil {
@@ -109,7 +108,7 @@ func (a *archive) addDir(name string) error {
 
 // addFile adds a file of the host with its permissions.
 func (a *archive) addFile(name, host string) error {
-	// In a rooted clean path no ".." is left to lead out of the guest's root.
+	// A rooted clean path has no "..", so it can't lead out of the guest's root.
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
 	f, info, err := openRegular(host)
 	if err != nil {
@@ -131,7 +130,7 @@ func (a *archive) addInit(file string) error {
 		return a.add(regular("init", bytes.NewReader(small), int64(len(small)), 0o755))
 	}
 	if file == "" {
-		// By this name it is there even if somebody has replaced it meanwhile.
+		// This link leads to the program even if its file has been replaced.
 		file = "/proc/self/exe"
 	}
 	f, _, err := openRegular(file)
@@ -175,9 +174,9 @@ func regular(name string, r io.ReaderAt, size int64, perm fs.FileMode) cpio.Reco
 	}
 }
 
-// loadedSize checks that a guest without libraries can run the program in r,
-// and returns how much of it the kernel loads, in bytes. What follows that,
-// symbols for a debugger, would only cost the guest memory.
+// loadedSize checks that a guest without libraries can run the program in r, and
+// returns the size, in bytes, of the part that the kernel loads. The symbols after
+// it would only take the guest's memory.
 func loadedSize(r io.ReaderAt) (int64, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {

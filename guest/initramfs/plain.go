@@ -2,6 +2,6 @@
 
 package initramfs
 
-// small isn't there: this program wasn't built by `make`, and is the guests'
-// userland itself.
+// small is nil because `make` didn't build this program: it then serves as the
+// guests' userland itself.
 var small []byte

@@ -4,7 +4,7 @@ package initramfs
 
 import _ "embed"
 
-// small is the program of the directory of that name.
+// small is the program in the directory small.
 //
 //go:embed small.elf
 var small []byte

@@ -9,10 +9,10 @@ import (
 // BenchKind is what an operation of the payload bench does. See asm/bench.S.
 type BenchKind string
 
-// Kinds that others than a list of them need to tell apart.
+// Kinds that callers have to tell apart; benchKinds has them all.
 const (
-	BenchFill    BenchKind = "fill"    // writes what reads and copies then find
-	BenchLink    BenchKind = "link"    // makes the ring that a chase goes round
+	BenchFill    BenchKind = "fill"    // writes the data for reads and copies
+	BenchLink    BenchKind = "link"    // makes the ring that a chase follows
 	BenchScatter BenchKind = "scatter" // writes a word of each node in a ring's order
 	BenchTouch   BenchKind = "touch"   // writes a word of each page, once
 	BenchChase   BenchKind = "chase"   // follows the ring
@@ -26,57 +26,58 @@ var benchKinds = []BenchKind{
 	"copy-8", "copy-16", "copy-32", "copy-rep", "copy-nt",
 }
 
-// Prepares says that an operation of this kind isn't measured.
+// Prepares reports whether an operation of this kind only prepares others, and isn't
+// measured.
 func (k BenchKind) Prepares() bool {
 	return k == BenchFill || k == BenchLink || k == BenchScatter
 }
 
-// AVX says that an operation of this kind needs the registers of AVX2.
+// AVX reports whether an operation of this kind needs the registers of AVX2.
 func (k BenchKind) AVX() bool { return k == "read-32" || k == "write-32" || k == "copy-32" }
 
-// BenchOp is an operation of the program that the payload bench goes through.
-// Its vCPUs share the memory out evenly, and all go through it together.
+// BenchOp is an operation in a program for the payload bench. Each vCPU has an equal
+// share of its memory, and all vCPUs run it at the same time.
 type BenchOp struct {
 	Kind BenchKind
-	// Base is where its memory starts; Size its bytes, whole pages for each
-	// vCPU, and a power of two for random accesses and for rings. A copy
-	// writes as many bytes after those that it reads.
+	// Base is the guest-physical address of the operation's memory. Size is in
+	// bytes, whole pages for each vCPU, and a power of two for random accesses
+	// and for rings. A copy writes to the Size bytes that follow.
 	Base, Size uint64
-	// Stride is the bytes of a node of a ring: a power of two, 64 to 4096.
+	// Stride is the size of a ring's node in bytes: a power of two, 64 to 4096.
 	Stride uint64
-	// Cycles is how long it is measured at least.
+	// Cycles is the least time to measure for, in cycles of the TSC.
 	Cycles uint64
 }
 
-// BenchStretch is what a vCPU did in a measured operation: bytes, or for random
-// accesses and chases accesses, between two readings of the TSC.
+// BenchStretch is what a vCPU did in a measured operation between two readings of
+// the TSC. Units are bytes; for random accesses and chases they are accesses.
 type BenchStretch struct{ Start, End, Units uint64 }
 
-// BenchMark is the TSC right before and right after an EventMark.
+// BenchMark has the TSC right before and right after an EventMark.
 type BenchMark struct{ Before, After uint64 }
 
-// BenchMarkings is how many marks there are at the start and at the end.
+// BenchMarkings is the number of marks at the start, and the number at the end.
 const BenchMarkings = 8
 
-// The program's layout, which asm/bench.S repeats.
+// The program's layout. asm/bench.S has the same numbers.
 const (
 	benchCount   = 0
 	benchLeast   = 8
 	benchResults = 16
 	benchMarks   = 64
 	benchOps     = 320
-	benchShift   = 6 // of an operation and of a result
+	benchShift   = 6 // log2 of the size of an operation, and of a result
 
 	benchKind, benchBase, benchSize, benchStride, benchCycles = 0, 8, 16, 24, 32
 
 	benchStart, benchEnd, benchUnits = 0, 8, 16
 )
 
-// BenchSize is how many bytes a program of ops operations takes.
+// BenchSize is the size in bytes of a program of ops operations.
 func BenchSize(ops, cpus int) int { return benchOps + ops<<benchShift + ops*cpus<<benchShift }
 
-// EncodeBench returns a program as the payload reads it at address at. Its first
-// marks and its last are least cycles apart, or more.
+// EncodeBench returns a program as the payload reads it at address at. Between its
+// first marks and its last marks there are at least least cycles.
 func EncodeBench(ops []BenchOp, cpus int, at, least uint64) ([]byte, error) {
 	le := binary.LittleEndian
 	b := make([]byte, BenchSize(len(ops), cpus))
@@ -98,16 +99,17 @@ func EncodeBench(ops []BenchOp, cpus int, at, least uint64) ([]byte, error) {
 	return b, nil
 }
 
-// BenchReport is what the payload left in its program. All of it is a guest's
-// word.
+// BenchReport is what the payload wrote into its program. A guest wrote it, so none
+// of it is to be trusted.
 type BenchReport struct {
 	First, Last [BenchMarkings]BenchMark
-	// Stretches are by operation and vCPU; zero for those that prepare.
+	// Stretches are by operation and vCPU. Those of operations that prepare
+	// are zero.
 	Stretches [][]BenchStretch
 }
 
-// DecodeBench reads what is left of a program of ops operations. b has
-// BenchSize bytes.
+// DecodeBench reads the report from a program of ops operations. b has BenchSize
+// bytes.
 func DecodeBench(b []byte, ops, cpus int) (r BenchReport) {
 	le := binary.LittleEndian
 	for i := range r.First {

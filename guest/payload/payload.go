@@ -1,14 +1,14 @@
-// Package payload has small bare guests, embedded as flat binaries. They run
-// without a kernel, at CPL 3 with IOPL 3 where they can, because guest user
-// code is native on every KVM flavour.
+// Package payload has small bare guests, embedded as flat binaries. They run without
+// a kernel, at CPL 3 with IOPL 3 if they can, because guest user code runs natively
+// on every kind of KVM.
 //
-// A payload is position-independent and starts at its first byte, on every
-// vCPU at once, in 64-bit mode with all RAM mapped onto itself. It finds the
-// number of its vCPU in RDI, the address of an info block (package protocol) in
-// RSI, a stack of its own in RSP, and an empty IDT: an exception that it hasn't
-// prepared for is a triple fault. The comment in its source says what its
-// arguments mean and what it prints. It writes single bytes to the serial port
-// and to the I/O ports of package protocol.
+// A payload is position-independent. All vCPUs start at its first byte at the same
+// time, in 64-bit mode with an identity mapping of all RAM. RDI has the vCPU's
+// number, RSI the address of an info block (package protocol), and RSP a stack of the
+// vCPU's own. The IDT is empty, so an exception is a triple fault unless the payload
+// has set up an IDT. The comment in a payload's source says what its arguments mean
+// and what it prints. It writes single bytes to the serial port and to the I/O ports
+// of package protocol.
 package payload
 
 import (
@@ -17,22 +17,22 @@ import (
 	"strings"
 )
 
-// What payloads that measure say when they are done, for fmt.Sscanf. Cycles
-// are the guest's TSC's.
+// The formats, for fmt.Sscanf, of the lines that payloads print when they have
+// measured. Cycles are those of the guest's TSC.
 const (
 	ChurnReport = "churn: %d rounds over %d pages, %d cycles\n"
-	// Exits of each kind, by what caused them.
+	// The number of exits of each kind, and the cycles of each kind.
 	ExitsReport = "exits: %d of each, %d cycles of port writes, %d of port reads, %d of memory reads\n"
 	ZipfReport  = "zipf: %d accesses to %d pages, %d cycles\n" // accesses of all vCPUs
-	// Reads and writes in sequence, then at random, of each buffer.
+	// Cycles of reads and writes in sequence, then at random, for each buffer.
 	UncachedReport = "uncached: %d accesses, first buffer %d %d %d %d, second %d %d %d %d cycles\n"
 )
 
 // Payload is one bare guest.
 type Payload struct {
 	Name  string
-	About string // one line for people
-	Ring  uint8  // privilege level that it must start at: 0 or 3
+	About string // a description of one line
+	Ring  uint8  // the privilege level that it must start at: 0 or 3
 }
 
 //go:generate sh asm/build.sh
@@ -63,7 +63,7 @@ func (p Payload) Image() []byte {
 	return b
 }
 
-// Lookup finds a payload by name; its error lists the names there are.
+// Lookup finds a payload by name. Its error lists the names.
 func Lookup(name string) (Payload, error) {
 	for _, p := range payloads {
 		if p.Name == name {

@@ -1,6 +1,6 @@
-// Command small is the userland of offmap's guests alone. The offmap binary is
-// that too, but four times as large, and a guest holds its initramfs twice as it
-// boots: so `make` embeds this program into offmap to be put there instead.
+// Command small is only the userland of offmap's guests. The offmap binary can be
+// that too, but it is four times as large, and a booting guest has its initramfs in
+// RAM twice. So `make` embeds this program into offmap, and the initramfs gets it.
 package main
 
 import (

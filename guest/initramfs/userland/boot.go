@@ -13,8 +13,8 @@ import (
 	"offmap/guest/protocol"
 )
 
-// boot is the life of process 1: say that userland is there, mount, run one
-// shell, and end the machine with the shell's exit code.
+// boot is all that process 1 does: it reports that userland runs, mounts, runs one
+// shell, and ends the machine with the shell's exit code.
 func boot() {
 	// The port's number is on the command line, so /proc comes first.
 	procErr := mountOn(mounts[0])
@@ -33,12 +33,12 @@ func boot() {
 			complain(err)
 		}
 	}
-	// Caught, because the kernel would panic at the end of process 1; not
-	// ignored, because children would inherit that.
+	// The signals are caught, because the kernel panics when process 1 ends.
+	// They aren't ignored, because children would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
 
 	tty := console()
-	if opts.EventPort != 0 { // offmap, whose serial port heeds it
+	if opts.EventPort != 0 { // this is offmap, and its serial port obeys RTS
 		flowControl(tty)
 	}
 	code := 2
@@ -48,9 +48,9 @@ func boot() {
 	drain(tty)
 	unix.Sync()
 	if opts.EventPort != 0 {
-		_ = report(opts.ExitPort, byte(code)) // a failure was told at the start
+		_ = report(opts.ExitPort, byte(code)) // the report at the start has told of a failure
 	}
-	// Nobody listened: end like any machine.
+	// The VMM didn't end the guest: power off.
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	for {
 		time.Sleep(time.Hour)
@@ -67,7 +67,7 @@ func report(port uint16, b byte) error {
 
 func complain(err error) { fmt.Fprintln(os.Stderr, "init:", err) }
 
-// mountPoint is one of mount(2)'s calls.
+// mountPoint has the arguments of one mount(2) call.
 type mountPoint struct {
 	source, target, fstype string
 	flags                  uintptr
@@ -87,9 +87,9 @@ func mountOn(m mountPoint) error {
 	return nil
 }
 
-// console opens the terminal behind /dev/console. It is the last of those
-// that the kernel lists, and unlike /dev/console itself it can be a
-// controlling terminal, without which Ctrl-C is just a byte.
+// console opens the terminal behind /dev/console, the last one in the kernel's list
+// of consoles. Unlike /dev/console it can be a controlling terminal. Without one,
+// Ctrl-C is just a byte.
 func console() *os.File {
 	text, _ := os.ReadFile("/sys/class/tty/console/active")
 	if names := strings.Fields(string(text)); len(names) > 0 {
@@ -102,24 +102,24 @@ func console() *os.File {
 	return os.Stdin
 }
 
-// flowControl has the terminal lower RTS while its reader falls behind, stty
-// crtscts. Without, Linux drops input that its own 64 KiB don't hold.
+// flowControl sets the terminal to lower RTS when its reader falls behind, as stty
+// crtscts does. Otherwise Linux drops input that doesn't fit into its own 64 KiB.
 func flowControl(tty *os.File) {
-	// A console that is no serial port has nothing to lower.
+	// An error means that the console is no serial port.
 	if t, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS); err == nil {
 		t.Cflag |= unix.CRTSCTS
 		_ = unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, t)
 	}
 }
 
-// drain waits until all that was written to the console is out, tcdrain(3).
+// drain waits until the console has sent everything, as tcdrain(3).
 func drain(tty *os.File) {
-	// On a console that is no terminal there is nothing to wait for.
+	// An error means that the console is no terminal.
 	_ = unix.IoctlSetInt(int(tty.Fd()), unix.TCSBRK, 1)
 }
 
-// runShell runs a shell on tty, with command or, if that is nil, interactively,
-// and returns its exit code once it is gone. Meanwhile it reaps every orphan.
+// runShell runs a shell on tty and returns its exit code. The shell runs command,
+// or is interactive if command is nil. Meanwhile runShell reaps every orphan.
 func runShell(tty *os.File, command *string) int {
 	args := []string{"sh"}
 	if command != nil {

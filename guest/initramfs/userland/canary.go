@@ -14,13 +14,13 @@ import (
 	"offmap/guest/protocol"
 )
 
-// maxCanaryPages is how many pages canary takes if it isn't told, in 4 KiB:
-// enough to be found whatever happens to a few, and little against any guest.
+// maxCanaryPages is the default number of canary's pages, of 4 KiB each. It is
+// enough that some are found if a few are lost, and small for any guest.
 const maxCanaryPages = 4096
 
-// plantCanary plants a canary of its own making in pages of anonymous memory, for
-// the host to look for, and prints it masked. With -hold it goes on as package
-// protocol has it.
+// plantCanary makes a canary, plants it in pages of anonymous memory, and prints it
+// masked, so that the host can search for it. With -hold it then follows package
+// protocol.
 func plantCanary(args []string) error {
 	fs := flag.NewFlagSet("canary", flag.ContinueOnError)
 	pages := fs.Int("pages", 0, "pages of 4 KiB to plant in (default 4096, or a quarter of free memory if that is less)")
@@ -46,8 +46,8 @@ func plantCanary(args []string) error {
 	if err != nil {
 		return err
 	}
-	// A place for each page, in cache lines from its start: not the same one
-	// everywhere, so that nothing depends on where in a page it is.
+	// The canary's place in each page, in cache lines from the page's start.
+	// It is random, so that no result depends on one place.
 	lines := make([]uint8, *pages)
 	place := func(page int) []byte { return mem[page*pageSize+int(lines[page])*64:][:canary.Size] }
 	for i := range lines {
@@ -79,5 +79,5 @@ func plantCanary(args []string) error {
 	return nil
 }
 
-// pageSize is x86-64's, in bytes.
+// pageSize is the page size of x86-64, in bytes.
 const pageSize = 4096

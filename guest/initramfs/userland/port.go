@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outb writes b to an I/O port; without permission that is a SIGSEGV.
+// outb writes b to an I/O port. Without the permission it raises SIGSEGV.
 //
 //go:noescape
 func outb(port uint16, b byte)
 
-// writePort gets the permission and writes b to an I/O port. Not through
-// /dev/port: Debian's cloud kernels are built without CONFIG_DEVPORT.
+// writePort gets the permission for an I/O port and writes b to it. It doesn't use
+// /dev/port, because Debian's cloud kernels are built without CONFIG_DEVPORT.
 func writePort(port uint16, b byte) error {
-	runtime.LockOSThread() // the permission is one thread's
+	runtime.LockOSThread() // the permission belongs to the thread
 	defer runtime.UnlockOSThread()
 	if err := ioperm(port, true); err != nil {
 		return err
@@ -24,8 +24,8 @@ func writePort(port uint16, b byte) error {
 	return ioperm(port, false)
 }
 
-// ioperm gives this thread the permission to use an I/O port, or takes it
-// back, ioperm(2).
+// ioperm gives this thread the permission to use an I/O port, or takes it back
+// (ioperm(2)).
 func ioperm(port uint16, on bool) error {
 	turn := uintptr(0)
 	if on {

@@ -15,9 +15,8 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// shell is sh: -c COMMAND [NAME [ARGUMENT]...], or FILE [ARGUMENT]..., or
-// without arguments what comes on standard input, with a prompt if that is a
-// terminal.
+// shell is sh: -c COMMAND [NAME [ARGUMENT]...], or FILE [ARGUMENT].... Without
+// arguments it runs standard input, with a prompt if that is a terminal.
 func shell(args []string) error {
 	var script io.Reader = os.Stdin
 	name := "sh"
@@ -59,8 +58,8 @@ func shell(args []string) error {
 	return status(r.Run(context.Background(), prog))
 }
 
-// ownKill has kill run by its path. The interpreter takes the bare name for a
-// builtin, which it then doesn't have.
+// ownKill replaces the name kill by the path of the applet. The interpreter takes
+// the bare name for a builtin, but has no such builtin.
 func ownKill(ctx context.Context, args []string) ([]string, error) {
 	if args[0] != "kill" {
 		return args, nil
@@ -78,7 +77,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil
 }
 
-// status turns the error of a run into ours.
+// status turns an exit status of the interpreter into an exitStatus.
 func status(err error) error {
 	var s interp.ExitStatus
 	if errors.As(err, &s) {
@@ -87,9 +86,9 @@ func status(err error) error {
 	return err
 }
 
-// converse reads commands from the terminal, with a prompt, until exit or end
-// of input. The terminal itself edits the line. Ctrl-C ends the command that
-// runs and not the shell.
+// converse reads commands from the terminal, with a prompt, until exit or the end
+// of input. The terminal itself edits the line. Ctrl-C ends the running command and
+// not the shell.
 func converse(r *interp.Runner) error {
 	running := interrupts()
 	var last error
@@ -100,7 +99,7 @@ func converse(r *interp.Runner) error {
 		for stmts, err := range parser.InteractiveSeq(os.Stdin) {
 			if err != nil {
 				fmt.Fprintln(os.Stderr, "sh:", err)
-				bad = true // and so is the parser's state
+				bad = true // the parser's state is bad too
 				break
 			}
 			if parser.Incomplete() {
@@ -129,9 +128,9 @@ func converse(r *interp.Runner) error {
 	}
 }
 
-// interrupts catches SIGINT. The function that it returns gives a context for
-// one command, cancelled by the next SIGINT; without a command that runs,
-// SIGINT only asks for a new line.
+// interrupts catches SIGINT. It returns a function that makes a context for one
+// command, which the next SIGINT cancels. While no command runs, SIGINT only starts
+// a new line.
 func interrupts() func() (context.Context, context.CancelFunc) {
 	var mu sync.Mutex
 	var cancel context.CancelFunc

@@ -75,7 +75,7 @@ func insmod(args []string) error {
 	return nil
 }
 
-// kill sends a signal, SIGTERM if not told: kill [-NUMBER] PID...
+// kill sends a signal, by default SIGTERM: kill [-NUMBER] PID...
 func kill(args []string) error {
 	sig := uint64(unix.SIGTERM)
 	if len(args) > 0 && strings.HasPrefix(args[0], "-") {
@@ -101,7 +101,7 @@ func kill(args []string) error {
 	return errors.Join(errs...)
 }
 
-// mount shows what is mounted, or mounts: mount -t TYPE [-o DATA] SOURCE TARGET.
+// mount lists the mounts, or mounts: mount -t TYPE [-o DATA] SOURCE TARGET.
 func mount(args []string) error {
 	if len(args) == 0 {
 		text, err := os.ReadFile("/proc/mounts")
@@ -146,7 +146,7 @@ func ps([]string) error {
 	if err != nil {
 		return err
 	}
-	// By number, which is by length first.
+	// Sort by number: by length first.
 	slices.SortFunc(stats, func(a, b string) int {
 		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 	})
@@ -165,8 +165,9 @@ func ps([]string) error {
 	return nil
 }
 
-// psLine makes a line of /proc/PID/stat, proc_pid_stat(5). The name, field 2,
-// is in parentheses and may hold any, so what follows starts after the last.
+// psLine makes a line of ps from /proc/PID/stat (proc_pid_stat(5)). Field 2, the
+// name, is in parentheses and may contain parentheses, so field 3 starts after the
+// last one.
 func psLine(stat string) (string, error) {
 	pid, rest, ok := strings.Cut(stat, " (")
 	end := strings.LastIndexByte(rest, ')')
@@ -184,7 +185,7 @@ func psLine(stat string) (string, error) {
 	return fmt.Sprintf("%5s %s %5d %s", pid, fields[0], rss*pageSize/1024, rest[:end]), nil
 }
 
-// sleep waits: sleep SECONDS, with a fraction if need be.
+// sleep waits: sleep SECONDS, which may have a fraction.
 func sleep(args []string) error {
 	if len(args) != 1 {
 		return usage("sleep SECONDS")
@@ -197,7 +198,7 @@ func sleep(args []string) error {
 	return nil
 }
 
-// uname prints all that uname(2) has to say; -r only the kernel's release.
+// uname prints all that uname(2) returns, or with -r only the kernel's release.
 func uname(args []string) error {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {

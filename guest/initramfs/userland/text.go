@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// eachFile calls f with each file named, or with standard input.
+// eachFile calls f with each named file, or with standard input if there are none.
 func eachFile(names []string, f func(name string, r io.Reader) error) error {
 	if len(names) == 0 {
 		return f("", os.Stdin)

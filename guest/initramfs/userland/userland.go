@@ -1,8 +1,7 @@
-// Package userland is what runs inside the Linux guests that offmap boots:
-// process 1, a POSIX shell, and the few commands that somebody who looks
-// around in a guest wants. The program that it is part of is all that our
-// initramfs holds: started as /init it is process 1, and started by the name of
-// a command, through a link, it is that command.
+// Package userland is the userland of the Linux guests that offmap boots: process 1,
+// a POSIX shell, and a few commands to look around in a guest. It is part of the one
+// program in offmap's initramfs. Started as /init, that program is process 1;
+// started through a link with a command's name, it is that command.
 package userland
 
 import (
@@ -25,7 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// applet is one command. run gets the arguments without the name.
+// applet is one command. run gets its arguments without the command's name.
 type applet struct {
 	name string
 	run  func(args []string) error
@@ -70,7 +69,7 @@ func uroot(newCommand func() core.Command) func([]string) error {
 	return func(args []string) error { return newCommand().Run(args...) }
 }
 
-// Names lists the commands that there are, in alphabetical order.
+// Names lists the commands in alphabetical order.
 func Names() []string {
 	names := make([]string, len(applets))
 	for i, a := range applets {
@@ -79,10 +78,10 @@ func Names() []string {
 	return names
 }
 
-// Program returns the program that this process was started as, judging by
-// args[0], or nil if that is none of the guest's. Run, it returns the exit
-// code; as process 1 it does not return. Further arguments of process 1 say
-// nothing: the kernel passes on words of its command line that it doesn't know.
+// Program returns the function that runs what args[0] names: process 1 or a command,
+// or nil for any other name. The function returns the exit code; as process 1 it
+// doesn't return. Process 1 ignores its further arguments, because the kernel passes
+// it the words of its command line that it doesn't know.
 func Program(args []string) func() int {
 	if len(args) == 0 {
 		return nil
@@ -99,12 +98,12 @@ func Program(args []string) func() int {
 	return nil
 }
 
-// exitStatus is an error that says all that there is to say by its number.
+// exitStatus is an exit code as an error, without a message.
 type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-// exitCode prints err, if it is one to print, and returns the exit code.
+// exitCode prints err if it has a message, and returns the exit code.
 func exitCode(name string, err error) int {
 	var status exitStatus
 	switch {
@@ -117,7 +116,7 @@ func exitCode(name string, err error) int {
 	return 1
 }
 
-// usage is the error of wrong arguments.
+// usage prints how to call a command, and returns the error for wrong arguments.
 func usage(synopsis string) error {
 	fmt.Fprintln(os.Stderr, "usage:", synopsis)
 	return exitStatus(2)
