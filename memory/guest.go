@@ -11,12 +11,6 @@ const PageSize = 4096
 // GPA is a guest-physical address in bytes.
 type GPA uint64
 
-// Add returns a+n and whether the sum is representable.
-func (a GPA) Add(n uint64) (GPA, bool) {
-	s := uint64(a) + n
-	return GPA(s), s >= uint64(a)
-}
-
 func (a GPA) String() string { return fmt.Sprintf("0x%x", uint64(a)) }
 
 // ErrHole is wrapped by the error of an access that is not wholly in guest RAM.

@@ -76,7 +76,7 @@ func LayoutOf(regions ...Region) (Layout, error) {
 		if r.Size == 0 || r.Size%PageSize != 0 || r.Start%PageSize != 0 {
 			return nil, fmt.Errorf("region %d at %s, %d bytes: %w", i, r.Start, r.Size, ErrUnaligned)
 		}
-		if _, ok := r.Start.Add(r.Size - 1); !ok || r.Size > MaxSize || r.Start > 1<<46 {
+		if r.Size > MaxSize || r.Start > 1<<46 {
 			return nil, fmt.Errorf("region %d at %s, %d bytes: beyond the physical address space", i, r.Start, r.Size)
 		}
 		if i > 0 {

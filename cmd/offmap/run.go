@@ -41,7 +41,7 @@ type runFlags struct {
 }
 
 func newRunCmd() *cobra.Command {
-	f := runFlags{memory: 512 << 20}
+	f := runFlags{memory: vmm.DefaultMemory}
 	cmd := &cobra.Command{
 		Use:   "run [flags]",
 		Short: "Boot a guest",
