@@ -17,14 +17,14 @@ import (
 	"offmap/internal/lab/debian"
 )
 
-// machine is a stock kernel on our initramfs, in plain QEMU: other than in
-// offmap itself there is a port for the exit code and none for the event.
+// machine is a stock kernel with offmap's initramfs, in plain QEMU. Unlike offmap,
+// it has a port for the exit code and none for the event.
 type machine struct {
 	t    *testing.T
 	cmd  *exec.Cmd
 	in   io.WriteCloser
 	out  chan []byte
-	text []byte // of the console, from where expect left off
+	text []byte // what the console printed since the last expect
 }
 
 // start boots the kernel of series; offmap, built for the purpose, is the init.
@@ -88,7 +88,7 @@ func start(t *testing.T, series, append string) *machine {
 	return m
 }
 
-// scratch is a directory for the time of all tests.
+// scratch is a directory for all tests, removed at the end.
 var scratch string
 
 func TestMain(m *testing.M) {
@@ -118,7 +118,7 @@ func buildOffmap(t *testing.T) string {
 	return offmap
 }
 
-// expect waits for s on the console and forgets all up to its end.
+// expect waits for s on the console, and drops the text up to the end of s.
 func (m *machine) expect(s string) {
 	m.t.Helper()
 	for {
@@ -143,8 +143,8 @@ func (m *machine) send(s string) {
 	}
 }
 
-// end waits for the machine's end. It returns what was left on the console,
-// and the exit code written to the port or -1 if there was none.
+// end waits for the machine's end. It returns the rest of the console's text, and the
+// exit code written to the port, or -1 if there was none.
 func (m *machine) end() (rest string, code int) {
 	m.t.Helper()
 	for b := range m.out {
@@ -184,7 +184,8 @@ func TestBootExec(t *testing.T) {
 	})
 }
 
-// TestBootKilled ends the shell by a signal, and process 1 by none.
+// TestBootKilled sends signals to the shell, which ends, and to process 1, which
+// doesn't.
 func TestBootKilled(t *testing.T) {
 	m := start(t, "6.1", protocol.PortWord+execWord("kill 1; kill -2 1; sleep 1; kill $$; sleep 1000"))
 	m.expect(protocol.UserlandLine + "\r\n")
@@ -194,8 +195,8 @@ func TestBootKilled(t *testing.T) {
 	}
 }
 
-// TestBootOutputIsWhole writes more than any buffer on the way holds, right
-// before the end.
+// TestBootOutputIsWhole writes, right before the end, more than any buffer on the way
+// holds.
 func TestBootOutputIsWhole(t *testing.T) {
 	m := start(t, "6.1", protocol.PortWord+execWord("i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 1"))
 	m.expect(protocol.UserlandLine + "\r\n")
@@ -248,8 +249,8 @@ func TestBootInteractive(t *testing.T) {
 	}
 }
 
-// TestBootEnds ends machines without the port: by the end of the command, and
-// by commands for it. With -no-reboot QEMU ends at a reboot too.
+// TestBootEnds ends machines without the port: by the end of the shell's command, and
+// by poweroff and its like. With -no-reboot QEMU ends at a reboot too.
 func TestBootEnds(t *testing.T) {
 	for _, command := range []string{"exit 5", "poweroff; sleep 1000", "reboot; sleep 1000"} {
 		t.Run(command, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"offmap/guest/protocol"
 )
 
-// The assembly's layout of a program, and its kinds, are Go's.
+// The layout of a program and the kinds are the same in the assembly and in Go.
 func TestBenchMatchesAssembly(t *testing.T) {
 	src, err := os.ReadFile("asm/bench.S")
 	if err != nil {

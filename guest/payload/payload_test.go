@@ -15,7 +15,7 @@ import (
 	"offmap/guest/protocol"
 )
 
-// The images in the repository are what their sources assemble to.
+// Each image in the repository is what its source assembles to.
 func TestImagesMatchSources(t *testing.T) {
 	for _, tool := range []string{"as", "ld"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -69,7 +69,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-// The assembly's constants are Go's.
+// The constants are the same in the assembly and in Go.
 func TestConstantsMatchAssembly(t *testing.T) {
 	src, err := os.ReadFile("asm/common.inc")
 	if err != nil {

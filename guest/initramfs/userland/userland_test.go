@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// run runs a shell command with our commands, and no others, in the path.
+// run runs a shell command with only the userland's commands in PATH.
 func run(t *testing.T, dir, command, stdin string) (stdout string, code int) {
 	t.Helper()
 	bin := t.TempDir()
@@ -106,8 +106,8 @@ func TestNamesAreSortedAndUnique(t *testing.T) {
 	}
 }
 
-// TestProgramLeavesOthersAlone holds that offmap is offmap, and that only
-// process 1 is process 1.
+// TestProgramLeavesOthersAlone checks that Program returns nil for offmap's own name,
+// and for init unless this is process 1.
 func TestProgramLeavesOthersAlone(t *testing.T) {
 	for _, args := range [][]string{nil, {""}, {"offmap"}, {"/usr/bin/offmap", "sh"}, {"/init"}, {"./init", "sh"}} {
 		if Program(args) != nil {
@@ -132,7 +132,7 @@ func TestPsLine(t *testing.T) {
 	}
 }
 
-// TestCanary runs the guest's side of the proof on this machine.
+// TestCanary runs the guest's canary command on this machine.
 func TestCanary(t *testing.T) {
 	stdout, code := run(t, t.TempDir(), "canary -pages 5 -hold", "\n")
 	lines := strings.Split(stdout, "\n")

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// apt runs Debian's package tools on lists and caches of our own.
+// apt runs Debian's package tools with lists and caches of offmap's own.
 type apt struct {
-	dir    string // everything that apt reads and writes
+	dir    string // holds everything that apt reads and writes
 	conf   string // its configuration, read after the machine's own
 	unlock func()
 }
@@ -27,8 +27,8 @@ var keyrings = []string{
 	"/usr/share/keyrings/debian-archive-keyring.pgp",
 }
 
-// newApt writes apt's configuration for r below dir, which is its own until
-// it is closed.
+// newApt writes apt's configuration for r below dir. It locks dir until it is
+// closed.
 func newApt(ctx context.Context, dir string, r release) (_ *apt, err error) {
 	for _, tool := range []string{"apt-get", "apt-cache", "dpkg-deb"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -67,7 +67,7 @@ func newApt(ctx context.Context, dir string, r release) (_ *apt, err error) {
 	files := map[string]string{
 		"etc/sources.list": r.sourcesList(mirror),
 		"etc/preferences":  r.preferences(),
-		"etc/status":       "", // an empty machine: dependencies are complete
+		"etc/status":       "", // nothing is installed, so apt lists all dependencies
 		"apt.conf":         aptConf(dir),
 	}
 	for name, text := range files {
@@ -78,8 +78,8 @@ func newApt(ctx context.Context, dir string, r release) (_ *apt, err error) {
 	return a, nil
 }
 
-// aptConf keeps the machine's settings (proxies, say) but none of its
-// package state and hooks. See apt.conf(5).
+// aptConf returns an apt.conf(5). The machine's settings, such as proxies, stay in
+// force, but not its package state and hooks.
 func aptConf(dir string) string {
 	set := [][2]string{
 		{"Dir::Etc::sourcelist", dir + "/etc/sources.list"},
@@ -95,10 +95,10 @@ func aptConf(dir string) string {
 		{"Dir::Log", dir},
 		{"APT::Architecture", "amd64"},
 		{"APT::Install-Recommends", "false"},
-		{"APT::Sandbox::User", ""}, // the cache is the user's own; _apt may not look in
+		{"APT::Sandbox::User", ""}, // _apt may not read the user's cache
 		{"Acquire::Languages", "none"},
 		{"Acquire::Retries", "2"},
-		{"Debug::NoLocking", "true"}, // we hold our own lock
+		{"Debug::NoLocking", "true"}, // newApt holds a lock
 	}
 	var b strings.Builder
 	b.WriteString("#clear APT::Architectures;\n#clear APT::Update;\n#clear DPkg::Pre-Install-Pkgs;\n#clear DPkg::Post-Invoke;\n#clear Acquire::IndexTargets::deb::DEP-11;\n#clear Acquire::IndexTargets::deb::CNF;\n")
@@ -130,8 +130,8 @@ func runQuietly(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	return stdout.Bytes(), nil
 }
 
-// stopWithContext makes the end of cmd's context end its whole process group
-// (apt's download methods are children), with a chance to clean up.
+// stopWithContext makes the end of cmd's context end cmd's whole process group, since
+// apt's download methods are children. They have time to clean up.
 func stopWithContext(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -141,7 +141,7 @@ func stopWithContext(cmd *exec.Cmd) {
 	cmd.WaitDelay = 5 * time.Second
 }
 
-// runError names the command that failed and the end of what it said.
+// runError returns an error with the failed command and the end of its stderr.
 func runError(what string, err error, stderr []byte) error {
 	if e, ok := errors.AsType[*exec.ExitError](err); ok && stderr == nil {
 		stderr = e.Stderr

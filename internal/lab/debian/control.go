@@ -41,8 +41,8 @@ func parseStanzas(text string) []stanza {
 	return all
 }
 
-// sameVersionDeps lists the packages that s depends on in exactly its own
-// version: the parts that a kernel package has been split into.
+// sameVersionDeps lists the packages that s depends on in exactly the version of s.
+// They are the parts of a kernel that is split into several packages.
 func (s stanza) sameVersionDeps() []string {
 	var deps []string
 	for clause := range strings.SplitSeq(s["depends"], ",") {

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// decompressModules replaces every .ko.xz below dir with what it holds.
-// Kernels from 6.12 on ship them compressed; not all can load them that way,
-// and what modules depend on is written inside them.
+// decompressModules decompresses every .ko.xz below dir, and removes the compressed
+// file. Debian's modules are compressed from 6.12 on. Not every kernel can load
+// compressed modules, and their dependencies are written inside them.
 func decompressModules(ctx context.Context, dir string) error {
 	var paths []string
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// download fetches pkgs (each name=version) into dir. apt verifies them
-// against the signed lists.
+// download fetches pkgs, each as name=version, into dir. apt verifies them against
+// the signed lists.
 func (a *apt) download(ctx context.Context, pkgs []string, dir, what string, progress Progress) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -37,8 +37,8 @@ func (a *apt) download(ctx context.Context, pkgs []string, dir, what string, pro
 	return err
 }
 
-// relayStatus reads what apt-get writes to APT::Status-Fd: lines such as
-// "dlstatus:2:53.0491:Retrieving file 2 of 3", the third field in percent.
+// relayStatus reads the lines that apt-get writes to APT::Status-Fd, such as
+// "dlstatus:2:53.0491:Retrieving file 2 of 3". The third field is in percent.
 func relayStatus(r io.Reader, report func(share float64)) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -62,8 +62,8 @@ func (a *apt) unpack(ctx context.Context, dir, root string, progress Progress) e
 	if len(debs) == 0 {
 		return fmt.Errorf("apt-get left no packages in %s", dir)
 	}
-	// Since Debian 12 these are links into /usr. Made beforehand they take
-	// what packages still put in the old places.
+	// Since Debian 12 these are links into /usr. They are made first, because
+	// some packages still have files in the old places.
 	for _, d := range []string{"bin", "sbin", "lib", "lib64"} {
 		if err := os.MkdirAll(filepath.Join(root, "usr", d), 0o755); err != nil {
 			return err
@@ -84,8 +84,8 @@ func (a *apt) unpack(ctx context.Context, dir, root string, progress Progress) e
 	return nil
 }
 
-// unpackDeb unpacks one package into root. Not with dpkg-deb -x: it replaces
-// links to directories by directories.
+// unpackDeb unpacks one package into root. It doesn't use dpkg-deb -x, which
+// replaces links to directories by directories.
 func unpackDeb(ctx context.Context, deb, root string) error {
 	r, w, err := os.Pipe()
 	if err != nil {

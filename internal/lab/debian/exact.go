@@ -14,24 +14,23 @@ import (
 	"sync"
 )
 
-// versionSyntax is what a version may be made of (Debian Policy 5.6.12),
-// without an epoch, which kernels don't have. It becomes the name of a
-// directory and an argument of apt's.
+// versionSyntax matches a version (Debian Policy 5.6.12) without an epoch, which
+// kernels don't have. A version becomes the name of a directory and an argument of
+// apt.
 var versionSyntax = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[0-9][A-Za-z0-9.+~-]*$`)
 })
 
-// CheckSeries says what is wrong with the name of a kernel: one of KnownSeries,
-// which is the current kernel of that series, or SERIES=VERSION, which is
-// Debian's package of exactly that version, such as "6.1=6.1.176-1".
+// CheckSeries returns an error if name isn't the name of a kernel. A name is one of
+// KnownSeries, for the current kernel of that series, or SERIES=VERSION, for Debian's
+// package of exactly that version, such as "6.1=6.1.176-1".
 func CheckSeries(name string) error {
 	_, err := lookup(name)
 	return err
 }
 
-// CachedExact lists the kernels in the cache that were asked for by their
-// exact versions, as SERIES=VERSION. They stay until their directories are
-// removed.
+// CachedExact lists the kernels in the cache that were fetched by their exact
+// versions, as SERIES=VERSION. They stay until somebody removes their directories.
 func CachedExact() ([]string, error) {
 	cache, err := CacheDir()
 	if err != nil {
@@ -47,9 +46,9 @@ func CachedExact() ([]string, error) {
 	return names, err
 }
 
-// imagePackage is the package of the kernel of r's exact version. The archive
-// keeps several: each has a package with a name of its own, and the
-// metapackage stands for the newest of a suite only.
+// imagePackage returns the name of the package with the kernel of r's exact version.
+// The archive keeps several versions, each in a package with a name of its own; the
+// metapackage leads only to the newest of a suite.
 func (a *apt) imagePackage(ctx context.Context, r release) (string, error) {
 	out, err := a.run(ctx, a.dir, "apt-cache", "pkgnames", "linux-image-")
 	if err != nil {
@@ -71,9 +70,9 @@ func (a *apt) imagePackage(ctx context.Context, r release) (string, error) {
 		strings.Join(slices.SortedFunc(maps.Keys(packages), compareVersions), ", "))
 }
 
-// parseMadison reads what apt-cache madison prints, such as
-// "linux-image-6.1.0-50-cloud-amd64 |  6.1.176-1 | http://... Packages", into
-// names of packages by version.
+// parseMadison reads the output of apt-cache madison, such as
+// "linux-image-6.1.0-50-cloud-amd64 |  6.1.176-1 | http://... Packages". It returns
+// the names of packages by version.
 func parseMadison(out string) map[string]string {
 	packages := map[string]string{}
 	for line := range strings.Lines(out) {
@@ -85,8 +84,8 @@ func parseMadison(out string) map[string]string {
 	return packages
 }
 
-// compareVersions orders versions by the numbers in them, which is how those of
-// one series of kernels differ.
+// compareVersions orders versions by the numbers in them. That is enough for the
+// versions of one series.
 func compareVersions(a, b string) int {
 	if c := slices.Compare(numbers(a), numbers(b)); c != 0 {
 		return c
@@ -97,7 +96,7 @@ func compareVersions(a, b string) int {
 func numbers(s string) []int {
 	var list []int
 	for f := range strings.FieldsFuncSeq(s, func(r rune) bool { return r < '0' || r > '9' }) {
-		n, _ := strconv.Atoi(f) // out of range it is the largest
+		n, _ := strconv.Atoi(f) // if out of range, n is the largest int
 		list = append(list, n)
 	}
 	return list

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestExact has a kernel of an exact version beside the current one of its
-// series, each of which stays what it is whatever becomes of the other.
+// TestExact fetches a kernel of an exact version beside the current one of its series.
+// Neither changes when the other does.
 func TestExact(t *testing.T) {
 	const exact = "6.1=6.1.7-1"
 	cache := newCache(t)
@@ -84,8 +84,8 @@ func TestCompareVersions(t *testing.T) {
 	}
 }
 
-// FuzzCheckSeries holds every name that is accepted to what it is used for: a
-// name in a directory, and behind = an argument of apt's.
+// FuzzCheckSeries checks that every accepted name is a good file name, and that its
+// part after = is a good argument of apt.
 func FuzzCheckSeries(f *testing.F) {
 	for _, s := range []string{"6.1", "6.1=6.1.176-1", "7.x=7.3.4-1~bpo13+1", "6.1=6.1./../..", "6.1=-o", "6.1=6.1.1 x"} {
 		f.Add(s)

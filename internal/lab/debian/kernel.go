@@ -13,12 +13,12 @@ import (
 
 // A Kernel is a stock Debian cloud kernel, unpacked in the cache.
 type Kernel struct {
-	// Series is the name it was asked for by, such as "6.1", or
+	// Series is the name that it was requested by, such as "6.1", or
 	// "6.1=6.1.176-1" for exactly that version.
 	Series string `json:"series"`
-	// Release is what uname -r says in it.
+	// Release is the output of uname -r in this kernel.
 	Release string `json:"release"`
-	// Version is that of Debian's package, exactly.
+	// Version is the exact version of Debian's package.
 	Version string `json:"version"`
 	// Packages are the packages that it was unpacked from.
 	Packages []string `json:"packages"`
@@ -27,11 +27,12 @@ type Kernel struct {
 	// ModulesDir is the path of lib/modules/Release.
 	ModulesDir string `json:"-"`
 
-	dir string // holds all of it, and what is built for it
+	dir string // holds the kernel, and what is built for it
 }
 
-// Progress is told what is being done, in words, and how much of it is done,
-// from 0 to 1; a negative share means unknown. It may be nil.
+// Progress is a function that is called with a description of the current step and
+// with the share of it that is done, from 0 to 1, or negative if unknown. It may be
+// nil.
 type Progress func(what string, done float64)
 
 func (p Progress) report(what string, done float64) {
@@ -54,10 +55,10 @@ func CacheDir() (string, error) {
 	return filepath.Abs(dir)
 }
 
-// metaPackage is what depends on the current kernel of a suite.
+// metaPackage depends on the current kernel of a suite.
 const metaPackage = "linux-image-cloud-amd64"
 
-// Cached returns the kernel of series that is in the cache. Without one the
+// Cached returns the kernel of series from the cache. If the cache has none, the
 // error is fs.ErrNotExist.
 func Cached(series string) (Kernel, error) {
 	if _, err := lookup(series); err != nil {
@@ -74,8 +75,7 @@ func Cached(series string) (Kernel, error) {
 	return load(dir)
 }
 
-// load reads the description of the kernel unpacked in dir and checks that
-// its parts are there.
+// load reads the description of the kernel in dir, and checks that its files exist.
 func load(dir string) (Kernel, error) {
 	var k Kernel
 	text, err := os.ReadFile(filepath.Join(dir, "kernel.json"))
@@ -96,8 +96,8 @@ func load(dir string) (Kernel, error) {
 	return k, nil
 }
 
-// GetKernel returns the kernel of series from the cache, without touching the
-// network, or fetches it if it isn't there.
+// GetKernel returns the kernel of series from the cache. It uses the network only if
+// the cache doesn't have the kernel.
 func GetKernel(ctx context.Context, series string, progress Progress) (Kernel, error) {
 	k, err := Cached(series)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -106,8 +106,8 @@ func GetKernel(ctx context.Context, series string, progress Progress) (Kernel, e
 	return fetch(ctx, series, progress, false)
 }
 
-// UpdateKernel brings the cache up to what the archive has now. An older
-// kernel is removed, with what was built for it. A kernel of an exact version
+// UpdateKernel replaces the kernel in the cache if the archive has a newer one. The
+// older kernel is removed, with what was built for it. A kernel of an exact version
 // stays as it is.
 func UpdateKernel(ctx context.Context, series string, progress Progress) (Kernel, error) {
 	return fetch(ctx, series, progress, true)
@@ -132,7 +132,7 @@ func fetch(ctx context.Context, series string, progress Progress, refresh bool) 
 	}
 	defer unlock()
 	home := filepath.Join(kernels, series)
-	if !refresh || r.exact != "" { // somebody else may have fetched it while we waited
+	if !refresh || r.exact != "" { // another process may have fetched it while this one waited
 		if k, err := Cached(series); err == nil {
 			return k, nil
 		}
@@ -205,8 +205,8 @@ func fetchLocked(ctx context.Context, r release, cache, home string, progress Pr
 	return load(dest)
 }
 
-// kernelPackages lists the packages, each as name=version, that make up the
-// kernel of r's exact version, or the one that the metapackage stands for now.
+// kernelPackages lists the packages of a kernel, each as name=version. The kernel is
+// the one of r's exact version, or else the one that the metapackage depends on now.
 func (a *apt) kernelPackages(ctx context.Context, r release) (pkgs []string, version string, err error) {
 	first, version := metaPackage, r.exact
 	if version != "" {
@@ -253,7 +253,7 @@ func (a *apt) kernelPackages(ctx context.Context, r release) (pkgs []string, ver
 	return pkgs, version, nil
 }
 
-// assemble picks the parts of a kernel out of the unpacked packages in root.
+// assemble takes the parts of a kernel from the unpacked packages in root.
 func assemble(root, dest string, k *Kernel) error {
 	dirs, err := filepath.Glob(filepath.Join(root, "lib/modules/*/kernel"))
 	if err != nil {
@@ -293,7 +293,7 @@ func assemble(root, dest string, k *Kernel) error {
 	return os.WriteFile(filepath.Join(dest, "kernel.json"), append(text, '\n'), 0o644)
 }
 
-// publish makes dest the kernel that home's series stands for, in one step.
+// publish makes dest the current kernel of home's series, in one step.
 func publish(home, dest string) error {
 	tmp := filepath.Join(home, ".current")
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -305,9 +305,9 @@ func publish(home, dest string) error {
 	return os.Rename(tmp, filepath.Join(home, "current"))
 }
 
-// prune removes what else there is in home: older kernels, and what was left
-// by somebody who was killed. Nobody else is at work there, because of the
-// lock; a machine that runs has read its kernel already.
+// prune removes everything else in home: older kernels, and the files that a killed
+// process left. The lock keeps other processes out. A running machine has already
+// read its kernel.
 func prune(home, keep string) error {
 	entries, err := os.ReadDir(home)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/ulikunitz/xz"
 )
 
-// The archive of these tests is a directory of tar files that stand for
-// packages, and scripts that stand for apt's tools in front of it.
+// The archive of these tests is a directory of tar files in place of packages, with
+// scripts in place of apt's tools.
 const (
 	fakeAptGet = `#!/bin/sh
 case "$*" in
@@ -95,7 +95,7 @@ func fakeArchive(t *testing.T, version string, compressed bool) (dir string) {
 	return dir
 }
 
-// use puts the archive in front of this machine's own tools.
+// use puts the archive's tools before this machine's own in PATH.
 func use(t *testing.T, dir string) {
 	t.Helper()
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
@@ -157,7 +157,7 @@ func TestUpdateKernel(t *testing.T) {
 	checkCache(t, cache, "6.1.8-1", "current")
 }
 
-// checkCache makes sure that there is nothing else about kernel 6.1.
+// checkCache checks that the cache has nothing else of kernel 6.1.
 func checkCache(t *testing.T, cache string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(cache, "kernels/6.1"))
@@ -218,7 +218,7 @@ func TestGetKernelFails(t *testing.T) {
 	}
 }
 
-// TestGetKernelOnce has many ask at the same time, as several commands would.
+// TestGetKernelOnce requests a kernel many times at once, as several commands would.
 func TestGetKernelOnce(t *testing.T) {
 	newCache(t)
 	dir := fakeArchive(t, "6.1.7-1", false)

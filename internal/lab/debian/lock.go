@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the lock that the file at path stands for, against other
-// processes and goroutines, and waits for it as long as ctx lasts. The file
-// stays: removing it would let two waiters lock two different files.
+// lock locks the file at path, against other processes and goroutines. It waits for
+// the lock until ctx ends. The file stays, because after a removal two waiters could
+// lock two different files.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ModulePath is where the module offmap.ko, built for k from sources, is or
-// will be in the cache.
+// ModulePath is the path in the cache of the module offmap.ko that is built for k
+// from sources. The file may not exist yet.
 func ModulePath(k Kernel, sources fs.FS) (string, error) {
 	h := sha256.New()
 	err := fs.WalkDir(sources, ".", func(path string, d fs.DirEntry, err error) error {
@@ -36,8 +36,8 @@ func ModulePath(k Kernel, sources fs.FS) (string, error) {
 	return filepath.Join(k.dir, "modules", name, "offmap.ko"), nil
 }
 
-// BuildModule builds offmap.ko for k from sources, a kbuild directory, unless
-// the cache has it, and returns its path.
+// BuildModule returns the path of offmap.ko for k. It builds the module from sources,
+// a kbuild directory, unless the cache has it.
 func BuildModule(ctx context.Context, k Kernel, sources fs.FS, progress Progress) (string, error) {
 	path, err := ModulePath(k, sources)
 	if err != nil {
@@ -99,12 +99,13 @@ func build(ctx context.Context, tree, release string, sources fs.FS) ([]byte, er
 	return os.ReadFile(filepath.Join(dir, "offmap.ko"))
 }
 
-// inTree makes a command that runs in tree as its root directory. A /dev/null
-// has to be there, for compilers and shell scripts: root makes the device;
-// others, and a root that may not, take the machine's one into a user and
-// mount namespace. /proc would take rights that containers withhold; all that
-// is asked of it is where the stack is, by 7.x's objtool, which needs it to
-// word the message should it crash. Ours will do.
+// inTree makes a command whose root directory is tree. Compilers and shell scripts
+// need a /dev/null there. Root makes the device. Other users, and a root that may
+// not make devices, bind the machine's /dev/null in a user and mount namespace.
+//
+// In a container it may be forbidden to mount a /proc. Only 7.x's objtool reads a
+// file of it: /proc/self/maps, to find its stack, which it needs for a message if it
+// crashes. A copy of this process's file is enough for that.
 func inTree(ctx context.Context, tree string, argv ...string) (*exec.Cmd, error) {
 	null := filepath.Join(tree, "dev/null")
 	for _, dir := range []string{"dev", "proc/self", "tmp"} {
@@ -122,7 +123,7 @@ func inTree(ctx context.Context, tree string, argv ...string) (*exec.Cmd, error)
 	const path = "PATH=/usr/sbin:/usr/bin"
 	err = unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
 	if (err == nil || err == unix.EEXIST) && os.Geteuid() == 0 && isDevice(null) {
-		if err := os.Chmod(null, 0o666); err != nil { // against the umask
+		if err := os.Chmod(null, 0o666); err != nil { // the umask may have cleared bits
 			return nil, err
 		}
 		cmd := exec.CommandContext(ctx, "/usr/bin/env", append([]string{"-i", path, "LC_ALL=C"}, argv...)...)

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 )
 
-// GetPackage returns the directory in the cache that a package is unpacked in,
-// and fetches it if it isn't there: of the release that kernel series comes
-// from, and without what it depends on.
+// GetPackage returns the directory in the cache that has an unpacked package. It
+// fetches the package, without its dependencies, if the cache doesn't have it. The
+// package is of the Debian release that the kernel series comes from.
 func GetPackage(ctx context.Context, series, name string, progress Progress) (dir string, err error) {
 	r, err := lookup(series)
 	if err != nil {
@@ -29,7 +29,7 @@ func GetPackage(ctx context.Context, series, name string, progress Progress) (di
 		return "", err
 	}
 	defer a.close()
-	if _, err := os.Stat(dir); err == nil { // somebody else has fetched it while we waited
+	if _, err := os.Stat(dir); err == nil { // another process fetched it while this one waited
 		return dir, nil
 	}
 	fail := func(err error) (string, error) {

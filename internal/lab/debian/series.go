@@ -1,8 +1,8 @@
-// Package debian takes what offmap needs from Debian's archive: stock cloud
-// kernels to boot, and per kernel a tree with its headers and the compiler
-// it was built with. apt does the downloading and the verifying, with lists
-// and caches of our own, so that nothing is installed, nothing of the
-// machine's package state is touched, and no privileges are needed.
+// Package debian gets what offmap needs from Debian's archive: stock cloud kernels to
+// boot, and for each kernel a tree with its headers and the compiler that built it.
+// apt downloads and verifies them, with lists and caches of offmap's own. So nothing
+// is installed, the machine's package state stays as it is, and no privileges are
+// needed.
 package debian
 
 import (
@@ -11,26 +11,25 @@ import (
 	"strings"
 )
 
-// A release is where in Debian's archive a kernel series comes from.
+// A release is the place in Debian's archive that a kernel series comes from.
 type release struct {
 	series string
-	// version is what the kernel's version must begin with: a suite moves
-	// on (backports does so every few weeks), and a kernel of another
-	// series under the asked-for name would make every result a lie.
+	// version is the beginning that the kernel's version must have. A suite
+	// moves on to other series (backports every few weeks), and results from a
+	// kernel of another series would be under the wrong name.
 	version string
-	// suites of the main archive, the one to take kernels from last.
+	// suites are those of the main archive. Kernels come from the last one.
 	suites []string
-	// security is the suite of the security archive.
+	// security is the suite in the security archive.
 	security string
-	// pin says that linux packages must come from the last of suites,
-	// which apt would not choose by itself (backports).
+	// pin says that linux packages must come from the last of suites, which
+	// apt doesn't choose by itself (backports).
 	pin bool
-	// exact is the version of Debian's package, where not the current one is
-	// wanted.
+	// exact is the version of Debian's package, or empty for the current one.
 	exact string
 }
 
-// name is what r is asked for by.
+// name is the name by which r is requested.
 func (r release) name() string {
 	if r.exact != "" {
 		return r.series + "=" + r.exact
@@ -38,7 +37,7 @@ func (r release) name() string {
 	return r.series
 }
 
-// releases in ascending order; the last one is the newest.
+// releases are in ascending order; the last one is the newest.
 var releases = []release{
 	{
 		series: "6.1", version: "6.1.",
@@ -55,7 +54,7 @@ var releases = []release{
 	},
 }
 
-// KnownSeries lists the kernel series that can be had, oldest first.
+// KnownSeries lists the kernel series that offmap can fetch, oldest first.
 func KnownSeries() []string {
 	var names []string
 	for _, r := range releases {
@@ -64,7 +63,7 @@ func KnownSeries() []string {
 	return names
 }
 
-// lookup finds what name, SERIES or SERIES=VERSION, stands for.
+// lookup finds the release for name, which is SERIES or SERIES=VERSION.
 func lookup(name string) (release, error) {
 	series, version, exact := strings.Cut(name, "=")
 	i := slices.IndexFunc(releases, func(r release) bool { return r.series == series })

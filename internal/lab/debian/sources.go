@@ -5,29 +5,29 @@ import (
 	"strings"
 )
 
-// An archive says where Debian's packages are fetched from.
+// An archive is where Debian's packages are fetched from.
 type archive struct {
 	main     string // URI of the main archive
 	security string // URI of the security archive
-	keyring  string // file for signed-by; empty: the machine's trusted keys
+	keyring  string // file for signed-by; empty for the machine's trusted keys
 }
 
-// defaultArchive serves machines that aren't pointed at Debian themselves.
+// defaultArchive is for machines whose own sources aren't Debian's.
 var defaultArchive = archive{
 	main:     "http://deb.debian.org/debian",
 	security: "http://deb.debian.org/debian-security",
 }
 
-// indexTargetFormat makes apt-get indextargets print what parseIndexTargets
-// reads. ORIGIN is only known once the lists have been fetched.
+// indexTargetFormat is the output format of apt-get indextargets that
+// parseIndexTargets reads. ORIGIN is known only after the lists have been fetched.
 const indexTargetFormat = "$(IDENTIFIER)|$(REPO_URI)|$(RELEASE)|$(ORIGIN)"
 
-// codenames of the Debian releases whose archive also carries ours. They
-// tell a Debian source from that of a derivative before its lists are there.
+// codenames are the names of Debian releases in the archive that also has those of
+// releases. They tell Debian's sources from a derivative's before lists are fetched.
 var codenames = []string{"bullseye", "bookworm", "trixie", "forky", "sid", "stable", "oldstable", "testing", "unstable"}
 
-// parseIndexTargets finds the machine's own Debian mirrors in the output of
-// apt-get indextargets, and fills what it doesn't find from defaultArchive.
+// parseIndexTargets finds the machine's own Debian mirrors in the output of apt-get
+// indextargets. What it doesn't find is as in defaultArchive.
 func parseIndexTargets(out string) archive {
 	var a archive
 	for line := range strings.Lines(out) {
@@ -87,8 +87,8 @@ func (r release) sourcesList(a archive) string {
 	return b.String()
 }
 
-// preferences is the apt_preferences of one release: kernels come from the
-// suite that was asked for, everything else from the release itself.
+// preferences is the apt_preferences of one release. Kernels come from the suite
+// that r names, and everything else from the Debian release itself.
 func (r release) preferences() string {
 	if !r.pin {
 		return ""

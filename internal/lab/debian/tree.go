@@ -10,17 +10,17 @@ import (
 	"strings"
 )
 
-// buildTools are what building a module takes beyond what the headers depend
-// on: kbuild's shell commands.
+// buildTools are packages with kbuild's shell commands, which the headers don't
+// depend on.
 var buildTools = []string{"base-files", "bash", "binutils", "coreutils", "dash", "diffutils", "findutils", "gawk", "grep", "make", "sed"}
 
-// notNeeded are dependencies of the headers that only matter on a machine that
-// boots the kernel; each is a prefix of package names.
+// notNeeded are prefixes of the names of packages that the headers depend on, but
+// that only a machine that boots the kernel needs.
 var notNeeded = []string{"linux-image-", "linux-base", "initramfs-tools", "dracut", "systemd", "libsystemd", "udev", "klibc", "libklibc", "debconf", "kmod", "cpio"}
 
-// buildTree returns the directory of a small Debian with the headers of k and
-// the compiler that goes with them, and fetches it if it isn't in the cache.
-// Nothing in it has been configured; it only serves to chroot into.
+// buildTree returns the directory of a small Debian that has the headers of k and
+// their compiler. It fetches the packages if the cache doesn't have the directory.
+// The packages are unpacked and not configured; the tree is only for chroot.
 func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error) {
 	r, err := lookup(k.Series)
 	if err != nil {
@@ -42,7 +42,7 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 	defer a.close()
 	headers := "linux-headers-" + k.Release + "=" + k.Version
 	pkgs, err := a.closure(ctx, append([]string{headers}, buildTools...))
-	if err != nil { // the lists may be older than the kernel, or not there yet
+	if err != nil { // the lists may be older than the kernel, or not fetched yet
 		if err := a.update(ctx); err != nil {
 			return "", err
 		}
@@ -65,7 +65,7 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 	if err := a.unpack(ctx, tmp, root, progress); err != nil {
 		return "", err
 	}
-	// gawk's name awk is an alternative, which its scripts would set up.
+	// gawk's name awk is an alternative, which only its scripts set up.
 	awk := filepath.Join(root, "usr/bin/awk")
 	if err := os.Symlink("gawk", awk); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
@@ -76,8 +76,8 @@ func buildTree(ctx context.Context, k Kernel, progress Progress) (string, error)
 	return dir, os.Rename(root, dir)
 }
 
-// closure lists names and all that they depend on, each as name=version. apt
-// works it out as for a machine on which nothing is installed.
+// closure lists names and all of their dependencies, each as name=version, as apt
+// would install them on a machine on which nothing is installed.
 func (a *apt) closure(ctx context.Context, names []string) ([]string, error) {
 	out, err := a.run(ctx, a.dir, "apt-get", append([]string{"--simulate", "install"}, names...)...)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"offmap/internal/abitest"
 )
 
-// TestABI holds what is known of the protocol against the kernel's header.
+// TestABI compares the numbers in abi.go with the kernel's header.
 func TestABI(t *testing.T) {
 	size := func(name string, v any) abitest.Entry {
 		return abitest.Entry{C: "sizeof(struct " + name + ")", Want: uint64(binary.Size(v))}

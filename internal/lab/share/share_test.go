@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// servedEnv names the directory that a server process is told to serve.
+// servedEnv has the directory that a server process is to serve.
 const servedEnv = "OFFMAP_TEST_SERVED"
 
 func TestMain(m *testing.M) {
@@ -32,12 +32,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// mount serves a new directory and mounts it with this host's kernel as the
-// client. It returns where each is.
+// mount serves a new directory and mounts it, with this host's kernel as the client.
+// It returns the paths of both.
 //
-// The server is a process of its own. Go's runtime waits in some calls for files,
-// epoll_ctl among them, without giving its processor to another goroutine: with
-// the server in the same process, all could wait for it.
+// The server is a process of its own. In some calls on files, such as epoll_ctl, Go's
+// runtime waits without giving its processor to another goroutine. In the same
+// process, all processors could wait for the server that way.
 func mount(t *testing.T) (served, mounted string) {
 	t.Helper()
 	served, root := t.TempDir(), t.TempDir()
@@ -113,8 +113,8 @@ func serveDevice(dev int, dir string) error {
 	}
 }
 
-// TestFiles does to a mounted directory what programs do, and holds what comes
-// of it against the directory that is served.
+// TestFiles does with a mounted directory what programs do, and compares the results
+// with the served directory.
 func TestFiles(t *testing.T) {
 	served, mounted := mount(t)
 	check := func(err error) {
@@ -134,7 +134,7 @@ func TestFiles(t *testing.T) {
 	}
 	compare(t, served, mounted, "new", "old", ".")
 
-	// What the host changes is seen at once.
+	// The client sees at once what the host changes.
 	check(os.WriteFile(out("old"), []byte("short"), 0o600))
 	if got, err := os.ReadFile(in("old")); string(got) != "short" {
 		t.Errorf("after a change: %.20q, %v", got, err)
@@ -181,7 +181,7 @@ func TestFiles(t *testing.T) {
 		t.Errorf("rename over what must not be replaced: %v", err)
 	}
 
-	// A file without a name is still there for who has it open.
+	// A process that has a file open can use it after its name is gone.
 	f, err = os.OpenFile(in("unlinked"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	check(err)
 	check(os.Remove(f.Name()))
@@ -207,7 +207,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// compare holds what the kernel says of names in both places together.
+// compare compares the attributes of names in both places.
 func compare(t *testing.T, served, mounted string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -225,7 +225,7 @@ func compare(t *testing.T, served, mounted string, names ...string) {
 	}
 }
 
-// TestDirectory lists one that takes many requests, and removes all in it.
+// TestDirectory lists a directory that takes many requests, and removes all in it.
 func TestDirectory(t *testing.T) {
 	served, mounted := mount(t)
 	var want []string
@@ -280,7 +280,7 @@ func TestTogether(t *testing.T) {
 	work.Wait()
 }
 
-// A directory that isn't there is one for who looks for it.
+// The look-up of a served directory that doesn't exist fails.
 func TestMissing(t *testing.T) {
 	s := newServer([]string{t.TempDir() + "/missing"})
 	if _, err := s.lookup(&request{inHeader: inHeader{Node: rootID}, body: []byte("0\x00")}); !errors.Is(err, unix.ENOENT) {
@@ -288,7 +288,7 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestNames holds that a request leads nowhere but to an entry of its directory.
+// TestNames checks that a request reaches only entries of its directory.
 func TestNames(t *testing.T) {
 	s := newServer([]string{t.TempDir()})
 	for _, c := range []struct {
@@ -310,12 +310,12 @@ func TestNames(t *testing.T) {
 			}
 		}
 	}
-	for op := range uint32(64) { // whatever it is that is asked for in vain
+	for op := range uint32(64) { // every opcode, known or not
 		s.answer(&request{inHeader: inHeader{Opcode: op, Node: 99}})
 	}
 }
 
-// FuzzAnswer holds that no request ends the server, whatever is in it.
+// FuzzAnswer checks that no request ends the server.
 func FuzzAnswer(f *testing.F) {
 	f.Add(uint32(opSetattr), uint64(2), make([]byte, 88))
 	f.Add(uint32(opBatchForget), uint64(0), []byte{255, 255, 255, 255, 0, 0, 0, 0})

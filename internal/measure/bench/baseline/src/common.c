@@ -76,7 +76,7 @@ char *area(const char *backend, size_t size, int *fd)
 	} else if (!strcmp(backend, "memfd")) {
 		*fd = must(memfd_create("offmap-baseline", MFD_CLOEXEC));
 	} else if (!strcmp(backend, "secret")) {
-		/* A kernel that counts its pages raises SIGBUS past the limit. */
+		/* Past RLIMIT_MEMLOCK some kernels raise SIGBUS at the first touch. */
 		setrlimit(RLIMIT_MEMLOCK, &all);
 		*fd = must(syscall(SYS_memfd_secret, O_CLOEXEC));
 	} else {

@@ -1,7 +1,8 @@
 /*
- * A VM with RAM that nothing touches: KVM, the VM, its memory and its slot.
+ * Makes a VM whose RAM nothing touches: opens KVM, makes the VM, its memory and its
+ * slot.
  *
- * Prints the nanoseconds of making it and of closing it.
+ * Prints the nanoseconds to make it and to close it.
  */
 #define _GNU_SOURCE
 #include "baseline.h"

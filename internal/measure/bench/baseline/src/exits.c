@@ -1,11 +1,11 @@
 /*
  * VM exits to user space and back: a loop around ioctl(KVM_RUN) and nothing
- * else. The machine has what offmap's has in the kernel (interrupt controllers
- * and timer, the CPUID that KVM supports), and its one vCPU runs the loops of
- * offmap's payload "exits" at CPL 3, which is native on every KVM.
+ * else. The machine has what KVM provides to offmap's (interrupt controllers,
+ * timer, the CPUID that KVM supports). Its one vCPU runs the loops of offmap's
+ * payload "exits", at CPL 3, which runs natively on every kind of KVM.
  *
- * Prints the nanoseconds of a round trip: from the exit on, through user space,
- * and in the guest until the next one.
+ * Prints the nanoseconds of a round trip: an exit, user space, and the guest
+ * until the next exit.
  */
 #define _GNU_SOURCE
 #include "baseline.h"
@@ -20,7 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Guest-physical addresses, which are the linear ones too. */
+/* Guest-physical addresses. They are also the linear addresses. */
 #define RAM	0x100000UL
 #define TSS	0x1000
 #define GDT	0x2000

@@ -1,12 +1,12 @@
 /*
- * A userfaultfd round trip: one thread touches a page that is missing, the
- * other reads the event and resolves it, with UFFDIO_COPY of a zero page into
- * anonymous memory, or with UFFDIO_CONTINUE of a memfd's page that it has
- * written with pwrite(2).
+ * A userfaultfd round trip. One thread touches a missing page. The other thread
+ * reads the event and resolves it: it copies a zero page into anonymous memory
+ * with UFFDIO_COPY, or it writes a page of a memfd with pwrite(2) and maps it with
+ * UFFDIO_CONTINUE.
  *
- * The toucher is in a system call, as KVM is: it has read(2) fill the page.
+ * The first thread faults inside a system call, as KVM does: read(2) fills the page.
  *
- * Prints the nanoseconds of a fault, the toucher's two system calls included.
+ * Prints the nanoseconds of a fault, including the first thread's two system calls.
  */
 #define _GNU_SOURCE
 #include "baseline.h"
@@ -54,7 +54,7 @@ static void *resolve(void *arg)
 	return NULL;
 }
 
-/* Any user may have one for faults of user mode; more takes rights. */
+/* Any user may handle faults from user mode; faults from the kernel take privileges. */
 int open_uffd(void)
 {
 	int dev, uffd = syscall(SYS_userfaultfd, O_CLOEXEC);

@@ -1,11 +1,11 @@
 /*
- * baseline: what the kernel and the processor cost by themselves, without a VMM
- * or Go around them. offmap's figures are held against these.
+ * baseline measures the cost of the kernel and the processor alone, without a VMM
+ * or Go. offmap's figures are compared with these.
  *
  *	baseline COMMAND ARGS...
  *
- * Figures go to stdout, separated by white space; what goes wrong goes to
- * stderr, with exit status 1.
+ * Figures go to stdout, separated by white space. Errors go to stderr, with exit
+ * status 1.
  */
 #define _GNU_SOURCE
 #include "baseline.h"

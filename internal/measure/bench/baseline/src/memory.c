@@ -1,15 +1,15 @@
 /*
- * Memory accesses on a shared mapping of a memfd: a program of operations by
- * one thread or by several, each with a share of an operation's memory to
- * itself, as the guest payload "bench" goes through it.
+ * Memory accesses on a shared mapping of a memfd. One or several threads run a
+ * program of operations, as the vCPUs of the guest payload "bench" do. Each
+ * thread has its own share of an operation's memory.
  *
  * The program is a list of KIND:AT:SIZE:STRIDE:NS, separated by commas: what to
- * do, where in the memory, on how many bytes, the bytes of a ring's node, and
- * for how many nanoseconds at least. What is measured goes on for that long as
- * in the payload: for a first stretch, then for as much again, and so on.
+ * do, where in the memory, on how many bytes, the size of a ring's node in bytes,
+ * and the least time in nanoseconds. As in the payload, a measured operation goes
+ * on in stretches until that time is over. Each stretch does as much as all before.
  *
- * Prints for each operation that is measured, and each thread, when it started
- * and ended in nanoseconds, and how many bytes or accesses it did.
+ * Prints, for each measured operation and each thread, the start and the end in
+ * nanoseconds, and the number of bytes or accesses.
  */
 #define _GNU_SOURCE
 #include "baseline.h"
@@ -139,7 +139,7 @@ static struct stretch measure(const struct op *o, struct work *w)
 			if (!position && o->kind->once)
 				goto end;
 		}
-		/* Always a power of two less 1, or a chase would end where it began. */
+		/* A power of two less 1, so that a chase doesn't end where it began. */
 		stretch = s.units + o->kind->accesses;
 	} while (now() - s.start < (int64_t)o->ns);
 end:
@@ -182,7 +182,7 @@ void memory(int argc, char **argv)
 	if (p.threads > 1024)
 		die("%d threads: at most 1024", p.threads);
 	p.mem = area("memfd", size, &fd);
-	p.op = calloc(strlen(argv[2]) + 1, sizeof *p.op);	/* more than there can be */
+	p.op = calloc(strlen(argv[2]) + 1, sizeof *p.op);	/* enough: an operation takes several characters */
 	if (!p.op)
 		die("calloc");
 	for (char *text = strtok(argv[2], ","); text; text = strtok(NULL, ","))

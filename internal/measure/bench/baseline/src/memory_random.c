@@ -1,9 +1,8 @@
 /*
- * Accesses anywhere in a share, whose size is a power of two: random ones, each
- * on its own, and chases, in which a load can't begin before the one before it
- * has ended. The order of a ring and the random numbers are those of
- * guest/payload/asm/bench_chase.inc and bench_random.inc, where they are
- * explained.
+ * Accesses anywhere in a share, whose size is a power of two. Random accesses are
+ * independent of each other. In a chase, a load can't begin before the previous
+ * load has ended. guest/payload/asm/bench_chase.inc and bench_random.inc explain the
+ * order of a ring and the random numbers, which are the same there.
  */
 #include "baseline.h"
 #include "memory.h"
@@ -13,10 +12,10 @@
 #define UNFIRST		0xf1de83e19937733dUL	/* FIRST * UNFIRST is 1 modulo 2^64 */
 #define UNSECOND	0x96de1b173f119089UL
 
-/* ring is what a number of nodes, a power of two, makes. */
+/* ring has the parameters of a ring, whose number of nodes is a power of two. */
 struct ring {
 	uint64_t mask;
-	int half;	/* of the bits of a number */
+	int half;	/* half of a number's bits */
 };
 
 static struct ring ring(const struct work *w)
@@ -97,7 +96,7 @@ static inline uint64_t next(uint64_t state)
 	return state * 0x5851f42d4c957f2dUL + 0x14057b7ef767814fUL;
 }
 
-/* share is where the words are, for loops that write some of them. */
+/* share is the memory of a loop that writes some of its words. */
 struct share {
 	char *mem;
 	uint64_t mask;

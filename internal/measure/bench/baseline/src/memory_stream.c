@@ -1,9 +1,9 @@
 /*
- * Accesses in sequence. Every word that fill has written is its address times
- * MULTIPLIER, so that the sum of any number of them is known.
+ * Accesses in sequence. fill writes to each word its address times MULTIPLIER, so
+ * that the sum of any number of words is known.
  *
- * The compiler is kept from making other instructions of the loops than those
- * they are named after.
+ * Each loop is written so that the compiler uses the instructions that it is named
+ * after.
  */
 #pragma GCC optimize("no-tree-vectorize", "no-tree-loop-distribute-patterns", "no-store-merging", "align-loops=64")
 
@@ -76,7 +76,7 @@ AVX2 void read_32(struct work *w, char *p, size_t n)
 	w->sum += (uint64_t)a[0] + (uint64_t)a[1] + (uint64_t)a[2] + (uint64_t)a[3];
 }
 
-/* sum is that of n words from address a on: MULTIPLIER * (n * a + 8 * n * (n - 1) / 2). */
+/* sum returns the sum of n words from address a on: MULTIPLIER * (n * a + 8 * n * (n - 1) / 2). */
 static uint64_t sum(uint64_t a, uint64_t n)
 {
 	return MULTIPLIER * n * (a + 4 * n - 4);
@@ -201,7 +201,7 @@ void copy_nt(struct work *w, char *p, size_t n)
 	}
 }
 
-/* What was copied is spoilt when it has been seen, or the next copy would find its work done. */
+/* Spoil the copy after the check, or the next check would pass without a copy. */
 void check_copy(struct work *w, size_t n)
 {
 	for (char *p = w->mem, *end = covered(w, n); p < end; p += 8) {

@@ -1,14 +1,14 @@
 /*
- * The baseline of a window: the same system calls as its pager's, one page at a
- * time, first in first out, and nothing else. Pages at rest are in secret
- * memory, all of them from the start; the guest is a thread that writes a byte
- * to every STEP-th page, round and round.
+ * The baseline of attach window: the system calls of its pager and nothing else, one
+ * page at a time, first in first out. All pages are in secret memory from the
+ * start. The guest is a thread that writes a byte to every STEP-th page, again and
+ * again.
  *
- * The guest takes its faults inside a system call, as KVM does.
+ * The guest faults inside a system call, as KVM does.
  *
- * Prints nanoseconds: of a touch, once the window is full; and from a fault's
- * event to the wake-up, the median and the 99th percentile. These have the
- * evictions in them.
+ * Prints nanoseconds: of a touch, once the window is full, and the median and the
+ * 99th percentile of the time from a fault's event to the wake-up, evictions
+ * included.
  */
 #define _GNU_SOURCE
 #include "baseline.h"
@@ -28,7 +28,7 @@ struct pager {
 	int uffd, file;
 	char *store, *kvm;
 	size_t window;		/* pages */
-	size_t *fifo;		/* offsets of those that are in it */
+	size_t *fifo;		/* offsets of the pages in the window */
 	int64_t *latency;
 	size_t answered, most;
 };

@@ -1,9 +1,9 @@
 /*
- * The first touch of memory: one byte is written to each page, by one thread
- * or by several that have a share each.
+ * The first touch of memory. One or several threads write one byte to each page;
+ * each has its own share.
  *
- * Prints nanoseconds: of making the memory (the file and its mapping), of a
- * page's first write, and of a page's release.
+ * Prints nanoseconds: to make the memory (the file and its mapping), for the first
+ * write to a page, and to release a page.
  */
 #define _GNU_SOURCE
 #include "baseline.h"
@@ -14,7 +14,7 @@
 
 struct share {
 	volatile char *mem;
-	size_t size;	/* bytes of each thread */
+	size_t size;	/* bytes for each thread */
 };
 
 static void write_pages(int i, void *arg)
