@@ -13,7 +13,7 @@ import (
 	"offmap/internal/render/table"
 )
 
-// avenueHead is what an avenue's section says before what it came to.
+// avenueHead is the beginning of an avenue's section, before the results.
 func avenueHead(a audit.Avenue) string {
 	about := sentence(a.About)
 	if a.Owner {
@@ -22,11 +22,12 @@ func avenueHead(a audit.Avenue) string {
 	return fmt.Sprintf("\n### %s\n\n%s\n", a.Name, about)
 }
 
-// finding is what an avenue came to on some kernels: on the chief, and on a line
-// of its own on its control. The texts differ in amounts of memory only.
+// finding is an avenue's result on some kernels. Each text has the result on the chief
+// and, on a second line, the result on its control. The texts differ only in amounts
+// of memory.
 type finding struct{ kernels, said []string }
 
-// renderEvidence writes what an avenue came to on the chief and its control.
+// renderEvidence writes an avenue's results on the chief and its control.
 func renderEvidence(b *bytes.Buffer, list []audited, avenue int) {
 	var findings []*finding
 	for _, a := range list {
@@ -58,15 +59,15 @@ func renderEvidence(b *bytes.Buffer, list []audited, avenue int) {
 	b.WriteString("\n" + markdown(table.Row("kernel", chief.String(), "control"), rows))
 }
 
-// came says what an attack came to.
+// came writes the result of an attack.
 func came(v audit.Verdict, why string) string {
 	return strong(v, string(v)) + ": " + why
 }
 
-// amount is how much memory an attack got to see, which no two runs agree on.
+// amount matches the amount of memory that an attack read. It differs in every run.
 var amount = regexp.MustCompile(`([0-9.]+) MiB`)
 
-// together is what was said, with the least and the most of each amount.
+// together returns the first text, with the range of each amount over all texts.
 func (f finding) together() string {
 	nth := -1
 	return amount.ReplaceAllStringFunc(f.said[0], func(string) string {
@@ -84,11 +85,11 @@ func (f finding) together() string {
 	})
 }
 
-// place is where an attack had a file, which is somebody's own business.
+// place matches the path of an attack's file, which doesn't belong on the page.
 var place = regexp.MustCompile(`; a file in /[^;]*`)
 
-// evidence is an attack's evidence on one line, without what is the same all over
-// the page or nobody's business.
+// evidence returns an attack's evidence on one line, without what would be the same
+// all over the page and without paths of files.
 func evidence(s string) string {
 	s = strings.TrimPrefix(s, audit.ErrUnavailable.Error()+": ")
 	return strings.Join(strings.Fields(place.ReplaceAllString(s, "")), " ")

@@ -10,7 +10,7 @@ import (
 	"offmap/internal/lab/debian"
 )
 
-// program is the offmap that is asked, seen from the top of the repository.
+// program is the offmap that is run, by its path in the repository.
 const program = "bin/offmap"
 
 // labKernels are the kernels that the lab knows.
@@ -31,9 +31,9 @@ func title(k debian.Kernel) string {
 	return fmt.Sprintf("%s (%s)", series, k.Version)
 }
 
-// askLab runs an offmap command in the lab, which is booted with flags of
-// offmap lab, and returns what it printed, also beside an error. That wraps an
-// *exec.ExitError if the command ended badly.
+// askLab runs an offmap command in the lab, with these flags of offmap lab. It returns
+// the command's output, with an error too. The error wraps an *exec.ExitError if the
+// command failed.
 func askLab(ctx context.Context, k debian.Kernel, flags []string, command ...string) ([]byte, error) {
 	args := append([]string{"lab", "--kernel", k.Series}, flags...)
 	cmd := exec.CommandContext(ctx, program, append(append(args, "--"), command...)...)

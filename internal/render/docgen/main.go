@@ -1,5 +1,5 @@
-// Command docgen writes the pages of docs/ that are made from what the program
-// finds in the lab: docgen audit|kernels|limits.
+// Command docgen writes the pages of docs/ that are made from results in the lab:
+// docgen audit|kernels|limits.
 package main
 
 import (
