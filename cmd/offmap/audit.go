@@ -53,25 +53,25 @@ func newAuditCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit [flags]",
 		Short: "Attack a guest's RAM in every known way, and judge the results",
-		Long: `audit runs guests that plant a random canary all over their RAM, and attacks
-that RAM by every avenue, each a way by which a host could read it: through the
-kernel's direct map, from other processes, by having the kernel use guest pages
-for I/O, by searching freed memory, and with the VMM's own rights.
+		Long: `audit runs guests that plant a random canary all over their RAM. It attacks
+that RAM by every avenue; an avenue is a way by which a host could read it. It
+reads through the kernel's direct map and from other processes, makes the kernel
+use guest pages for I/O, searches freed memory, and uses the VMM's own rights.
 
-Each attack is made on controls too, the same guest in ordinary memory (anon and
-memfd). An attack is blocked only if it found the control's canary in the same
-run, and the guest still had its own; otherwise it is inconclusive, or skipped
-where this host can't make it.
+audit makes each attack on controls too: the same guest in ordinary memory (anon
+and memfd). An attack is blocked only if it found the control's canary in the
+same run, and the guest's own canary was still in its RAM. Otherwise it is
+inconclusive, or skipped if this host can't make it.
 
 Most attacks need root. Some change settings of the host (KSM, zswap, huge pages
 of shared memory) and restore them; only SIGKILL leaves them changed. In the lab
-the machine's RAM is searched from outside as well, which shows that the canary
-is there. Exit code 3 if the guest's RAM was exposed, other than to its
-owner, or if an attack was inconclusive (--fail-on).`,
+audit also searches the machine's RAM from outside, to show that the canary is
+there. Exit code 3 if the guest's RAM was exposed, other than to its owner, or if
+an attack was inconclusive (--fail-on).`,
 		Example: `  offmap audit
   offmap audit --all
   offmap audit -k debian:6.1 --only direct-map,residue-exit
-  offmap audit --pid 4242 --canary HEX   # a guest that runs: canary -hold`,
+  offmap audit --pid 4242 --canary HEX   # a running guest: canary -hold`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
 			if f.list {
@@ -87,18 +87,18 @@ owner, or if an attack was inconclusive (--fail-on).`,
 	f.memory = auditMemory
 	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` of the guests, as for offmap run (default: the embedded payload canary)")
 	fl.VarP(&f.memory, "memory", "m", "guest RAM: MiB, or with K, M, G (512M with --kernel)")
-	fl.StringVar(&f.backend, "backend", string(memory.Secret), "where the guest's RAM is at rest: "+names(memory.Backends()))
-	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
+	fl.StringVar(&f.backend, "backend", string(memory.Secret), "kind of memory that holds the guest's RAM: "+names(memory.Backends()))
+	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how the backend's pages get into KVM: "+names(attach.Methods()))
 	f.window.addSize(fl)
 	fl.BoolVar(&f.all, "all", false, "attack every backend and attach that this host offers")
 	fl.StringSliceVar(&f.only, "only", nil, "make only these attacks, such as direct-map,o-direct (see --list)")
 	fl.StringSliceVar(&f.skip, "skip", nil, "leave these attacks out")
-	fl.IntVar(&f.pid, "pid", 0, "attack the guest that the `offmap run` with this process id runs, with --canary")
-	fl.StringVar(&f.canary, "canary", "", "the canary of that guest, as its program canary printed it (`HEX`)")
-	fl.BoolVar(&f.freeze, "freeze-host", false, "make the attacks too for which all processes and devices of this host stand still for about a second: hibernation")
-	fl.StringVar(&f.failOn, "fail-on", failInconclusive, "exit with 3 if an attack was: exposed, or inconclusive (or exposed), or never")
+	fl.IntVar(&f.pid, "pid", 0, "attack the guest of the `offmap run` with this process ID; needs --canary")
+	fl.StringVar(&f.canary, "canary", "", "that guest's canary, as the command canary in the guest printed it (`HEX`)")
+	fl.BoolVar(&f.freeze, "freeze-host", false, "also make the attack that stops all processes and devices of this host for about a second: hibernation")
+	fl.StringVar(&f.failOn, "fail-on", failInconclusive, "when to exit with 3: exposed (an attack was), inconclusive (or exposed), or never")
 	fl.BoolVar(&f.json, "json", false, "print JSON")
-	fl.BoolVar(&f.list, "list", false, "list the avenues and do nothing")
+	fl.BoolVar(&f.list, "list", false, "list the avenues and exit")
 	return cmd
 }
 
@@ -164,8 +164,8 @@ func runAudit(cmd *cobra.Command, f auditFlags) error {
 	return err
 }
 
-// columns fills in c.Columns, controls first, and returns which of them is the
-// guest that was asked for.
+// columns fills in c.Columns, controls first, and returns the index of the guest that
+// the flags name.
 func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, err error) {
 	backend, err1 := memory.ParseBackend(f.backend)
 	method, err2 := attach.ParseMethod(f.attach)
@@ -216,7 +216,7 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 			col.Window = opts.Window
 		}
 		c.Columns = append(c.Columns, col)
-		if candidate && chief < 0 { // the strongest comes first
+		if candidate && chief < 0 { // the preferred attach comes first
 			chief = len(c.Columns) - 1
 		}
 	}
@@ -226,7 +226,7 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 	return chief, nil
 }
 
-// running adds a guest that runs already.
+// running adds a running guest.
 func (f auditFlags) running(c *audit.Config) (int, error) {
 	canary, err := canary.Parse(f.canary)
 	if err != nil {
@@ -241,8 +241,8 @@ func (f auditFlags) running(c *audit.Config) (int, error) {
 	return len(c.Columns) - 1, nil
 }
 
-// failed reports whether the verdicts on a guest are such that the program is
-// to say so. What an owner can do to his own guest doesn't count.
+// failed reports whether the verdicts on a guest make the exit code a failure, as
+// --fail-on says. Attacks with the owner's rights don't count.
 func failed(avenues []audit.Outcome, failOn string) bool {
 	blocked := false
 	for _, a := range avenues {
@@ -256,7 +256,7 @@ func failed(avenues []audit.Outcome, failOn string) bool {
 			return true
 		}
 	}
-	// An audit that made no attack has proved nothing.
+	// An audit that made no attack proves nothing.
 	return failOn == failInconclusive && !blocked
 }
 

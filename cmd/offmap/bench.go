@@ -48,7 +48,7 @@ var formats = []string{formatTable, formatJSON, formatCSV, formatBenchfmt}
 
 const (
 	defaultRounds = 10
-	// quickTime leaves a minute enough to try the pairs and to build the baselines.
+	// quickTime leaves enough of a minute to try the pairs and to build the baselines.
 	quickTime = 50 * time.Second
 )
 
@@ -56,24 +56,25 @@ func newBenchCmd() *cobra.Command {
 	var f benchFlags
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
-		Short: "Measure what guest memory costs, in every backend that works here",
-		Long: `bench measures guest memory in every backend and attach that works here, beside
-other VMMs and beside plain C that does the same (the baseline).
+		Short: "Measure the cost of guest memory, in every backend that works here",
+		Long: `bench measures guest memory in every backend and attach that works on this host.
+It compares the figures with those of other VMMs, and with those of plain C that
+does the same work (the baseline).
 
-In each round of a scenario every subject has its turn, each time from nothing,
-and whose turn is first changes from round to round: what drifts on a machine
-drifts for all of them. A round to warm up comes first and isn't counted. Figures
-are medians with a 95 % interval, for which it takes at least 6 rounds; all
-values are in the JSON document. A subject is called better or worse than memfd
-only where a Mann-Whitney test gives p < 0.05 and the difference is wider than
-either interval; otherwise no difference was seen.
+In each round of a scenario every subject (a backend and attach, another VMM, or
+the baseline) is measured once, with a new guest. The order changes from round to
+round, so that a drift of the machine affects all of them. The first round warms
+up and isn't counted. Figures are medians with a 95 % interval, which takes at
+least 6 rounds; the JSON document has all values. bench calls a subject better or
+worse than memfd only if a Mann-Whitney test gives p < 0.05 and the difference is
+wider than either interval; otherwise no difference was seen.
 
-Where the guest's instructions are emulated, scenarios of bandwidth and latency
-are refused.
+If the guest's instructions are emulated, bench refuses scenarios of bandwidth and
+latency.
 
-Ctrl-C ends the run, and what was measured is still printed, marked as partial.
-Exit code 1 if a measurement failed, 3 if a backend that was asked for doesn't
-work here, 4 if none does.`,
+Ctrl-C ends the run; bench still prints what it has measured, marked as partial.
+Exit code 1 if a measurement failed, 3 if a requested backend doesn't work here, 4
+if none does.`,
 		Example: `  offmap bench --quick
   offmap bench --backend memfd,secret --report secret.json
   offmap bench --only exits,populate --duration 10m --format csv > values.csv
@@ -101,19 +102,19 @@ work here, 4 if none does.`,
 	fl.StringSliceVar(&f.backends, "backend", nil, "measure only these `BACKENDS` ("+names(memory.Backends())+"),\nor pairs such as secret+window")
 	fl.IntVar(&f.count, "count", defaultRounds, fmt.Sprintf("rounds; fewer than %d give no 95 %% interval (%[1]d with --quick)", bench.MinRounds))
 	fl.DurationVar(&f.duration, "duration", 0, "take more rounds than --count until the run has lasted this long, such as 10m;\nthe scenarios have equal shares of it")
-	fl.BoolVar(&f.quick, "quick", false, "less than a minute: what says most, in small sizes, and fewer rounds where time is short")
-	fl.StringVar(&f.baseline, "baseline", "", "`FILE` of the program that is the baseline (default: built with cc, if there is one)")
+	fl.BoolVar(&f.quick, "quick", false, "take less than a minute: the main scenarios, in small sizes, with fewer rounds if\ntime is short")
+	fl.StringVar(&f.baseline, "baseline", "", "program `FILE` of the baseline (default: built with cc, if cc is installed)")
 	fl.StringSliceVar(&f.peers, "peer", nil, "another VMM's program as `NAME=FILE`, with NAME gokvm or qemu (default: those on\nthe PATH)")
 	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` for scenarios that boot Linux, as for offmap run")
-	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` for it")
+	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` for that kernel")
 	fl.StringVar(&f.format, "format", formatTable, "what to print: "+strings.Join(formats, ", "))
 	fl.BoolVar(&f.json, "json", false, "print JSON")
 	fl.StringVar(&f.report, "report", "", "write the JSON document to `FILE` as well")
-	fl.BoolVar(&f.list, "list", false, "list the scenarios and do nothing")
+	fl.BoolVar(&f.list, "list", false, "list the scenarios and exit")
 	return cmd
 }
 
-// benchScenarios are those that there are; a test has others.
+// benchScenarios are the scenarios. A test replaces them.
 var benchScenarios = bench.Scenarios
 
 func listScenarios(w io.Writer) error {
@@ -175,8 +176,8 @@ func runBench(ctx context.Context, f benchFlags) (err error) {
 	return nil
 }
 
-// check is for wrong usage, before anything is done. It returns the plan as
-// far as the flags say, and the pairs that are wanted.
+// check checks the flags before anything is done. It returns the part of the plan that
+// the flags set, and the requested pairs.
 func (f benchFlags) check() (plan bench.Plan, wanted []attach.Pair, err error) {
 	switch {
 	case !slices.Contains(formats, f.format):

@@ -14,8 +14,8 @@ import (
 	"offmap/internal/render/table"
 )
 
-// otherVMMs are the programs of peers: what --peer calls them, what they are
-// called on the PATH, and what they can be measured as.
+// otherVMMs are the programs of peers: their names for --peer, their names on the
+// PATH, and the subjects that they can be measured as.
 var otherVMMs = []struct {
 	name, program string
 	peers         []bench.Peer
@@ -24,9 +24,9 @@ var otherVMMs = []struct {
 	{"qemu", "qemu-system-x86_64", []bench.Peer{bench.MicroVM, bench.Q35}},
 }
 
-// others finds what there is to compare with: the baseline and other VMMs. What
-// was asked for and isn't there is an error; what just isn't there is missing.
-// The caller calls remove when the programs aren't used any more.
+// others finds the programs to compare with: the baseline and other VMMs. It is an error
+// if a program that a flag names doesn't exist; others are reported as missing. The
+// caller calls remove when it doesn't use the programs any more.
 func (f benchFlags) others(ctx context.Context, env *bench.Env) (missing []bench.Unavailable, remove func(), err error) {
 	if env.Peers, missing, err = findPeers(f.peers); err != nil {
 		return nil, nil, err

@@ -15,7 +15,7 @@ import (
 	"offmap/memory/attach"
 )
 
-// choosePairs finds the pairs that are asked for by name, or all.
+// choosePairs returns the named pairs, or all if there are no names.
 func choosePairs(asked []string) ([]attach.Pair, error) {
 	all := attach.Pairs()
 	if len(asked) == 0 {
@@ -30,15 +30,15 @@ func choosePairs(asked []string) ([]attach.Pair, error) {
 		if p.Attach == attach.Auto && name == p.String() {
 			return nil, usage("no pair %q: name an attach, or the backend alone", name)
 		}
-		of, _ := p.Pairs() // which Parse has checked
+		of, _ := p.Pairs() // Parse has checked it
 		chosen = append(chosen, of...)
 	}
 	return slices.DeleteFunc(all, func(p attach.Pair) bool { return !slices.Contains(chosen, p) }), nil
 }
 
-// tryPairs runs a small guest with each pair. What doesn't work is missing, and
-// says whether it was asked for: secret is, by that name, if none of its attaches
-// works.
+// tryPairs runs a small guest with each pair. Pairs that don't work are returned as
+// missing, with a mark if they were requested. A request for secret alone marks its
+// pairs only if none of its attaches works.
 func tryPairs(ctx context.Context, wanted []attach.Pair, asked []string) (working []bench.Subject, missing []bench.Unavailable, err error) {
 	sys, err := kvm.Open("")
 	if err != nil {

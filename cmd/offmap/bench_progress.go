@@ -12,9 +12,9 @@ import (
 	"offmap/internal/measure/bench"
 )
 
-// withBenchProgress calls work and says on stderr how far it is and how long
-// it will take yet: on a line that changes where that is a terminal, otherwise
-// with a line a scenario. With --verbose it says how long each has taken.
+// withBenchProgress calls work and prints its progress and the time left on stderr. On
+// a terminal that is one line that changes, otherwise a line for each scenario. With
+// --verbose it also logs how long each scenario took.
 func withBenchProgress(work func(func(bench.Progress))) {
 	if !slog.Default().Enabled(context.Background(), slog.LevelInfo) {
 		work(nil)
@@ -42,7 +42,7 @@ func withBenchProgress(work func(func(bench.Progress))) {
 		switch {
 		case terminal:
 			line := []rune("offmap: bench: " + describe(p) + bar(p.Done))
-			if cols, _, err := term.GetSize(2); err == nil && cols > 0 { // a line that wraps isn't erased
+			if cols, _, err := term.GetSize(2); err == nil && cols > 0 { // a line that wraps can't be erased
 				line = line[:min(len(line), cols-1)]
 			}
 			fmt.Fprint(os.Stderr, eraseLine+string(line))
@@ -53,7 +53,7 @@ func withBenchProgress(work func(func(bench.Progress))) {
 	ended()
 }
 
-// describe says what is being measured.
+// describe describes the current measurement.
 func describe(p bench.Progress) string {
 	round := "warming up"
 	if p.Round > 0 {
@@ -62,7 +62,7 @@ func describe(p bench.Progress) string {
 	return fmt.Sprintf("%s, %s, %s%s", p.Scenario, round, p.Subject, left(p))
 }
 
-// left says how long a run will take yet.
+// left describes how long the run will still take.
 func left(p bench.Progress) string {
 	if p.Left < 0 {
 		return ""

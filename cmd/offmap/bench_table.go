@@ -14,8 +14,8 @@ import (
 	"offmap/internal/render/table"
 )
 
-// printBenchTable prints results for people: for each scenario a table with a row
-// for each metric and a column for each subject.
+// printBenchTable prints results as text: for each scenario a table with a row for
+// each metric and a column for each subject.
 func printBenchTable(w io.Writer, doc *bench.Document, width int) error {
 	if width == 0 {
 		width = 100
@@ -61,7 +61,7 @@ func scenarioOf(r bench.Result) string {
 	return name
 }
 
-// aboutScenario is what the scenario measures, if this program has it.
+// aboutScenario describes a scenario, or is empty if this program doesn't have it.
 func aboutScenario(name string) string {
 	for _, s := range benchScenarios() {
 		if s.Name == name {
@@ -84,7 +84,7 @@ func printScenario(b *strings.Builder, results []bench.Result, width int, accel 
 		heading = "under PVM: " + heading
 	}
 	fmt.Fprintf(b, "\n%s\n", table.Beside(heading, 0, width))
-	var subjects []bench.Subject // of which there is a figure
+	var subjects []bench.Subject // the subjects that have a figure
 	for _, r := range results {
 		if len(r.Values) > 0 && !slices.Contains(subjects, r.Subject) {
 			subjects = append(subjects, r.Subject)
@@ -96,8 +96,8 @@ func printScenario(b *strings.Builder, results []bench.Result, width int, accel 
 	notMeasured(b, results, width)
 }
 
-// benchRows is the scenario's table: subjects across, and for each metric a line
-// of medians and, where there are baselines, one of ratios to them.
+// benchRows is the scenario's table, with a column for each subject. Each metric has a
+// row of medians, and a row of ratios to the baselines if there are any.
 func benchRows(results []bench.Result, subjects []bench.Subject) *table.Table {
 	names := table.Row("")
 	for _, s := range subjects {
@@ -131,7 +131,7 @@ func benchRows(results []bench.Result, subjects []bench.Subject) *table.Table {
 	return &table.Table{Head: [][]table.Cell{names}, Groups: []table.Group{{Rows: rows}}}
 }
 
-// indented is a cell that stands off from the one before.
+// indented is a cell with more space before it.
 func indented(text string) table.Cell {
 	if text != "" {
 		text = "  " + text
@@ -139,9 +139,9 @@ func indented(text string) table.Cell {
 	return table.Cell{Text: text}
 }
 
-// scale is how the figures of a metric are written.
+// scale is the unit in which the figures of a metric are written.
 type scale struct {
-	factor float64 // of the metric's unit to unit
+	factor float64 // from the metric's unit to unit
 	prec   int
 	unit   string
 }
@@ -163,11 +163,11 @@ func scaleOf(metric []bench.Result) scale {
 	return scale{factor / common.Factor, common.Prec, common.Prefix + unit}
 }
 
-// cell writes a result: median, the wider side of its interval, and how it
-// compares.
+// cell writes a result: the median, the wider side of its interval, and the
+// comparison.
 func (s scale) cell(r bench.Result) string {
 	v := r.Median * s.factor
-	// The scale suits the smallest figure; larger ones need no more digits.
+	// The scale fits the smallest figure; larger figures need no more digits.
 	digits := len(strconv.FormatFloat(math.Abs(math.Trunc(v)), 'f', 0, 64))
 	text := fmt.Sprintf("%.*f", max(0, min(s.prec, 4-digits)), v)
 	switch spread := max(r.High-r.Median, r.Median-r.Low); {
@@ -182,8 +182,8 @@ func (s scale) cell(r bench.Result) string {
 	return text
 }
 
-// comparison writes a ratio, ~ where no difference was seen, or ? where none
-// could be.
+// comparison writes a ratio, or ~ if no difference was seen, or ? if there are too few
+// values to see one.
 func comparison(c *bench.Comparison) string {
 	switch {
 	case c.Verdict == bench.NoDifference:
@@ -199,7 +199,7 @@ func comparison(c *bench.Comparison) string {
 	return fmt.Sprintf("%.2f×", c.Ratio)
 }
 
-// notMeasured says which subjects have no figures, or too few, and why.
+// notMeasured writes which subjects have no figures, or too few, and why.
 func notMeasured(b *strings.Builder, results []bench.Result, width int) {
 	var order []string // reasons
 	who := map[string][]string{}

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// choose returns those of all that --only names, or all without --only, and leaves
-// out those that --skip names.
+// choose returns the members of all that --only names, or all of them without --only,
+// except those that --skip names.
 func choose[T any](what string, all []T, name func(T) string, only, skip []string) ([]T, error) {
 	var have []string
 	for _, t := range all {

@@ -20,9 +20,9 @@ import (
 func newCompletionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "completion SHELL",
-		Short: "Print the completion of a shell: bash, zsh or fish",
-		Long: `completion prints a script by which the shell completes offmap's commands,
-flags and the values of flags. The package and make install have it in place.`,
+		Short: "Print the completion script of a shell: bash, zsh or fish",
+		Long: `completion prints a script that makes the shell complete offmap's commands, flags
+and the values of flags. The package and make install install that script.`,
 		Example: `  source <(offmap completion bash)
   offmap completion fish > ~/.config/fish/completions/offmap.fish`,
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
@@ -40,8 +40,8 @@ flags and the values of flags. The package and make install have it in place.`,
 	}
 }
 
-// flagValues are the values that a shell completes, by flag, or by command and
-// flag where commands differ. What follows a tab describes the value.
+// flagValues are the values that a shell completes, by flag, or by command and flag if
+// commands differ. The text after a tab describes the value.
 func flagValues() map[string][]string {
 	backends, methods, series := texts(memory.Backends()), texts(attach.Methods()), debian.KnownSeries()
 	kernels := make([]string, len(series))
@@ -83,8 +83,8 @@ func texts[T any](list []T) []string {
 	return s
 }
 
-// addCompletions has the shells complete the values of the flags of cmd and of
-// the commands below it. Files are completed only for flags that take one.
+// addCompletions makes the shells complete the values of the flags of cmd and of the
+// commands below it. They complete files only for flags that take one.
 func addCompletions(cmd *cobra.Command, values map[string][]string) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		if f.Value.Type() == "bool" {
@@ -105,8 +105,8 @@ func addCompletions(cmd *cobra.Command, values map[string][]string) {
 			directive = cobra.ShellCompDirectiveFilterDirs
 		}
 		many := f.Value.Type() == "stringSlice"
-		// An error is a flag that has its completion already, which a fresh
-		// tree of commands doesn't.
+		// The only error is for a flag that already has a completion. In a
+		// new tree of commands none has.
 		_ = cmd.RegisterFlagCompletionFunc(f.Name, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if many {
 				return completeList(list, typed), directive
@@ -119,8 +119,8 @@ func addCompletions(cmd *cobra.Command, values map[string][]string) {
 	}
 }
 
-// completeList completes the last of the values that commas separate, with
-// those that are not typed yet.
+// completeList completes the last value in a list separated by commas, with the values
+// that the list doesn't have yet.
 func completeList(values []string, typed string) []string {
 	cut := strings.LastIndexByte(typed, ',') + 1
 	have := strings.Split(typed[:cut], ",")

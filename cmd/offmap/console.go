@@ -10,9 +10,9 @@ import (
 // escape is Ctrl-a. Ctrl-a x stops the guest, and Ctrl-a Ctrl-a sends a Ctrl-a.
 const escape = 'a' & 0x1f
 
-// typeIn passes on to the guest what is typed, until the guest ends, or the escape
-// key or one of the keys in quit stops it. What the guest hasn't read waits in a
-// queue, so that the keys that stop it don't wait.
+// typeIn passes typed input on to the guest, until the guest ends, or the escape key or
+// one of the keys in quit stops it. Input that the guest hasn't read waits in a queue,
+// so that the keys that stop the guest don't wait.
 func typeIn(in io.Reader, quit string, guest io.Writer, stop func()) {
 	var (
 		keys = escapes{quit: quit}
@@ -37,13 +37,13 @@ func typeIn(in io.Reader, quit string, guest io.Writer, stop func()) {
 	}
 }
 
-// escapes removes the keys that are for offmap from what is typed.
+// escapes takes offmap's own keys out of the typed input.
 type escapes struct {
 	quit    string // keys that stop the guest by themselves
 	pending bool   // the last byte was the escape
 }
 
-// next returns what is for the guest, in p's memory, and whether to stop it.
+// next returns the guest's part of p, in p's memory, and whether to stop the guest.
 func (e *escapes) next(p []byte) (out []byte, stop bool) {
 	out = p[:0]
 	for _, c := range p {

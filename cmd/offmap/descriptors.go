@@ -8,11 +8,11 @@ import (
 	"offmap/internal/process/exitcode"
 )
 
-// spareDescriptors are more file descriptors than a guest with a few vCPUs takes.
+// spareDescriptors is more than the file descriptors of a guest with a few vCPUs.
 const spareDescriptors = 32
 
-// enoughDescriptors returns an error if fewer are left. Go's runtime ends the
-// process if there is none for its poller, and many other places would fail halfway.
+// enoughDescriptors returns an error if fewer than spareDescriptors are left. Go's
+// runtime ends the process if its poller gets none, and other code would fail halfway.
 func enoughDescriptors() error {
 	var fds []int
 	defer func() {

@@ -25,9 +25,9 @@ func newDoctorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [flags]",
 		Short: "Say what this host can do for a guest",
-		Long: `doctor runs a small guest with every backend and attach, and checks what guests
-need of this host. It prints a line for each check, and a command to paste where
-something is missing.
+		Long: `doctor runs a small guest with every backend and attach, and checks whether this
+host has what guests need. It prints a line for each check. If something is
+missing, it prints a command to paste.
 
 Exit code 3 if a guest with --memory, --backend and --attach can't run here.`,
 		Example: `  offmap doctor
@@ -68,14 +68,14 @@ Exit code 3 if a guest with --memory, --backend and --attach can't run here.`,
 	}
 	fl := cmd.Flags()
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
-	fl.StringVar(&backend, "backend", string(memory.Secret), "where guest RAM is to be at rest: "+names(memory.Backends()))
+	fl.StringVar(&backend, "backend", string(memory.Secret), "kind of memory to hold guest RAM: "+names(memory.Backends()))
 	fl.StringVar(&method, "attach", string(attach.Auto), "the attach that must work: "+names(attach.Methods()))
-	fl.VarP(&ram, "memory", "m", "guest RAM that is wanted: MiB, or with K, M, G")
+	fl.VarP(&ram, "memory", "m", "guest RAM to run with: MiB, or with K, M, G")
 	return cmd
 }
 
-// terminalText writes tables for a file as wide as it is, and in colour, if it is
-// a terminal.
+// terminalText writes tables for a file. If the file is a terminal, they are as wide as
+// it is, and in colour.
 func terminalText(f *os.File) (t table.Text) {
 	if cols, _, err := term.GetSize(int(f.Fd())); err == nil {
 		t.Width, t.Color = cols, os.Getenv("NO_COLOR") == ""
@@ -83,7 +83,7 @@ func terminalText(f *os.File) (t table.Text) {
 	return t
 }
 
-// printDoctor prints what works first, then what is wrong, then all else.
+// printDoctor prints first what works, then what is wrong, then the rest.
 func printDoctor(w io.Writer, doc *probe.Document, wanted memory.Backend, trials table.Text) error {
 	checks := trials
 	trials.Indent, checks.More = "  ", true

@@ -9,8 +9,7 @@ import (
 	"offmap/memory"
 )
 
-// codeError is an error with an exit code. Where err is nil, there is nothing more
-// to say.
+// codeError is an error with an exit code. If err is nil, there is no message to print.
 type codeError struct {
 	code int
 	err  error
@@ -25,8 +24,8 @@ func (e *codeError) Error() string {
 
 func (e *codeError) Unwrap() error { return e.err }
 
-// exitWith returns an error that ends the program with code. err may be nil: then
-// nothing more is printed.
+// exitWith returns an error that ends the program with code. If err is nil, the program
+// prints nothing more.
 func exitWith(code int, err error) error {
 	if code == 0 {
 		return err
@@ -34,12 +33,12 @@ func exitWith(code int, err error) error {
 	return &codeError{code, err}
 }
 
-// usage makes an error of wrong usage.
+// usage returns an error for wrong usage.
 func usage(format string, args ...any) error {
 	return exitWith(exitcode.Usage, fmt.Errorf(format, args...))
 }
 
-// exitCode is the exit code for an error that reached main.
+// exitCode returns the exit code for an error that reached main.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
@@ -59,15 +58,15 @@ func exitCode(err error) int {
 	return exitcode.Error
 }
 
-// guestCode is an exit code other than 0 that a guest ended with. It may be one of
-// the codes that mean something else when they are offmap's own.
+// guestCode is a guest's exit code other than 0. It may be equal to one of offmap's own
+// codes.
 type guestCode int
 
 func (c guestCode) Error() string {
 	return fmt.Sprintf("the guest ended with exit code %d, its own", int(c))
 }
 
-// signalError is a run that a signal ended.
+// signalError says that a signal ended a run.
 type signalError struct{ syscall.Signal }
 
 func (e *signalError) Error() string { return "stopped by signal: " + e.Signal.String() }

@@ -21,19 +21,19 @@ import (
 // lookInterval is the time between two looks at a guest's pages.
 const lookInterval = 100 * time.Millisecond
 
-// watchFlags ask for a watch over where a guest's pages are.
+// watchFlags are the flags to record and show which guest pages are exposed.
 type watchFlags struct {
 	exposure string
 	live     bool
 }
 
 func (f *watchFlags) add(fl *pflag.FlagSet) {
-	fl.StringVar(&f.exposure, "exposure", "", "record to `FILE` where the guest's pages are, ten times a second, for offmap report")
-	fl.BoolVar(&f.live, "live", false, "show on this terminal where the guest's pages are, and the console's last lines below")
+	fl.StringVar(&f.exposure, "exposure", "", "record to `FILE`, ten times a second, which guest pages are hidden and which\nexposed, for offmap report")
+	fl.BoolVar(&f.live, "live", false, "show on this terminal which guest pages are hidden and which exposed, and the\nconsole's last lines")
 }
 
-// watch records and shows the pages of a guest. It does nothing if neither was
-// asked for.
+// watch records and shows which of a guest's pages are exposed. It does nothing without
+// its flags.
 type watch struct {
 	file     string
 	live     *live // nil without --live
@@ -41,7 +41,7 @@ type watch struct {
 	stop     func() error
 }
 
-// open checks the flags before there is a guest.
+// open checks the flags before the guest is made.
 func (f watchFlags) open(json bool) (*watch, error) {
 	w := &watch{file: f.exposure, stop: func() error { return nil }}
 	if f.live {
@@ -61,7 +61,7 @@ func (f watchFlags) open(json bool) (*watch, error) {
 	return w, nil
 }
 
-// console returns where the guest's console goes: out, or with --live the lines
+// console returns the writer for the guest's console: out, or with --live the lines
 // below the map.
 func (w *watch) console(out io.Writer) io.Writer {
 	if w.live != nil {
@@ -79,7 +79,7 @@ func (w *watch) quitKeys(f runFlags) string {
 	return ""
 }
 
-// hint says which keys stop the guest.
+// hint names the keys that stop the guest.
 func (w *watch) hint(f runFlags) string {
 	if w.quitKeys(f) != "" {
 		return "q stops the guest"
@@ -87,7 +87,7 @@ func (w *watch) hint(f runFlags) string {
 	return "Ctrl-a x stops the guest"
 }
 
-// start watches a machine that is about to run. tty is nil if stdin is none.
+// start watches a machine that is about to run. tty is nil if stdin is no terminal.
 func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.Backend, window uint64, tty *terminal.Terminal) {
 	head := exposuremap.Trace{
 		Host: probe.ThisHost(), Started: time.Now().UTC().Format(time.RFC3339),
@@ -114,8 +114,7 @@ func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.
 	}
 }
 
-// end takes a last look and sets the terminal back. The machine must not be closed
-// before.
+// end takes a last look and restores the terminal. The machine must still be open.
 func (w *watch) end(ctx context.Context) error {
 	err := w.stop()
 	if w.live != nil {

@@ -29,7 +29,7 @@ type guestFlags struct {
 }
 
 func (f *guestFlags) add(fl *pflag.FlagSet) {
-	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, or debian:SERIES for a stock Debian\ncloud kernel ("+names(debian.KnownSeries())+"; or an exact version, such as\ndebian:6.1=6.1.176-1), fetched if need be")
+	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, or debian:SERIES for a stock Debian\ncloud kernel ("+names(debian.KnownSeries())+"; or an exact version, such as\ndebian:6.1=6.1.176-1), fetched if the cache doesn't have it")
 	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` (default with debian: and --exec: offmap's own initramfs)")
 	fl.StringVar(&f.payload, "payload", "", "embedded guest to run without a kernel: "+strings.Join(payload.Names(), ", ")+" (default hello)")
 	fl.StringVar(&f.exec, "exec", "", "shell command `CMD` for offmap's own initramfs to run; the guest then powers off\nwith its exit code")
@@ -40,7 +40,7 @@ func (f *guestFlags) add(fl *pflag.FlagSet) {
 // debianPrefix marks a stock kernel from Debian's archive.
 const debianPrefix = "debian:"
 
-// guestFiles loads a guest into RAM, from files that are open until Close.
+// guestFiles loads a guest into RAM. Its files are open until Close.
 type guestFiles struct {
 	load  boot.Loader
 	files []io.Closer
@@ -54,8 +54,8 @@ func (g *guestFiles) Close() error {
 	return errors.Join(errs...)
 }
 
-// open checks the flags and opens the files that they name, so that a missing one
-// is reported before there is a machine.
+// open checks the flags and opens the files that they name, so that a missing file is
+// reported before a machine is made.
 func (f *guestFlags) open(ctx context.Context) (*guestFiles, error) {
 	if f.kernel == "" {
 		return f.openPayload()
@@ -79,7 +79,7 @@ func (f *guestFlags) open(ctx context.Context) (*guestFiles, error) {
 	return g, nil
 }
 
-// name returns the guest's name for people.
+// name describes the guest.
 func (f *guestFlags) name() string {
 	switch {
 	case f.kernel != "":
@@ -90,7 +90,7 @@ func (f *guestFlags) name() string {
 	return "payload " + defaultPayload
 }
 
-// defaultPayload is the guest where none is named.
+// defaultPayload is the guest if the flags name none.
 const defaultPayload = "hello"
 
 func (f *guestFlags) openPayload() (*guestFiles, error) {
@@ -112,7 +112,8 @@ func (f *guestFlags) openPayload() (*guestFiles, error) {
 	return &guestFiles{load: boot.PayloadLoader(p.Image(), boot.PayloadConfig{Ring: p.Ring})}, nil
 }
 
-// words are the words for offmap's own initramfs, and the user's.
+// words are the words for the kernel's command line: those for offmap's own initramfs,
+// and the user's.
 func (f *guestFlags) words() string {
 	w := []string{protocol.PortWord}
 	if f.exec != "" {

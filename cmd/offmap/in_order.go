@@ -6,16 +6,16 @@ import (
 	"sync"
 )
 
-// inOrder puts what several writers write to the same streams in the writers'
-// order. What one writes before the ones before it are done is kept until then.
+// inOrder writes the output of several writers to the same streams, in the order of the
+// writers. It keeps a writer's output until all writers before it are done.
 type inOrder struct {
 	mu   sync.Mutex
-	now  int // the writer whose text goes straight to the streams
+	now  int // the writer whose output isn't kept
 	kept [][]kept
 	over []bool // by writer: it is done
 }
 
-// kept is what was written to one stream before its time.
+// kept is output for one stream that can't be written yet.
 type kept struct {
 	to   io.Writer
 	text bytes.Buffer

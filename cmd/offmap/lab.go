@@ -46,11 +46,10 @@ func newLabCmd() *cobra.Command {
 		Use:   "lab [flags] -- COMMAND [ARG]...",
 		Short: "Run an offmap command inside a stock Debian kernel",
 		Long: `lab boots a stock Debian cloud kernel in QEMU, which emulates a processor with
-SVM and nested paging, and runs an offmap command in it: with a real kvm_amd
-and the bridge module, whatever this machine has. The command's stdout, stderr
-and exit code are returned as if it had run here; the current directory, the
-cache and the directories of paths on the command line are those of this
-machine.
+SVM and nested paging. It runs an offmap command in it, with a real kvm_amd and
+the bridge's module, whatever this machine has. The command's stdout, stderr and
+exit code are those of lab. The command sees this machine's current directory, its
+cache and the directories of paths on the command line.
 
 Afterwards the lab kernel's log is checked. If the kernel complained (oops,
 BUG, WARNING, stall, lockup...) or the module can't be unloaded, the exit code
@@ -82,16 +81,16 @@ func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl.StringArrayVarP(&f.kernels, "kernel", "k", nil, "kernel `SERIES` to run in: "+
 		strings.Join(debian.KnownSeries(), ", ")+", one of these with an\nexact version of Debian's package such as 6.1=6.1.176-1, or all (repeatable;\ndefault the newest)")
 	fl.VarP(&f.memory, "memory", "m", "RAM of the lab machine: MiB, or with K, M, G")
-	fl.Var(&f.swap, "swap", "give the lab machine a disk of `SIZE` to swap to (default none)")
+	fl.Var(&f.swap, "swap", "add a swap disk of `SIZE` to the lab machine (default none)")
 	fl.IntVarP(&f.cpus, "cpus", "c", f.cpus, "processors of the lab machine")
 	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
-	fl.StringArrayVar(&f.modules, "module", nil, "load module `NAME` of the lab's kernel too, and what it depends on (repeatable)")
+	fl.StringArrayVar(&f.modules, "module", nil, "also load module `NAME` of the lab's kernel, with its dependencies (repeatable)")
 	fl.BoolVar(&f.noModule, "no-module", false, "don't build and load offmap.ko")
 	fl.BoolVar(&f.plain, "plain", false, "don't add secretmem.enable=1 to the lab kernel's command line")
-	fl.DurationVar(&f.timeout, "timeout", 0, "give up on a machine after this long, such as 10m (0: never)")
+	fl.DurationVar(&f.timeout, "timeout", 0, "stop a machine after this long, such as 10m (0: never)")
 }
 
-// newLabInitCmd is what a lab machine's kernel starts as its process 1.
+// newLabInitCmd is process 1 of a lab machine.
 func newLabInitCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: inside.Command, Hidden: true, Args: cobra.NoArgs,
@@ -99,7 +98,7 @@ func newLabInitCmd() *cobra.Command {
 	}
 }
 
-// chosenSeries are the kernel series that list names; none is the newest.
+// chosenSeries returns the kernel series that list names, or the newest if it is empty.
 func chosenSeries(list []string) ([]string, error) {
 	known := debian.KnownSeries()
 	if len(list) == 0 {
@@ -136,12 +135,12 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 	return runSideBySide(ctx, f, cfgs)
 }
 
-// prepareLabs brings together what the machines need, before any is started.
+// prepareLabs gets everything that the machines need, before it starts any of them.
 func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.Config, error) {
 	if err := checkTimeout(f.timeout); err != nil {
 		return nil, err
 	}
-	if f.cpus < 1 || f.memory == 0 { // in lab.Config that means the default
+	if f.cpus < 1 || f.memory == 0 { // in lab.Config 0 means the default
 		return nil, usage("lab: a machine needs processors and memory")
 	}
 	if err := lab.Check(ctx); err != nil {
@@ -166,7 +165,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 	}
 	for _, s := range lab.NeededSeries(args) {
 		if debian.CheckSeries(s) != nil {
-			continue // for the command inside to complain about
+			continue // the command inside reports it
 		}
 		if _, _, err := getKernel(ctx, s, false); err != nil {
 			return nil, err
@@ -183,8 +182,7 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 	return cfgs, nil
 }
 
-// getKernel gets a kernel, and the module for it, from the cache or else from
-// Debian.
+// getKernel gets a kernel from the cache or else from Debian, and builds its module.
 func getKernel(ctx context.Context, series string, withModule bool) (k debian.Kernel, module string, err error) {
 	err = withProgress("debian:"+series, func(p debian.Progress) (err error) {
 		if k, err = debian.GetKernel(ctx, series, p); err == nil && withModule {
@@ -201,7 +199,7 @@ func getKernel(ctx context.Context, series string, withModule bool) (k debian.Ke
 	return k, "", exitWith(exitcode.Cannot, err)
 }
 
-// runHere runs one machine on our own standard streams.
+// runHere runs one machine on offmap's own standard streams.
 func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
 	cfg.Stdin, cfg.Stdout, cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
 	tty, err := terminal.Open(os.Stdin, func(what string) { slog.Debug(what) })
@@ -214,7 +212,7 @@ func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
 	}
 	if tty != nil && term.IsTerminal(1) {
 		cfg.Terminal = describeTerminal
-		// Not before the program is there: until then Ctrl-C is for us.
+		// Not before the program runs: until then Ctrl-C ends offmap.
 		cfg.Ready = func() {
 			if err := tty.Start(); err != nil {
 				slog.Warn(err.Error())
@@ -224,7 +222,7 @@ func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
 	return oneLab(ctx, f, cfg)
 }
 
-// describeTerminal describes our terminal to a machine.
+// describeTerminal describes offmap's terminal to a machine.
 func describeTerminal() wire.Terminal {
 	cols, rows, err := term.GetSize(1)
 	if err != nil {
@@ -233,9 +231,9 @@ func describeTerminal() wire.Terminal {
 	return wire.Terminal{Rows: uint16(rows), Cols: uint16(cols), StderrPipe: !term.IsTerminal(2)}
 }
 
-// runSideBySide runs several machines, as many at a time as there are
-// processors and memory for. What they print comes one after the other, in
-// the order asked for; the exit code is the first that isn't 0.
+// runSideBySide runs several machines, as many at a time as processors and memory allow.
+// It prints their output one after the other, in the order of --kernel. The exit code
+// is the first one that isn't 0.
 func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 	atOnce := max(1, min(runtime.NumCPU()/f.cpus, lab.Room(int64(f.memory))))
 	outputs := newInOrder(len(cfgs))
@@ -257,7 +255,7 @@ func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 	g.Wait()
 	for _, err := range errs {
 		if err != nil {
-			return exitWith(exitCode(err), nil) // they have all been said
+			return exitWith(exitCode(err), nil) // the errors have been printed
 		}
 	}
 	return nil
@@ -265,8 +263,8 @@ func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 
 // oneLab runs one machine. The program's exit code comes back as an error.
 func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
-	// Signals go to the program inside, whose end then ends all of this. The
-	// command's own context would end the machine with the first one.
+	// Signals go to the program inside, and the machine ends when that ends.
+	// The command's own context would end the machine at the first signal.
 	signals := make(chan os.Signal, 8)
 	for _, s := range append([]os.Signal{syscall.SIGWINCH}, endSignals...) {
 		if !signal.Ignored(s) {
@@ -274,7 +272,7 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 		}
 	}
 	defer signal.Stop(signals)
-	if ctx.Err() != nil { // it came before we listened
+	if ctx.Err() != nil { // a signal came before Notify
 		return context.Cause(ctx)
 	}
 	cfg.Signals = signals
@@ -282,7 +280,7 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	defer context.AfterFunc(outer, func() {
-		if endedBy(outer, syscall.SIGPIPE) { // nobody is left to see what the program does
+		if endedBy(outer, syscall.SIGPIPE) { // nobody reads the program's output
 			end(context.Cause(outer))
 		}
 	})()

@@ -18,7 +18,7 @@ import (
 func newLabListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the kernels of the lab, and what of them is in the cache",
+		Short: "List the lab's kernels, and those that are in the cache",
 		Args:  cobra.NoArgs,
 		RunE:  run(func(*cobra.Command, []string) error { return listLabs() }),
 	}
@@ -57,14 +57,14 @@ func newLabFetchCmd() *cobra.Command {
 	var update bool
 	cmd := &cobra.Command{
 		Use:   "fetch [flags] [SERIES]...",
-		Short: "Fetch kernels and build the module for them, all without SERIES",
-		Long: `fetch brings the kernels of the lab into the cache, together with compiler and
-headers, and builds offmap.ko for each. After that the lab needs no network.
-What is in the cache already stays, unless --update finds something newer.
+		Short: "Fetch kernels and build the module for them (default all)",
+		Long: `fetch puts the lab's kernels into the cache, each with its compiler and headers,
+and builds offmap.ko for each. After that the lab needs no network. A kernel that
+the cache has stays, unless --update finds a newer one.
 
 SERIES=VERSION, such as 6.1=6.1.176-1, is exactly that version of Debian's
-package, and stays. Which versions the archive has is said where it doesn't have
-the one asked for.`,
+package, and --update doesn't replace it. If the archive doesn't have the version,
+the error lists those that it has.`,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				args = []string{"all"}
@@ -76,7 +76,7 @@ the one asked for.`,
 			return fetchLabs(cmd.Context(), series, update)
 		}),
 	}
-	cmd.Flags().BoolVar(&update, "update", false, "replace what the archive has a newer version of")
+	cmd.Flags().BoolVar(&update, "update", false, "replace kernels of which the archive has a newer version")
 	return cmd
 }
 

@@ -13,8 +13,8 @@ func newLabShellCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shell [flags] [-- SHELL-ARG...]",
 		Short: "Open a shell inside a stock kernel",
-		Long: `shell opens the POSIX shell of our own initramfs inside the lab, with offmap in
-its path, as root. The machine ends with it.`,
+		Long: `shell opens the POSIX shell of offmap's own initramfs inside the lab, as root and
+with offmap in its path. The machine ends when the shell does.`,
 		Example: `  offmap lab shell -k 6.1
   offmap lab shell -- -c 'offmap doctor; dmesg'`,
 		RunE: run(func(cmd *cobra.Command, args []string) error {

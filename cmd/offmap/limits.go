@@ -24,17 +24,17 @@ func newLimitsCmd() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "limits [flags]",
-		Short: "Show the known limits of secret guest RAM, and how they stand here",
+		Short: "Check the known limits of secret guest RAM on this host",
 		Long: `limits checks the known limits of memory that is not in the kernel's direct map.
 Each limit has a source that says what to expect, and a check that tries it on
 this host. A limit "holds" if this kernel does what the source says, which is good
 for some limits and bad for others.
 
-Without --only each limit takes a line or two; --only prints a limit in full. Root
-can check more of them. The checks undo their changes, except that secret memory
-splits the direct map's large pages for good.
+limits prints a line or two for each limit, or with --only the limits in full. As
+root it can check more of them. The checks undo their changes, except that secret
+memory splits the direct map's large pages for good.
 
-A limit that doesn't hold is a result: the exit code is 0 all the same.`,
+A limit that doesn't hold is no failure: the exit code is still 0.`,
 		Example: `  sudo offmap limits
   offmap limits --only memlock,memlock-touch
   offmap lab --kernel all -- limits --json`,
@@ -59,7 +59,7 @@ A limit that doesn't hold is a result: the exit code is 0 all the same.`,
 	return cmd
 }
 
-// newLimitsChildCmd is what the checks' children run.
+// newLimitsChildCmd is the command that the checks' child processes run.
 func newLimitsChildCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: limits.Command, Hidden: true, DisableFlagParsing: true,
@@ -67,7 +67,7 @@ func newLimitsChildCmd() *cobra.Command {
 	}
 }
 
-// checkLimits makes the checks, and says on stderr how far it has come.
+// checkLimits makes the checks, and prints its progress on stderr.
 func checkLimits(ctx context.Context, chosen []limits.Limit) (results []limits.Result, err error) {
 	err = withProgress("limits", func(progress debian.Progress) error {
 		for i, l := range chosen {
@@ -85,8 +85,8 @@ func checkLimits(ctx context.Context, chosen []limits.Limit) (results []limits.R
 	return results, err
 }
 
-// terminalWidth is the width of stdout in characters, and 0 where that is no
-// terminal: as wide as it gets. Lines of more than 100 are hard to read.
+// terminalWidth is the width of stdout in characters, at most 100, because longer lines
+// are hard to read. If stdout is no terminal it is 0, for no limit.
 func terminalWidth() int {
 	cols, _, err := term.GetSize(1)
 	if err != nil {
@@ -95,7 +95,7 @@ func terminalWidth() int {
 	return min(cols, 100)
 }
 
-// printLimits prints the limits for people: at a glance, or in full.
+// printLimits prints the limits as text: a table, or each in full.
 func printLimits(w io.Writer, doc *limits.Document, full bool, width int) error {
 	text := fmt.Sprintf("Linux %s, %d CPUs, KVM %s (%s)\n\n", doc.Host.Kernel, doc.Host.CPUs, doc.Host.KVM, doc.Host.Accel)
 	if full {
@@ -106,7 +106,7 @@ func printLimits(w io.Writer, doc *limits.Document, full bool, width int) error 
 			count[results.State(r).Text]++
 		}
 		text += table.Text{Width: width, More: true}.Write(results.Limits(results.Of[limits.Document]{Doc: doc})) + "\n" +
-			table.Beside(fmt.Sprintf("%d hold, %d don't hold on this kernel (%s), %d couldn't be checked (%s). `offmap limits --only ID` says all about one.",
+			table.Beside(fmt.Sprintf("%d hold, %d don't hold on this kernel (%s), %d couldn't be checked (%s). `offmap limits --only ID` prints one in full.",
 				count[results.Holds], count[results.HoldsNot], results.HoldsNot, count[results.Unknown], results.Unknown), 0, width) + "\n"
 	}
 	_, err := io.WriteString(w, text)

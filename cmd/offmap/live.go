@@ -16,8 +16,8 @@ import (
 // live is the terminal of run --live.
 type live struct {
 	view  *screen.View // nil before the guest runs
-	out   io.Writer    // what it is drawn on
-	log   *slog.Logger // to switch back to
+	out   io.Writer    // the terminal
+	log   *slog.Logger // the log to restore at close
 	ended sync.Once
 }
 
@@ -33,7 +33,7 @@ func needTerminal() error {
 	return nil
 }
 
-// Write takes the output of the guest's console. The guest runs after open only.
+// Write takes the output of the guest's console. The guest runs only after open.
 func (l *live) Write(p []byte) (int, error) { return l.view.Write(p) }
 
 // open takes over the terminal that out writes to.
@@ -45,7 +45,7 @@ func (l *live) open(head exposuremap.Trace, hint string, out io.Writer, restore 
 		Profile: screen.DetectProfile(os.Getenv),
 		Trace:   head, Hint: hint, Restore: restore,
 	})
-	// The log would be drawn over; it goes to the lines below the map.
+	// The map would overwrite the log, so the log goes to the lines below it.
 	l.log = slog.Default()
 	if t, ok := l.log.Handler().(*textLog); ok && term.IsTerminal(int(os.Stderr.Fd())) {
 		below := *t
@@ -58,7 +58,7 @@ func (l *live) open(head exposuremap.Trace, hint string, out io.Writer, restore 
 // lastLines is the number of lines of the console that stay on the terminal.
 const lastLines = 12
 
-// close gives the terminal back, and leaves the console's last lines on it.
+// close restores the terminal, and leaves the console's last lines on it.
 func (l *live) close() {
 	if l.view == nil {
 		return

@@ -10,8 +10,8 @@ import (
 	"offmap/internal/process/terminal"
 )
 
-// textLog is the log for people: the program's name, the message and its
-// attributes. While the terminal is raw, a line ends with a carriage return too.
+// textLog is the log as text: the program's name, the message and its attributes. While
+// the terminal is raw, a line also ends with a carriage return.
 type textLog struct {
 	w     io.Writer
 	level slog.Level
@@ -50,5 +50,5 @@ func (l *textLog) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &c
 }
 
-// WithGroup leaves groups out: nothing here has two attributes of a name.
+// WithGroup ignores groups: no message has two attributes with the same name.
 func (l *textLog) WithGroup(string) slog.Handler { return l }

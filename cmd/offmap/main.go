@@ -30,7 +30,7 @@ func program() func() int {
 	return func() int { return Main(os.Args[1:]) }
 }
 
-// Main is the program, for main and for the tests. It returns the exit code.
+// Main runs the program, for main and for the tests. It returns the exit code.
 func Main(args []string) int {
 	ctx, uncatch := withSignals(context.Background())
 	root := newRootCmd()
@@ -38,12 +38,12 @@ func Main(args []string) int {
 	err := root.ExecuteContext(ctx)
 	uncatch()
 	if endedBy(ctx, syscall.SIGPIPE) {
-		return exitcode.Signal + int(syscall.SIGPIPE) // and nobody to tell
+		return exitcode.Signal + int(syscall.SIGPIPE) // nobody reads a message
 	}
 	if err == nil {
 		return 0
 	}
-	// An error of cobra's own is wrong usage: RunE's are wrapped by run.
+	// run wraps the errors of commands, so any other is cobra's, for wrong usage.
 	if _, ran := errors.AsType[*commandError](err); !ran {
 		err = exitWith(exitcode.Usage, err)
 	}
@@ -53,7 +53,7 @@ func Main(args []string) int {
 	return exitCode(err)
 }
 
-// explain prints why the program ends.
+// explain prints the error with which the program ends.
 func explain(ctx context.Context, err error) {
 	text := fmt.Sprintf("offmap: %s\n", terminal.Printable(err.Error()))
 	if noKVM, ok := errors.AsType[*kvm.OpenError](err); ok {
@@ -67,5 +67,5 @@ func explain(ctx context.Context, err error) {
 	if errors.Is(err, errTimeout) {
 		hurry()
 	}
-	_, _ = (&output{w: os.Stderr, stopping: ctx.Done()}).Write([]byte(text)) // nowhere to report it to
+	_, _ = (&output{w: os.Stderr, stopping: ctx.Done()}).Write([]byte(text)) // there is nowhere to report an error
 }

@@ -96,15 +96,15 @@ func option(b *strings.Builder, f *pflag.Flag) {
 	if what != "" {
 		names += ` \fI` + roff(what) + `\fR`
 	}
-	// As in --help: no default where it is the zero value or the text has one.
+	// As in --help: no default if it is the zero value or the text names it.
 	if zero := map[string]bool{"": true, "0": true, "0s": true, "false": true, "[]": true}; !zero[f.DefValue] && !strings.Contains(usage, "default") {
 		usage += " (default " + f.DefValue + ")"
 	}
 	fmt.Fprintf(b, ".TP\n%s\n%s\n", names, roff(usage))
 }
 
-// paragraphs writes text that blank lines divide; indented lines stay as they
-// are.
+// paragraphs writes text in paragraphs, which blank lines separate. Indented lines stay
+// as they are.
 func paragraphs(b *strings.Builder, text string) {
 	for i, p := range strings.Split(strings.Trim(text, "\n"), "\n\n") {
 		if i > 0 {
@@ -134,8 +134,8 @@ func verbatim(b *strings.Builder, lines []string) {
 	b.WriteString(".EE\n")
 }
 
-// roff escapes text: nothing in it is a command, and a hyphen can be copied to
-// a shell.
+// roff escapes text, so that nothing in it is a command, and a hyphen can be copied to a
+// shell.
 func roff(text string) string {
 	lines := strings.Split(strings.NewReplacer(`\`, `\e`, `-`, `\-`).Replace(text), "\n")
 	for i, l := range lines {

@@ -33,7 +33,7 @@ func (o *output) Write(p []byte) (int, error) {
 		err error
 	}
 	done := make(chan result, 1)
-	own := append([]byte(nil), p...) // p is the caller's once this returns
+	own := append([]byte(nil), p...) // the caller may change p once Write returns
 	go func() {
 		n, err := o.w.Write(own)
 		done <- result{n, err}
@@ -52,10 +52,10 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 }
 
-// maxQuote is the most of a guest's text that is repeated, in characters.
+// maxQuote is the most that is quoted of a guest's text, in characters.
 const maxQuote = 200
 
-// quote returns a guest's text on one line, quoted and cut.
+// quote returns a guest's text on one line, in quotes, and cut to maxQuote.
 func quote(s string) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if r := []rune(s); len(r) > maxQuote {
@@ -64,8 +64,8 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// asciiControls escapes what a terminal may act on in a JSON document. JSON
-// itself asks for that only below U+0020.
+// asciiControls escapes the control characters in a JSON document, because a terminal
+// may act on them. JSON itself requires that only below U+0020.
 func asciiControls(doc []byte) []byte {
 	var b bytes.Buffer
 	for _, r := range string(doc) {

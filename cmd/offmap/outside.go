@@ -10,8 +10,8 @@ import (
 	"offmap/internal/process/exitcode"
 )
 
-// outsideScan returns what searches this machine's RAM from outside, or nil
-// where there is no outside: only in the lab there is.
+// outsideScan returns a function that searches this machine's RAM from outside. Only the
+// lab has one; elsewhere it returns nil.
 func outsideScan() func(...canary.Canary) ([]canary.Hits, error) {
 	if !outside.Available() {
 		return nil
@@ -19,12 +19,12 @@ func outsideScan() func(...canary.Canary) ([]canary.Hits, error) {
 	return outside.Scan
 }
 
-// checkFreeze refuses what the lab wouldn't come back from: under Linux 7.3
-// virtio-serial ports stay disconnected after a freeze (seen with QEMU 10.0.2;
-// 6.1 and 6.12 connect them again), and all that goes through them with them.
+// checkFreeze refuses --freeze-host in a lab that a freeze would break. Under Linux 7.3
+// virtio-serial ports stay disconnected after a freeze, and offmap loses the machine.
+// Linux 6.1 and 6.12 connect them again. Seen with QEMU 10.0.2.
 func checkFreeze(wanted bool) error {
 	if wanted && outside.Available() && strings.HasPrefix(probe.ThisHost().Kernel, "7.") {
-		return exitWith(exitcode.Cannot, errors.New("--freeze-host: in the lab of Linux 7.x a frozen machine's connections don't come back; take --kernel 6.12"))
+		return exitWith(exitcode.Cannot, errors.New("--freeze-host: a lab machine with Linux 7.x loses its connections when it is frozen: use --kernel 6.12"))
 	}
 	return nil
 }

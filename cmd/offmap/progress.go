@@ -10,8 +10,8 @@ import (
 	"offmap/internal/lab/debian"
 )
 
-// withProgress calls work and prints on stderr how far it has come: one line
-// that changes where that is a terminal, otherwise a line for each new thing.
+// withProgress calls work and prints its progress on stderr. On a terminal that is one
+// line that changes, otherwise a line for each new step.
 func withProgress(name string, work func(debian.Progress) error) error {
 	if !term.IsTerminal(2) {
 		last := ""
@@ -37,7 +37,7 @@ func withProgress(name string, work func(debian.Progress) error) error {
 	return err
 }
 
-// bar draws a share from 0 to 1; a negative one is unknown, and nothing.
+// bar draws a share from 0 to 1. A negative share is unknown, and bar draws nothing.
 func bar(done float64) string {
 	if done < 0 {
 		return ""

@@ -18,15 +18,16 @@ func newReportCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report [flags] RESULTS...",
 		Short: "Make an HTML page of results, with charts",
-		Long: `report reads JSON documents that offmap's commands wrote, and makes one HTML page
-of them: what secret memory costs, in words and in charts, which attacks exposed
-guest RAM, which limits hold, and how much of a guest was exposed while it ran.
+		Long: `report reads JSON documents from offmap's commands, and makes one HTML page of
+them. It shows what secret memory costs, in words and in charts, which attacks
+exposed guest RAM, which limits hold, and how much of a guest was exposed while it
+ran.
 
-RESULTS are files of offmap bench, audit, limits, run and doctor with --json, and
-traces of offmap run. Give several of a kind to compare kernels or machines. Figures
-of emulated hosts never share an axis with those of others.
+RESULTS are files from offmap bench, audit, limits, run and doctor with --json, and
+from offmap run --exposure. Give several of a kind to compare kernels or machines.
+Figures from emulated hosts never share an axis with figures from others.
 
-The page works offline: it has no script and loads nothing. A browser prints it.`,
+The page works offline: it has no script and loads nothing. A browser can print it.`,
 		Example: `  offmap bench --json > bench.json && offmap audit --all --json > audit.json
   offmap report bench.json audit.json
   offmap report 6.1.json 6.12.json 7.3.json -o kernels.html`,

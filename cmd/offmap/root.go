@@ -14,18 +14,18 @@ type globals struct {
 	logFormat string
 }
 
-// newRootCmd builds the command tree, so that tests get a fresh one each.
+// newRootCmd builds the command tree. Each test builds a new one.
 func newRootCmd() *cobra.Command {
 	var g globals
 	root := &cobra.Command{
 		Use:   "offmap",
 		Short: "Run KVM guests whose RAM the host kernel can't see",
-		Long: `offmap runs KVM guests whose RAM lives in memfd_secret(2) memory, off the host
-kernel's direct map, on stock kernels.
+		Long: `offmap runs KVM guests on stock kernels. Guest RAM is memfd_secret(2) memory, which
+is not in the host kernel's direct map.
 
-Results go to stdout, logs and progress to stderr. Exit codes: 0 fine, or the
-guest's own code; 1 error; 2 wrong usage; 3 a check failed; 4 this host can't;
-32 guest reset; 33 guest crash; 34 guest kernel panic; 124 timeout; 128+n
+Results go to stdout, logs and progress to stderr. Exit codes: 0 success, or the
+guest's own code; 1 error; 2 wrong usage; 3 a check failed; 4 this host can't do
+it; 32 guest reset; 33 guest crash; 34 guest kernel panic; 124 timeout; 128+n
 ended by signal n.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -34,8 +34,8 @@ ended by signal n.`,
 		},
 	}
 	fl := root.PersistentFlags()
-	fl.BoolVarP(&g.verbose, "verbose", "v", false, "say more")
-	fl.BoolVarP(&g.quiet, "quiet", "q", false, "say nothing but errors")
+	fl.BoolVarP(&g.verbose, "verbose", "v", false, "log more")
+	fl.BoolVarP(&g.quiet, "quiet", "q", false, "log only errors")
 	fl.StringVar(&g.logFormat, "log-format", "text", "format of the log on stderr: text or json")
 	root.Version = thisVersion().String()
 	root.SetVersionTemplate("{{.Version}}")
@@ -44,8 +44,7 @@ ended by signal n.`,
 	return root
 }
 
-// commandError marks an error that a command returned, as against one in how
-// it was called.
+// commandError marks an error from a command. Other errors are wrong usage.
 type commandError struct{ error }
 
 func (e *commandError) Unwrap() error { return e.error }

@@ -45,13 +45,13 @@ func newRunCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [flags]",
 		Short: "Boot a guest",
-		Long: `run boots a guest with its serial console on this terminal. Ctrl-a x stops it,
-Ctrl-a Ctrl-a sends a Ctrl-a.
+		Long: `run boots a guest with its serial console on this terminal. Ctrl-a x stops the
+guest, Ctrl-a Ctrl-a sends a Ctrl-a.
 
-The guest is a Linux kernel (--kernel), or without one an embedded payload that
+The guest is a Linux kernel (--kernel), or by default an embedded payload, which
 needs no kernel (--payload). Its RAM is secret memory, which the host kernel can't
-read. Where the host has none, offmap doesn't use other memory by itself: it ends
-with exit code 4 and says what to do. --backend chooses other memory, of which
+read. If the host can't provide it, offmap ends with exit code 4 and says what to
+do; it never falls back to other memory. --backend chooses other memory, of which
 only reserved is hidden too.`,
 		Example: `  offmap run
   offmap run -k debian:6.1
@@ -66,12 +66,12 @@ only reserved is hidden too.`,
 	f.guest.add(fl)
 	fl.VarP(&f.memory, "memory", "m", "guest RAM: MiB, or with K, M, G")
 	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of vCPUs")
-	fl.StringVar(&f.backend, "backend", string(memory.Secret), "where guest RAM is at rest: "+names(memory.Backends()))
-	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how it gets into KVM: "+names(attach.Methods()))
+	fl.StringVar(&f.backend, "backend", string(memory.Secret), "kind of memory that holds guest RAM: "+names(memory.Backends()))
+	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how the backend's pages get into KVM: "+names(attach.Methods()))
 	f.window.add(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
-	fl.BoolVar(&f.json, "json", false, "print a report in JSON on stdout, and the guest's console on stderr")
-	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`, and leave stdout to the console")
+	fl.BoolVar(&f.json, "json", false, "print the report, in JSON, on stdout, and the guest's console on stderr")
+	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`; the console stays on stdout")
 	f.watch.add(fl)
 	return cmd
 }
@@ -120,7 +120,7 @@ func runGuest(ctx context.Context, f runFlags) error {
 	return s.run(ctx)
 }
 
-// pair returns where guest RAM is to be.
+// pair returns the backend and attach for guest RAM.
 func (f runFlags) pair() (p attach.Pair, err error) {
 	if p.Backend, err = memory.ParseBackend(f.backend); err == nil {
 		p.Attach, err = attach.ParseMethod(f.attach)
@@ -131,7 +131,7 @@ func (f runFlags) pair() (p attach.Pair, err error) {
 	return p, err
 }
 
-// config checks the flags of the machine, and returns the machine without its
+// config checks the flags of the machine, and returns its configuration without the
 // guest.
 func (f runFlags) config(p attach.Pair) (cfg vmm.Config, err error) {
 	if err := checkGuest(f.memory, f.cpus); err != nil {
@@ -196,15 +196,15 @@ func (s *session) run(ctx context.Context) (err error) {
 	end := outcome(result.Outcome, err)
 	if err := errors.Join(s.report.write(ctx, s.ended(m, result, end)), viewErr); err != nil {
 		if ctx.Err() != nil {
-			err = errors.Join(end, err) // that is why
+			err = errors.Join(end, err) // err is the reason for the end
 		}
 		return err
 	}
 	return end
 }
 
-// open makes the machine, with its console on standard output, or with --json
-// on standard error.
+// open makes the machine. Its console is on standard output, or with --json on standard
+// error.
 func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
 	console := &output{w: os.Stdout, stopping: ctx.Done()}
 	if s.json {
@@ -220,7 +220,7 @@ func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
 	return m, nil
 }
 
-// advise adds to the error of a host that can't hide guest RAM what can be done.
+// advise adds the remedies to the error of a host that can't hide guest RAM.
 func advise(b memory.Backend, err error) error {
 	_, noKVM := errors.AsType[*kvm.OpenError](err)
 	if b.Exposed() || noKVM || !errors.Is(err, memory.ErrUnavailable) {
@@ -229,7 +229,7 @@ func advise(b memory.Backend, err error) error {
 	return fmt.Errorf("%w\n`offmap doctor` says what this host lacks. With --backend memfd the guest's RAM is ordinary memory, which the host kernel sees", err)
 }
 
-// ended is the report of a guest that has run.
+// ended returns the report of a guest that has run.
 func (s *session) ended(m *vmm.Machine, r vmm.Result, end error) guestrun.Document {
 	used, rejected := m.Attachment()
 	doc := s.document(rejected)
@@ -256,7 +256,7 @@ func warn(err error) {
 	slog.Warn(err.Error())
 }
 
-// document is the report as far as it is known before the guest runs.
+// document returns the part of the report that is known before the guest runs.
 func (s *session) document(rejected []attach.Rejection) guestrun.Document {
 	if rejected == nil {
 		rejected = []attach.Rejection{} // [] in JSON, not null
@@ -267,7 +267,7 @@ func (s *session) document(rejected []attach.Rejection) guestrun.Document {
 	}
 }
 
-// refused is the report of a guest that couldn't be made.
+// refused returns the report of a guest that couldn't be made.
 func (s *session) refused(err error) guestrun.Document {
 	var rejected []attach.Rejection
 	if r, ok := errors.AsType[*attach.RefusedError](err); ok {
@@ -280,7 +280,7 @@ func (s *session) refused(err error) guestrun.Document {
 
 func microseconds(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
-// announce logs where guest RAM is, before the guest starts.
+// announce logs the backend and attach of guest RAM, before the guest starts.
 func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attach.Rejection, opts attach.Options) {
 	for _, r := range rejected {
 		slog.Info(fmt.Sprintf("not %s: %s", r.Attach, r.Reason))
@@ -301,11 +301,12 @@ func announce(f runFlags, b memory.Backend, used attach.Method, rejected []attac
 
 var errTimeout = errors.New("timeout: the guest was still running")
 
-// outcome returns the error, and so the exit code, for the way a guest ended.
+// outcome returns the error, with its exit code, for how a guest ended.
 func outcome(o vmm.Outcome, err error) error {
 	switch {
 	case errors.Is(err, errTimeout) && o.Reason == vmm.Panic:
-		// The timeout is said, and not wrapped: the guest's end is the panic.
+		// The text names the timeout, but the error doesn't wrap it: the guest
+		// counts as panicked.
 		return exitWith(exitcode.Panic, fmt.Errorf("the guest's kernel panicked, and was still running when its time was over: %s", quote(o.Detail)))
 	case err != nil && o.Reason == vmm.Panic:
 		return fmt.Errorf("%w; the guest's kernel had panicked: %s", err, quote(o.Detail))
@@ -338,7 +339,7 @@ func outcome(o vmm.Outcome, err error) error {
 	return nil
 }
 
-// reportTarget is where a report goes: nowhere, to stdout, or to a file.
+// reportTarget is the target of a report: none, stdout, or a file.
 type reportTarget struct {
 	stdout bool
 	file   string
@@ -354,7 +355,7 @@ func openReport(stdout bool, file string) (reportTarget, error) {
 	return reportTarget{stdout, file}, nil
 }
 
-// write writes the report. The end of ctx ends the wait for whoever reads it.
+// write writes the report. When ctx ends, it stops to wait for a reader.
 func (t reportTarget) write(ctx context.Context, doc any) error {
 	switch {
 	case t.stdout:

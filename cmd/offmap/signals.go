@@ -11,18 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// endSignals end the program in good order, with exit code 128+n. They are all
-// whose default is to end a process, but for these: SIGKILL, which can't be caught;
-// SIGILL, SIGABRT, SIGSEGV and other signs of a broken program, which the Go runtime
-// reports; SIGPROF and the real-time signals, which it keeps to itself; and SIGPIPE
-// (see withSignals).
+// endSignals end the program in good order, with exit code 128+n. They are the signals
+// whose default is to end a process, with these exceptions. SIGKILL can't be caught.
+// The Go runtime reports SIGILL, SIGABRT, SIGSEGV and other signs of a broken program,
+// and keeps SIGPROF and the real-time signals to itself. For SIGPIPE see withSignals.
 var endSignals = []os.Signal{
 	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
 	syscall.SIGALRM, syscall.SIGTERM, syscall.SIGSTKFLT, syscall.SIGXCPU, syscall.SIGXFSZ,
 	syscall.SIGVTALRM, syscall.SIGIO, syscall.SIGPWR,
 }
 
-// secondSignal is how long after a signal another one means nothing more:
+// secondSignal is the time after a signal in which further ones are ignored, because
 // timeout(1) sends its signal twice, to the program and to its process group.
 const secondSignal = 100 * time.Millisecond
 
@@ -35,8 +34,8 @@ const secondSignal = 100 * time.Millisecond
 // once. It is caught and not ignored, so that programs that this one starts have
 // its default.
 //
-// The returned function stops the catching. A signal that came before has ended
-// the context by then.
+// The returned function stops that. If a signal came before, the context has ended when
+// the function returns.
 func withSignals(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	ended := make(chan os.Signal, len(endSignals))
@@ -95,7 +94,7 @@ func unread() bool {
 	return (streams[0].Revents|streams[1].Revents)&(unix.POLLERR|unix.POLLHUP) != 0
 }
 
-// endedBy reports whether a context was ended by that signal.
+// endedBy reports whether the signal sig ended a context.
 func endedBy(ctx context.Context, sig syscall.Signal) bool {
 	s, ok := errors.AsType[*signalError](context.Cause(ctx))
 	return ok && s.Signal == sig

@@ -11,8 +11,8 @@ import (
 	"offmap/vmm/boot"
 )
 
-// size is a flag's value in bytes. A bare number is MiB; K, M, G and T, with
-// or without iB or B behind them, are powers of 1024.
+// size is a flag's value in bytes. A number without a unit is in MiB. K, M, G and T,
+// also with B or iB after them, are powers of 1024.
 type size uint64
 
 var units = map[string]uint{"": 20, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -29,7 +29,7 @@ func parseSize(s string) (size, error) {
 		return 0, fmt.Errorf("%q is not a size: write 512, 512M or 2G", s)
 	}
 	if n > math.MaxUint64>>shift {
-		return 0, fmt.Errorf("%q is too large a size", s)
+		return 0, fmt.Errorf("%q is too large", s)
 	}
 	return size(n << shift), nil
 }

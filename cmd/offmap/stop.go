@@ -16,15 +16,15 @@ import (
 const (
 	// After stopPatience this program exits without closing anything. The kernel
 	// does that, and the window's scrubber and the terminal's keeper do the rest.
-	// Before killPatience is over there is time to print why, even to a reader
-	// who doesn't read.
+	// Before killPatience is over, it has time to print why, even if the reader
+	// of its output is stuck.
 	stopPatience = killPatience - outputPatience - 100*time.Millisecond
-	// After killPatience the kernel kills this program. It may have got no
-	// processor until then, with a few hundred vCPUs that run.
+	// After killPatience the kernel kills this program. With a few hundred
+	// running vCPUs, it may not have had a processor to exit before.
 	killPatience = time.Second
 )
 
-// errStopped is the cause of a guest's end by a key.
+// errStopped is the cause if a key stopped the guest.
 var errStopped = errors.New("stopped")
 
 // lastResort ends this process at the latest a second after the end of ctx, which
@@ -91,7 +91,7 @@ func endBySignals() {
 	}
 }
 
-// stopCode is the exit code after a guest that was stopped for that cause.
+// stopCode is the exit code if a guest was stopped for this cause.
 func stopCode(cause error) int {
 	if errors.Is(cause, errStopped) {
 		return 0

@@ -13,11 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A target is a file that is replaced as a whole: a reader finds either the old
-// content or all of the new. Pipes and devices are written to directly.
+// A target is a file that is replaced as a whole: a reader finds either the old content
+// or all of the new content. Pipes and devices are written to directly.
 
-// checkTarget returns an error if the target can't be written. It leaves nothing
-// behind.
+// checkTarget returns an error if the target can't be written. It changes no file.
 func checkTarget(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -35,8 +34,8 @@ func checkTarget(path string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// writeTarget calls write to write a target. The end of ctx ends the wait for the
-// reader of a pipe; a file is written all the same.
+// writeTarget calls write to write a target. When ctx ends, it stops to wait for the
+// reader of a pipe, but it still writes a file.
 func writeTarget(ctx context.Context, path string, write func(io.Writer) error) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		f, err := openStream(ctx, path)
@@ -90,7 +89,7 @@ func openRegular(path string) (*os.File, os.FileInfo, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, nil, irregular
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // it may have been replaced
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // the file may have been replaced
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,7 +104,7 @@ func openRegular(path string) (*os.File, os.FileInfo, error) {
 	return f, info, nil
 }
 
-// waitFor calls f, and returns at the end of ctx although f hasn't returned.
+// waitFor calls f. It returns when f does or when ctx ends.
 func waitFor[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		t   T
@@ -132,7 +131,7 @@ func createBeside(path string) (*os.File, error) {
 	name := filepath.Join(dir, fmt.Sprintf(".%s.%d", base, os.Getpid()))
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		e.Path = path // the name that the user knows
+		e.Path = path // the name that the user gave
 	}
 	return f, err
 }

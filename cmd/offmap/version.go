@@ -22,8 +22,8 @@ type versionReport struct {
 	ModuleABI int    `json:"module_abi"`
 }
 
-// newVersionReport reads what the Go command noted in the program, nil for
-// nothing. A build outside of a git checkout has no version and no commit.
+// newVersionReport makes the report from the Go command's build information, which may
+// be nil. A build outside of a git checkout has no version and no commit.
 func newVersionReport(info *debug.BuildInfo) versionReport {
 	r := versionReport{
 		Schema: "offmap/version/v1", Version: "unknown", Commit: "unknown",
@@ -66,9 +66,9 @@ func newVersionCmd() *cobra.Command {
 		Use:   "version [flags]",
 		Short: "Print the version of this program",
 		Long: `version prints the version of this program, the commit and the Go version that
-it was built from, and the version of the interface (ABI) that it needs of the
-bridge's kernel module. What is not known, as after a build outside of a git
-checkout, is "unknown".`,
+built it, and the version of the interface (ABI) that it needs from the bridge's
+kernel module. An unknown value, as after a build outside of a git checkout, is
+"unknown".`,
 		Args: cobra.NoArgs,
 		RunE: run(func(*cobra.Command, []string) error {
 			if asJSON {

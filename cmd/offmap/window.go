@@ -28,7 +28,7 @@ func (f *windowFlags) add(fl *pflag.FlagSet) {
 	fl.DurationVar(&f.age, "window-age", 0, "attach window: evict pages that aren't used for this long (0: only when frames run out)")
 }
 
-// options returns the options that the flags ask for, if the guest can have them.
+// options returns the options of the flags, or an error if the guest can't have them.
 func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (attach.Options, error) {
 	pairs, _ := attach.Pair{Backend: b, Attach: m}.Pairs()
 	o := attach.Options{Window: attach.DefaultWindow(ram), WindowAge: f.age}
@@ -56,6 +56,6 @@ func (f *windowFlags) options(b memory.Backend, m attach.Method, ram uint64) (at
 	return o, nil
 }
 
-// minAge is the least --window-age: with less, the pager would do little else than
-// unmap pages.
+// minAge is the least --window-age. With less, the pager would do little but unmap
+// pages.
 const minAge = 10 * time.Millisecond
