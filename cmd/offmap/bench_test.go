@@ -23,8 +23,8 @@ import (
 	"offmap/memory/attach"
 )
 
-// fakeBench is the program with scenarios that measure nothing, for the
-// scripts. They are as quick as the command itself is.
+// fakeBench is the program with scenarios that measure nothing and take no time, for
+// the scripts.
 func fakeBench() {
 	pairs := func(_ *bench.Env, working []bench.Subject) []bench.Subject { return working }
 	benchScenarios = func() []bench.Scenario {
@@ -79,8 +79,8 @@ func fakeBench() {
 	os.Exit(Main(os.Args[1:]))
 }
 
-// TestBenchInterrupted ends a run by Ctrl-C: what was measured is printed and
-// says that it isn't all, and nothing is left behind.
+// TestBenchInterrupted ends a run by Ctrl-C. The run prints what it has measured, says
+// that it is partial, and leaves nothing behind.
 func TestBenchInterrupted(t *testing.T) {
 	sys, err := kvm.Open("")
 	if err != nil {
@@ -133,8 +133,8 @@ func TestBenchInterrupted(t *testing.T) {
 	}
 }
 
-// TestBenchTable holds that lines keep to the width, that there's a line a
-// metric, and how figures are written.
+// TestBenchTable checks that lines keep to the width, that each metric has a line, and
+// how figures are written.
 func TestBenchTable(t *testing.T) {
 	result := func(name string, b memory.Backend, median float64, change func(*bench.Result)) bench.Result {
 		r := bench.Result{

@@ -16,7 +16,7 @@ import (
 	"offmap/kvm"
 )
 
-// asProgram is the program, as a command with arguments.
+// asProgram returns a command that runs the program with arguments.
 func asProgram(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -30,8 +30,8 @@ func asProgram(t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(t.Context(), path, args...)
 }
 
-// TestConfined runs the program under seccomp filters, as a container's profile
-// is one: it says so, names the call, and proposes nothing else.
+// TestConfined runs the program under seccomp filters, like a container's profile. The
+// program says that a filter refused a call, names the call, and proposes nothing else.
 func TestConfined(t *testing.T) {
 	sys, err := kvm.Open("")
 	if err != nil {
@@ -54,7 +54,7 @@ func TestConfined(t *testing.T) {
 		program  = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING | unix.MFD_EXEC
 	)
 	window := []string{"run", "--attach", "window"}
-	// An audit in which no attack could be made has shown nothing: code 3.
+	// An audit that could make no attack proves nothing: code 3.
 	audit := func(avenue string) []string {
 		return []string{"audit", "--backend", "memfd", "--only", avenue}
 	}

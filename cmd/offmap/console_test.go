@@ -58,7 +58,7 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
-// FuzzParseSize holds that what String writes is read back.
+// FuzzParseSize checks that Set reads back what String writes.
 func FuzzParseSize(f *testing.F) {
 	f.Add("512M")
 	f.Add("3GiB")

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestFewDescriptors runs the program with few file descriptors: what needs none
-// works, and the rest says what it lacks.
+// TestFewDescriptors runs the program with few file descriptors. Commands that need none
+// work, and the others say what they lack.
 func TestFewDescriptors(t *testing.T) {
 	for _, c := range []struct {
 		args string

@@ -12,7 +12,7 @@ import (
 	"offmap/memory/attach"
 )
 
-// TestPrintDoctor holds what doctor prints to its order and its width.
+// TestPrintDoctor checks the order and the width of doctor's output.
 func TestPrintDoctor(t *testing.T) {
 	const fix = "sudo a-command --that is=long && must stay --on one=line --so that=it can be pasted"
 	long := strings.Repeat("ein Wörtchen ", 20)

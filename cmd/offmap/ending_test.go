@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// breakEnv has the program end, when it is sent SIGWINCH, in a way that runs
-// none of its own code.
+// breakEnv says how the program is to end at SIGWINCH, without running its own code
+// for an end.
 const breakEnv = "OFFMAP_TEST_BREAK"
 
 func breakLater() {
@@ -48,8 +48,7 @@ func breakLater() {
 	}()
 }
 
-// patience is how long an end may take. It is to take no more than a second, on a
-// machine that has nothing else to do.
+// patience is how long an end may take. On an idle machine it takes at most a second.
 const patience = time.Minute
 
 // ending is a way for offmap run to end, while the terminal is raw.
@@ -113,7 +112,7 @@ func endings() []ending {
 func stdout(cmd *exec.Cmd) *io.Writer { return &cmd.Stdout }
 func stderr(cmd *exec.Cmd) *io.Writer { return &cmd.Stderr }
 
-// readOnce makes a stream a pipe whose reader goes after the first bytes.
+// readOnce makes a stream a pipe whose reader goes away after the first bytes.
 func readOnce(stream func(*exec.Cmd) *io.Writer) func(*testing.T, *exec.Cmd) {
 	return func(t *testing.T, cmd *exec.Cmd) {
 		r := pipeOf(t, stream(cmd))
@@ -159,8 +158,8 @@ func pipeOf(t *testing.T, stream *io.Writer) *os.File {
 	return r
 }
 
-// TestEnds ends offmap run in every way, on a terminal: each leaves the terminal
-// as it was, no process and no file. docs/ending.md has the results.
+// TestEnds ends offmap run in every way, on a terminal. Each way leaves the terminal as
+// it was, no process and no file. docs/ending.md has the results.
 func TestEnds(t *testing.T) {
 	needKVM(t)
 	for _, e := range endings() {
@@ -205,7 +204,7 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// The terminal goes away altogether.
+// The terminal hangs up.
 func TestHangup(t *testing.T) {
 	needKVM(t)
 	tm := newPTY(t)
@@ -234,7 +233,7 @@ func (e *ending) check(t *testing.T, cmd *exec.Cmd, limit time.Duration) {
 	}
 }
 
-// awaitMode waits until the terminal's mode is so. cmd, if not nil, has to run
+// awaitMode waits until the terminal has the wanted mode. cmd, if not nil, has to run
 // meanwhile.
 func (tm *pty) awaitMode(t *testing.T, cmd *exec.Cmd, want func(unix.Termios) bool) unix.Termios {
 	t.Helper()
@@ -263,7 +262,7 @@ func (tm *pty) noKeeper(t *testing.T) {
 	}
 }
 
-// keepers are the processes that keep the terminal.
+// keepers returns the keepers of the terminal.
 func (tm *pty) keepers() (list []string) {
 	names, _ := filepath.Glob("/proc/[0-9]*/comm")
 	for _, name := range names {
@@ -276,8 +275,8 @@ func (tm *pty) keepers() (list []string) {
 	return list
 }
 
-// shell runs a script of sh(1) with the terminal as its own, and an offmap in its
-// PATH.
+// shell runs a script of sh(1). The pty is its controlling terminal, and its PATH has an
+// offmap.
 func (tm *pty) shell(t *testing.T, script string) *exec.Cmd {
 	t.Helper()
 	cmd := tm.command(t)
@@ -293,8 +292,8 @@ func (tm *pty) shell(t *testing.T, script string) *exec.Cmd {
 
 const canaryGuest = "offmap run -q -m 32 --backend anon --payload canary"
 
-// TestBackground runs guests in process groups that the terminal doesn't belong
-// to, and brings them to the foreground.
+// TestBackground runs guests in process groups in the terminal's background, and brings
+// them to the foreground.
 func TestBackground(t *testing.T) {
 	needKVM(t)
 	isRaw := func(m unix.Termios) bool { return m.Lflag&unix.ICANON == 0 }

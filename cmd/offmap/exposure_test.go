@@ -19,8 +19,8 @@ import (
 	"offmap/memory/attach"
 )
 
-// startCanary runs a guest that fills its 32 MiB of RAM and then waits, and
-// returns when it has.
+// startCanary runs a guest that fills its 32 MiB of RAM and then waits. It returns when
+// the RAM is full.
 func startCanary(t *testing.T, dir string, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -65,8 +65,8 @@ func startCanary(t *testing.T, dir string, args ...string) *exec.Cmd {
 	}
 }
 
-// TestExposure ends runs by a signal: their traces are whole, and say of the
-// guest's pages what can be.
+// TestExposure ends runs by a signal. Their records are complete, and what they say of
+// the guest's pages is right for the backend and attach.
 func TestExposure(t *testing.T) {
 	if sys, err := kvm.Open(""); err != nil {
 		t.Skipf("SKIPPED: no usable /dev/kvm (%v); the lab has one", err)
@@ -129,7 +129,7 @@ func TestExposure(t *testing.T) {
 	}
 }
 
-// TestExposureKilled: a run that is killed leaves no part of a trace.
+// TestExposureKilled checks that a killed run leaves no part of a record.
 func TestExposureKilled(t *testing.T) {
 	if sys, err := kvm.Open(""); err != nil {
 		t.Skipf("SKIPPED: no usable /dev/kvm (%v); the lab has one", err)
@@ -146,7 +146,7 @@ func TestExposureKilled(t *testing.T) {
 	}
 }
 
-// TestTarget has a writer fail: what was there before stays, and nothing else.
+// TestTarget has a writer fail. The old file stays, and no other.
 func TestTarget(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")

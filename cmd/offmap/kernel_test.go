@@ -18,12 +18,12 @@ var (
 	dawdle = []byte{0xb9, 0, 0, 8, 0, 0xff, 0xc9, 0x75, 0xfc}         // mov ecx, 0x80000; 1: dec ecx; jnz 1b
 )
 
-// exitWithCode has the guest end itself with an exit code.
+// exitWithCode makes the guest end with an exit code.
 func exitWithCode(code byte) []byte {
 	return []byte{0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, 0xb0, code, 0xee} // mov dx, ExitPort; mov al, code; out dx, al
 }
 
-// say has the guest write text to its console.
+// say makes the guest write text to its console.
 func say(text string) []byte {
 	code := []byte{0x66, 0xba, 0xf8, 3} // mov dx, 0x3f8
 	for _, c := range []byte(text) {
@@ -32,7 +32,7 @@ func say(text string) []byte {
 	return code
 }
 
-// testKernel writes an ELF kernel of such code, and returns its path.
+// testKernel writes an ELF kernel with this code, and returns its path.
 func testKernel(t *testing.T, code ...[]byte) string {
 	t.Helper()
 	const start, headers = 16 << 20, 64 + 56

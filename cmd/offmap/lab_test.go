@@ -13,9 +13,8 @@ import (
 	"offmap/internal/process/exitcode"
 )
 
-// TestLabRefuses has offmap lab refuse before it starts or fetches anything:
-// with a PATH that holds nothing but what a case puts there, and an empty
-// cache that stays empty.
+// TestLabRefuses checks that offmap lab refuses before it starts or fetches anything.
+// PATH has only the programs of a case. The cache is empty and stays empty.
 func TestLabRefuses(t *testing.T) {
 	const (
 		newQEMU = "#!/bin/sh\necho 'QEMU emulator version 10.0.2'\n"
@@ -90,8 +89,7 @@ func TestLabList(t *testing.T) {
 	}
 }
 
-// offmapIn runs this test binary as offmap (see TestMain) in dir, with a cache
-// there.
+// offmapIn runs this test binary as offmap (see TestMain) in dir, with its cache in dir.
 func offmapIn(t *testing.T, dir, path string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	self, err := os.Executable()

@@ -12,8 +12,8 @@ import (
 	"offmap/guest/protocol"
 )
 
-// TestLive ends a run with --live in every way: each leaves the terminal as it
-// was, and the console's last lines on it.
+// TestLive ends a run with --live in every way. Each way leaves the terminal as it was,
+// with the console's last lines on it.
 func TestLive(t *testing.T) {
 	needKVM(t)
 	type how = func(t *testing.T, tm *pty, p *os.Process)

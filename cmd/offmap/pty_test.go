@@ -25,7 +25,7 @@ func needKVM(t *testing.T) {
 	sys.Close()
 }
 
-// pty is a pseudoterminal, from the side of who looks at it and types.
+// pty is the master side of a pseudoterminal: it reads the screen and types.
 type pty struct {
 	master, slave *os.File
 
@@ -77,7 +77,7 @@ func (tm *pty) resize(t *testing.T, w, h uint16) {
 	}
 }
 
-// await waits until all of want has been shown.
+// await waits until the terminal has shown all of want.
 func (tm *pty) await(t *testing.T, want string) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Minute); !strings.Contains(tm.shown(), want); time.Sleep(5 * time.Millisecond) {
@@ -93,7 +93,7 @@ func (tm *pty) shown() string {
 	return tm.out.String()
 }
 
-// settle waits until nothing more is shown, when nobody writes any more.
+// settle waits until the terminal shows nothing more. Nobody may write any more.
 func (tm *pty) settle() {
 	for last := -1; last != len(tm.shown()); time.Sleep(50 * time.Millisecond) {
 		last = len(tm.shown())
@@ -109,7 +109,7 @@ func (tm *pty) mode(t *testing.T) unix.Termios {
 	return *mode
 }
 
-// start runs offmap with the terminal as its own.
+// start runs offmap with the pty as its controlling terminal.
 func (tm *pty) start(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := tm.command(t, args...)
@@ -117,7 +117,7 @@ func (tm *pty) start(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// command is offmap with the terminal as its own.
+// command returns an offmap command with the pty as its controlling terminal.
 func (tm *pty) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -146,7 +146,7 @@ func (tm *pty) run(t *testing.T, cmd *exec.Cmd) {
 	})
 }
 
-// typed types.
+// typed types keys.
 func (tm *pty) typed(t *testing.T, keys string) {
 	t.Helper()
 	if _, err := tm.master.WriteString(keys); err != nil {

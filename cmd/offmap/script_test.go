@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// endsWith is the command "exitcode N PROGRAM [ARG]...": the program must
-// end with exit code N.
+// endsWith is the script command "exitcode N PROGRAM [ARG]...". The program must end
+// with exit code N.
 func endsWith(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exitcode N PROGRAM [ARG]...")

@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// TestStart holds that our packages do next to nothing when they are
-// initialised, which every command, every child and every guest's process pays
-// for: expressions, templates and tables are made when they are first used.
-// Allocations are counted, which are the same on every machine.
+// TestStart checks that offmap's packages do next to nothing when they are initialised,
+// because every command and every process of a guest initialises them. Expressions,
+// templates and tables are made when they are first used. The test counts allocations,
+// whose number is the same on every machine.
 func TestStart(t *testing.T) {
 	const most = 32 // of one package: variables that are errors and small tables
 	cmd := asProgram(t, "--help")

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stuck is a program whose guest doesn't end when it is told to. "deaf" as its
-// argument says that no goroutine gets to run any more either.
+// stuck is a program whose guest doesn't end when it is stopped. With the argument
+// "deaf" no goroutine can run any more either.
 func stuck() {
 	ctx, uncatch := withSignals(context.Background())
 	defer uncatch()

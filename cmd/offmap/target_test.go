@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pipe as a file of results waits for its reader, and for nothing that ends
-// the program.
+// A pipe as a file of results waits for its reader, but not once the program is to end.
 func TestPipes(t *testing.T) {
 	needKVM(t)
 	start := func(t *testing.T, args ...string) (*exec.Cmd, string) {

@@ -24,8 +24,8 @@ func offmap(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// What a guest prints is its console's; in offmap's own words it is quoted, so
-// that no terminal acts on it.
+// The console shows a guest's text as it is. In its own messages offmap quotes the text,
+// so that no terminal acts on it.
 func TestGuestsWordsAreQuoted(t *testing.T) {
 	needKVM(t)
 	const words = "Kernel panic - not syncing: \x1b[31mred\x07 \xc2\x9b0m \xff end"
@@ -47,7 +47,8 @@ func TestGuestsWordsAreQuoted(t *testing.T) {
 	}
 }
 
-// A guest may end with any code. It is said whose it is, be it with --quiet.
+// A guest may end with any exit code. offmap says that the code is the guest's, even
+// with --quiet.
 func TestGuestsOwnExitCode(t *testing.T) {
 	needKVM(t)
 	for _, code := range []int{0, 1, 2, 4, 124, 143} {
@@ -62,7 +63,7 @@ func TestGuestsOwnExitCode(t *testing.T) {
 	}
 }
 
-// The dispositions that this program has of signals aren't its children's.
+// Children of this program don't inherit its signal dispositions.
 func TestChildrensSignals(t *testing.T) {
 	_, uncatch := withSignals(t.Context())
 	defer uncatch()
