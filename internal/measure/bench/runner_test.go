@@ -166,7 +166,7 @@ func TestMetrics(t *testing.T) {
 	}{
 		{"both", func(int) []float64 { return []float64{1, 2} }, "measured measured"},
 		{"never", func(int) []float64 { return []float64{1, math.NaN()} }, "measured -"},
-		{"sometimes", func(n int) []float64 { return []float64{1, []float64{2, math.NaN()}[n%2]} }, "measured partial: 2 of 3 values: some samples gave none"},
+		{"sometimes", func(n int) []float64 { return []float64{1, []float64{2, math.NaN()}[n%2]} }, "measured partial: 2 of 3 values: some samples have none"},
 		{"infinite", func(int) []float64 { return []float64{1, math.Inf(1)} }, "failed: b is infinite failed: b is infinite"},
 		{"too few", func(int) []float64 { return []float64{1} }, "failed: 1 values for 2 metrics failed: 1 values for 2 metrics"},
 	} {
@@ -180,7 +180,7 @@ func TestMetrics(t *testing.T) {
 		for _, r := range d.Results {
 			got[r.Name] = string(r.Status)
 			if r.Reason != "" {
-				got[r.Name] += ": " + strings.TrimSuffix(r.Reason, ": this is a mistake in offmap")
+				got[r.Name] += ": " + strings.TrimSuffix(r.Reason, ": this is a bug in offmap")
 			}
 		}
 		if both := got["s/a"] + " " + got["s/b"]; both != c.want {
