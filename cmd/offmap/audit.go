@@ -184,7 +184,7 @@ func (f auditFlags) columns(ctx context.Context, c *audit.Config) (chief int, er
 	case (f.pid != 0) != (f.canary != ""):
 		return 0, usage("--pid and --canary go together: run `canary -hold` in the guest, and give what it prints")
 	case f.pid != 0 && f.all:
-		return 0, usage("--all starts guests of its own and --pid attacks one that runs: use one")
+		return 0, usage("--all starts new guests and --pid attacks a running one: use one")
 	case f.pid != 0:
 		return f.running(c)
 	}

@@ -67,7 +67,7 @@ func tryPairs(ctx context.Context, wanted []attach.Pair, asked []string) (workin
 		slog.Log(ctx, level, fmt.Sprintf("not %s: %s", m.Subject, table.OneLine(m.Reason)))
 	}
 	if len(working) == 0 {
-		return nil, nil, exitWith(exitcode.Cannot, errors.New("nothing to measure: no guest runs here in the memory that is asked for"))
+		return nil, nil, exitWith(exitcode.Cannot, errors.New("nothing to measure: no guest runs here in the requested memory"))
 	}
 	return working, missing, nil
 }

@@ -1,6 +1,6 @@
 /*
- * What the commands share. Each lies in a file of its own, prints its figures
- * on stdout with printf, and ends the program with die or usage where it can't.
+ * Declarations for all commands. Each command has its own file, prints its figures
+ * on stdout with printf, and ends the program with die or usage if it fails.
  */
 #ifndef BASELINE_H
 #define BASELINE_H
@@ -12,9 +12,9 @@
 
 struct command {
 	const char *name;
-	const char *args;	/* for people */
+	const char *args;	/* for the usage message */
 	void (*run)(int argc, char **argv);	/* arguments only */
-	int argc;	/* how many it takes */
+	int argc;	/* number of arguments */
 };
 
 /* now is CLOCK_MONOTONIC in nanoseconds. */
@@ -23,19 +23,19 @@ int64_t now(void);
 /* number reads a positive decimal number, of bytes with a suffix K, M or G. */
 uint64_t number(const char *text);
 
-/* die prints the message and what errno says, and exits with 1. */
+/* die prints the message and the error of errno, and exits with 1. */
 _Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* must returns what a system call does, or dies of -1. */
+/* must returns a system call's result, or dies if it is -1. */
 #define must(call) ({ long r_ = (long)(call); if (r_ == -1) die("%s", #call); r_; })
 
 /*
- * area is fresh memory of a backend: "anon", "memfd" or "secret". It is mapped
- * and not populated. The file, or -1, goes to *fd.
+ * area maps new memory of a backend, "anon", "memfd" or "secret", and doesn't
+ * populate it. It stores the file, or -1, in *fd.
  */
 char *area(const char *backend, size_t size, int *fd);
 
-/* open_uffd is a userfaultfd that catches the kernel's own faults. */
+/* open_uffd opens a userfaultfd that also gets the kernel's own faults. */
 int open_uffd(void);
 
 /* parallel runs body(arg) for 0 to n-1 in n threads, and returns when all ended. */

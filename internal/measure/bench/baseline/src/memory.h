@@ -1,6 +1,6 @@
 /*
- * Memory accesses, operation by operation as the guest payload "bench" has
- * them: guest/payload/asm/bench*.S and .inc.
+ * Memory accesses. The operations are those of the guest payload "bench", in
+ * guest/payload/asm/bench*.S and .inc.
  */
 #ifndef MEMORY_H
 #define MEMORY_H
@@ -10,24 +10,24 @@
 
 #define MULTIPLIER 0x9e3779b97f4a7c15UL
 
-/* work is an operation and what it keeps between its calls. */
+/* work is an operation, and its state between calls. */
 struct work {
 	char *mem;		/* this thread's share */
 	size_t size;
-	size_t all;		/* of all threads: how far away a copy goes */
-	size_t stride;		/* of a ring's nodes */
-	uint64_t value;		/* to write: a byte eight times */
+	size_t all;		/* bytes of all threads: the distance of a copy */
+	size_t stride;		/* bytes of a ring's node */
+	uint64_t value;		/* to write: one byte, eight times */
 	uint64_t seed;		/* of this thread */
 
-	uint64_t sum;		/* of what was read */
+	uint64_t sum;		/* of the words read */
 	uint64_t state;		/* of the random numbers */
-	void **node;		/* that a chase has come to */
+	void **node;		/* the chase's current node */
 };
 
 struct kind {
 	const char *name;
 	void (*begin)(struct work *w);	/* may be NULL */
-	/* run goes over n bytes from p on, or makes n accesses; NULL for what only prepares */
+	/* run goes over n bytes from p on, or makes n accesses; NULL if begin does all */
 	void (*run)(struct work *w, char *p, size_t n);
 	void (*check)(struct work *w, size_t n);	/* after n in all; dies */
 	int accesses;		/* n counts accesses anywhere in the share */
@@ -37,10 +37,10 @@ struct kind {
 extern const struct kind kinds[];
 extern const size_t nr_kinds;
 
-/* wrong dies of a word that isn't what it should be. */
+/* wrong dies because a word has a wrong value. */
 _Noreturn void wrong(const char *what, const void *at, uint64_t expected, uint64_t found);
 
-/* covered is the end of what n bytes from the start, again and again, cover. */
+/* covered is the end of the memory that n bytes cover, which wrap at its end. */
 char *covered(const struct work *w, size_t n);
 
 /* Streams, in memory_stream.c. */
