@@ -85,17 +85,11 @@ func texts[T any](list []T) []string {
 
 // addCompletions makes the shells complete the values of the flags of cmd and of the
 // commands below it. They complete files only for flags that take one.
-func addCompletions(cmd *cobra.Command, values map[string][]string) {
+// Only a completion asks for the values: some take time and file descriptors.
+func addCompletions(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		if f.Value.Type() == "bool" {
 			return
-		}
-		list, ok := values[cmd.Name()+" "+f.Name]
-		if !ok && cmd.HasParent() { // offmap lab shell has the flags of offmap lab
-			list, ok = values[cmd.Parent().Name()+" "+f.Name]
-		}
-		if !ok {
-			list = values[f.Name]
 		}
 		directive := cobra.ShellCompDirectiveNoFileComp
 		switch what, _ := pflag.UnquoteUsage(f); what {
@@ -108,6 +102,7 @@ func addCompletions(cmd *cobra.Command, values map[string][]string) {
 		// The only error is for a flag that already has a completion. In a
 		// new tree of commands none has.
 		_ = cmd.RegisterFlagCompletionFunc(f.Name, func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+			list := valuesOf(cmd, f.Name)
 			if many {
 				return completeList(list, typed), directive
 			}
@@ -115,8 +110,21 @@ func addCompletions(cmd *cobra.Command, values map[string][]string) {
 		})
 	})
 	for _, sub := range cmd.Commands() {
-		addCompletions(sub, values)
+		addCompletions(sub)
 	}
+}
+
+// valuesOf returns the values of a flag of cmd.
+func valuesOf(cmd *cobra.Command, flag string) []string {
+	values := flagValues()
+	list, ok := values[cmd.Name()+" "+flag]
+	if !ok && cmd.HasParent() { // offmap lab shell has the flags of offmap lab
+		list, ok = values[cmd.Parent().Name()+" "+flag]
+	}
+	if !ok {
+		list = values[flag]
+	}
+	return list
 }
 
 // completeList completes the last value in a list separated by commas, with the values

@@ -80,7 +80,7 @@ func TestConfined(t *testing.T) {
 		{"KVM_CREATE_VM", ioctl(createVM), nil, []string{"run", "--backend", "memfd"}, 4, "KVM_CREATE_VM: ioctl: "},
 		{"KVM_CREATE_VM", ioctl(createVM), nil, []string{"doctor"}, 3, "KVM_CREATE_VM: ioctl: "},
 		{"KVM_RUN", ioctl(runVCPU), nil, []string{"run", "--backend", "memfd"}, 4, "KVM_RUN of vCPU 0: ioctl: "},
-		{"pidfd_getfd", call(unix.SYS_PIDFD_GETFD), nil, []string{"limits", "--only", "owner-rights"}, 0, "pidfd_getfd: "},
+		{"pidfd_getfd", call(unix.SYS_PIDFD_GETFD), nil, []string{"limits", "--only", "owner-rights"}, 0, "pidfd_getfd of file "},
 		{"pidfd_getfd", call(unix.SYS_PIDFD_GETFD), only(unix.ENOSYS), audit("fd-theft"), 3, "skipped"},
 		{"process_vm_readv", call(unix.SYS_PROCESS_VM_READV), only(unix.EPERM), audit("process-vm-readv"), 3, "skipped"},
 		{"ptrace", call(unix.SYS_PTRACE), only(unix.EACCES), audit("ptrace-peek"), 3, "skipped"},

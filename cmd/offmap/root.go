@@ -40,7 +40,7 @@ ended by signal n.`,
 	root.Version = thisVersion().String()
 	root.SetVersionTemplate("{{.Version}}")
 	root.AddCommand(newRunCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd(), newReportCmd(), newCompletionCmd(), newVersionCmd(), newManCmd())
-	addCompletions(root, flagValues())
+	addCompletions(root)
 	return root
 }
 
