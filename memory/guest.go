@@ -27,6 +27,15 @@ type Guest interface {
 	ReadAt(p []byte, gpa GPA) (n int, err error)
 	// WriteAt copies p to guest memory at gpa, as ReadAt does.
 	WriteAt(p []byte, gpa GPA) (n int, err error)
+	// Preadv reads from a file into guest memory, as preadv2(2) does: from
+	// offset off on (-1: at the file's own position), with flags (RWF_*), as
+	// many bytes as buf has. It returns how many it read, which are fewer at the
+	// end of the file. The kernel copies them from the page cache straight to
+	// where the pages are at rest. It can't do so for a file that is open with
+	// O_DIRECT: the error is EFAULT for hidden memory.
+	Preadv(fd int, buf Ranges, off int64, flags int) (n int, err error)
+	// Pwritev writes guest memory to a file, as pwritev2(2) does.
+	Pwritev(fd int, buf Ranges, off int64, flags int) (n int, err error)
 	// Layout returns the list of RAM regions.
 	Layout() Layout
 }

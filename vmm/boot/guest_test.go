@@ -10,8 +10,9 @@ import (
 
 // sparse is a memory.Guest of any size: pages exist once they are written.
 type sparse struct {
-	layout memory.Layout
-	pages  map[memory.GPA]*[pageSize]byte
+	memory.Guest // the methods that loaders don't use
+	layout       memory.Layout
+	pages        map[memory.GPA]*[pageSize]byte
 }
 
 func newSparse(t testing.TB, regions ...memory.Region) *sparse {
