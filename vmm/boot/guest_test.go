@@ -21,7 +21,7 @@ func newSparse(t testing.TB, regions ...memory.Region) *sparse {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &sparse{l, map[memory.GPA]*[pageSize]byte{}}
+	return &sparse{layout: l, pages: map[memory.GPA]*[pageSize]byte{}}
 }
 
 // pc is a guest with RAM as NewLayout has it.
