@@ -27,14 +27,18 @@ type Guest interface {
 	ReadAt(p []byte, gpa GPA) (n int, err error)
 	// WriteAt copies p to guest memory at gpa, as ReadAt does.
 	WriteAt(p []byte, gpa GPA) (n int, err error)
-	// Preadv reads from a file into guest memory, as preadv2(2) does: from
-	// offset off on (-1: at the file's own position), with flags (RWF_*), as
-	// many bytes as buf has. It returns how many it read, which are fewer at the
-	// end of the file. The kernel copies them from the page cache straight to
-	// where the pages are at rest. It can't do so for a file that is open with
-	// O_DIRECT: the error is EFAULT for hidden memory.
+	// Preadv reads from a file into guest memory, as preadv2(2) does: as many
+	// bytes as buf has, from offset off on, with flags (RWF_*). It returns how many
+	// it read, and an error if these are fewer for another reason than the end of
+	// the file. For hidden memory, a file that is open with O_DIRECT is such a
+	// reason: EFAULT.
+	//
+	// off -1 is the file's own position, and the way to read from a pipe or a
+	// socket. There it makes one system call, which may read less than there is.
+	//
+	// No ordinary memory gets a copy of the bytes.
 	Preadv(fd int, buf Ranges, off int64, flags int) (n int, err error)
-	// Pwritev writes guest memory to a file, as pwritev2(2) does.
+	// Pwritev writes guest memory to a file, as Preadv reads.
 	Pwritev(fd int, buf Ranges, off int64, flags int) (n int, err error)
 	// Layout returns the list of RAM regions.
 	Layout() Layout

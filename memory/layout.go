@@ -3,7 +3,6 @@ package memory
 import (
 	"errors"
 	"fmt"
-	"sort"
 )
 
 // The PCI hole: guest-physical addresses below 4 GiB that no layout puts RAM
@@ -114,12 +113,16 @@ func (l Layout) Top() GPA {
 // Find returns the backend offset of gpa and how many bytes of RAM follow it
 // in the same region. ok is false where gpa is not RAM.
 func (l Layout) Find(gpa GPA) (off, n uint64, ok bool) {
-	i := sort.Search(len(l), func(i int) bool { return l[i].End() > gpa })
-	if i == len(l) || gpa < l[i].Start {
-		return 0, 0, false
+	for i := range l { // there are two or three
+		if r := &l[i]; gpa < r.End() {
+			if gpa < r.Start {
+				break
+			}
+			d := uint64(gpa - r.Start)
+			return r.Offset + d, r.Size - d, true
+		}
 	}
-	d := uint64(gpa - l[i].Start)
-	return l[i].Offset + d, l[i].Size - d, true
+	return 0, 0, false
 }
 
 // Contains reports whether all n bytes from gpa are RAM. Adjacent regions

@@ -128,39 +128,56 @@ func (r *RAM) Layout() Layout { return r.layout }
 func (r *RAM) FD() int { return r.fd }
 
 // ReadAt copies guest memory at gpa into p.
-func (r *RAM) ReadAt(p []byte, gpa GPA) (int, error) {
-	return r.access("read", gpa, p, func(p, mem []byte) { copy(p, mem) })
+func (r *RAM) ReadAt(p []byte, gpa GPA) (n int, err error) {
+	off, have, ok := r.layout.Find(gpa)
+	if ok && uint64(len(p)) <= have {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer r.fault("read", gpa, len(p), &err)
+		return copy(p, r.mem[off:]), nil
+	}
+	return r.pieces("read", gpa, p, r.ReadAt)
 }
 
 // WriteAt copies p to guest memory at gpa.
-func (r *RAM) WriteAt(p []byte, gpa GPA) (int, error) {
-	return r.access("write", gpa, p, func(p, mem []byte) { copy(mem, p) })
+func (r *RAM) WriteAt(p []byte, gpa GPA) (n int, err error) {
+	off, have, ok := r.layout.Find(gpa)
+	if ok && uint64(len(p)) <= have {
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		defer r.fault("write", gpa, len(p), &err)
+		return copy(r.mem[off:], p), nil
+	}
+	return r.pieces("write", gpa, p, r.WriteAt)
 }
 
-// access copies between p and the regions that it falls into. If the kernel can't
-// allocate a page (no memory, or another process of the user has used up
-// RLIMIT_MEMLOCK), the copy raises SIGBUS, which access turns into an error.
-func (r *RAM) access(op string, gpa GPA, p []byte, copy func(p, mem []byte)) (n int, err error) {
+// pieces makes an access that isn't within one region, region by region.
+func (r *RAM) pieces(op string, gpa GPA, p []byte, access func([]byte, GPA) (int, error)) (n int, err error) {
 	if err := r.layout.Access(op, gpa, len(p)); err != nil {
 		return 0, err
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		e := recover()
-		if e == nil {
-			return
-		}
-		if _, fault := e.(interface{ Addr() uintptr }); !fault {
-			panic(e)
-		}
-		err = fmt.Errorf("%s of %d bytes at guest address %s: the kernel gives no %s memory (out of memory, or RLIMIT_MEMLOCK): %w",
-			op, len(p), gpa, r.backend.name, unix.EFAULT)
-	}()
-	for n < len(p) {
-		off, have, _ := r.layout.Find(gpa + GPA(n))
-		k := int(min(have, uint64(len(p)-n)))
-		copy(p[n:n+k], r.mem[off:off+uint64(k)])
+	for n < len(p) && err == nil {
+		_, have, _ := r.layout.Find(gpa + GPA(n))
+		var k int
+		k, err = access(p[n:n+int(min(have, uint64(len(p)-n)))], gpa+GPA(n))
 		n += k
 	}
-	return n, nil
+	return n, err
+}
+
+// fault, deferred, turns the SIGBUS of a copy into its error: the kernel couldn't
+// allocate a page.
+func (r *RAM) fault(op string, gpa GPA, n int, err *error) {
+	e := recover()
+	if e == nil {
+		return
+	}
+	if _, fault := e.(interface{ Addr() uintptr }); !fault {
+		panic(e)
+	}
+	*err = fmt.Errorf("%s of %d bytes at guest address %s: %w", op, n, gpa, r.refused(unix.EFAULT))
+}
+
+// refused is the error if the kernel allocates no page: there is no memory, or other
+// processes of the user have used up RLIMIT_MEMLOCK.
+func (r *RAM) refused(errno unix.Errno) error {
+	return fmt.Errorf("the kernel gives no %s memory (out of memory, or RLIMIT_MEMLOCK): %w", r.backend.name, errno)
 }

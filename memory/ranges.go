@@ -26,6 +26,17 @@ func (r Ranges) Size() (n uint64) {
 	return n
 }
 
+// Check returns an error that wraps ErrHole if a piece is not wholly in RAM. op names
+// the access for the error. An empty piece may be anywhere.
+func (r Ranges) Check(op string, l Layout) error {
+	for _, p := range r {
+		if err := l.Access(op, p.GPA, int(p.Size)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Cut splits a buffer after its first n bytes, or at its end if it is shorter. It
 // copies the pieces if the cut goes through one.
 func (r Ranges) Cut(n uint64) (head, tail Ranges) {

@@ -2,6 +2,8 @@ package memory
 
 import (
 	"fmt"
+	"io"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -10,50 +12,91 @@ import (
 // maxIovecs is the most pieces that one system call takes, UIO_MAXIOV.
 const maxIovecs = 1024
 
+// iovecs are the lists of pieces that system calls are given. They are reused, so
+// that a request allocates nothing.
+var iovecs = sync.Pool{New: func() any { return new([maxIovecs]unix.Iovec) }}
+
 // Preadv reads from a file into guest memory: see Guest.
 func (r *RAM) Preadv(fd int, buf Ranges, off int64, flags int) (int, error) {
-	return r.vector(unix.SYS_PREADV2, "preadv", fd, buf, off, flags)
+	return r.vector(unix.SYS_PREADV2, "read from a file to", fd, buf, off, flags)
 }
 
 // Pwritev writes guest memory to a file: see Guest.
 func (r *RAM) Pwritev(fd int, buf Ranges, off int64, flags int) (int, error) {
-	return r.vector(unix.SYS_PWRITEV2, "pwritev", fd, buf, off, flags)
+	return r.vector(unix.SYS_PWRITEV2, "write to a file from", fd, buf, off, flags)
 }
 
 // vector moves bytes between a file and the mapping of guest RAM, which the kernel
-// accesses as this process.
-func (r *RAM) vector(call uintptr, name string, fd int, buf Ranges, off int64, flags int) (n int, err error) {
-	iov := make([]unix.Iovec, 0, len(buf)+1)
-	for _, p := range buf {
-		if err := r.layout.Access(name, p.GPA, int(p.Size)); err != nil {
-			return 0, err
+// accesses as this process. A call may move fewer bytes than it was asked for: at
+// the end of the file, past 2 GiB, or where the kernel could allocate a page no
+// more. At a given offset, the call for the rest says which of them it was. Without
+// one, a second call could wait for what the first has taken, and isn't made.
+func (r *RAM) vector(call uintptr, op string, fd int, buf Ranges, off int64, flags int) (n int, err error) {
+	if err := buf.Check(op, r.layout); err != nil {
+		return 0, err
+	}
+	iov := iovecs.Get().(*[maxIovecs]unix.Iovec)
+	defer iovecs.Put(iov)
+	for size := buf.Size(); uint64(n) < size; {
+		part := r.iovecs(iov[:0], buf, uint64(n))
+		at := off
+		if off >= 0 {
+			at += int64(n)
 		}
-		for gpa, left := p.GPA, uint64(p.Size); left > 0; {
+		// The offset is in two registers, of which the second is 0 on x86-64.
+		got, _, errno := unix.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(part))), uintptr(len(part)), uintptr(at), 0, uintptr(flags))
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			return n, fmt.Errorf("%s %d bytes of %s guest memory: %w", op, size-uint64(n), r.backend.name, r.explain(fd, errno))
+		case got == 0 && call == unix.SYS_PREADV2:
+			return n, nil // the end of the file
+		case got == 0:
+			return n, io.ErrShortWrite
+		}
+		n += int(got)
+		if off < 0 {
+			break
+		}
+	}
+	return n, nil
+}
+
+// iovecs appends to iov what follows the first skip bytes of buf, which is checked,
+// as pieces of the mapping. Pieces that touch there become one.
+func (r *RAM) iovecs(iov []unix.Iovec, buf Ranges, skip uint64) []unix.Iovec {
+	for _, p := range buf {
+		if skip >= uint64(p.Size) {
+			skip -= uint64(p.Size)
+			continue
+		}
+		gpa, left := p.GPA+GPA(skip), uint64(p.Size)-skip
+		skip = 0
+		for left > 0 {
 			at, have, _ := r.layout.Find(gpa)
 			k := min(have, left)
-			iov = append(iov, unix.Iovec{Base: &r.mem[at], Len: k})
+			base := &r.mem[at]
+			if last := len(iov) - 1; last >= 0 && unsafe.Add(unsafe.Pointer(iov[last].Base), iov[last].Len) == unsafe.Pointer(base) {
+				iov[last].Len += k
+			} else if len(iov) == cap(iov) {
+				return iov
+			} else {
+				iov = append(iov, unix.Iovec{Base: base, Len: k})
+			}
 			gpa, left = gpa+GPA(k), left-k
 		}
 	}
-	for len(iov) > 0 {
-		part := iov[:min(len(iov), maxIovecs)]
-		var want int
-		for _, v := range part {
-			want += int(v.Len)
-		}
-		// The offset is in two registers, of which the second is 0 on x86-64.
-		got, _, errno := unix.Syscall6(call, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(part))), uintptr(len(part)), uintptr(off), 0, uintptr(flags))
-		if errno != 0 {
-			return n, fmt.Errorf("%s of %d bytes of guest memory: %w", name, want, errno)
-		}
-		n += int(got)
-		if int(got) < want {
-			break
-		}
-		if off >= 0 {
-			off += int64(got)
-		}
-		iov = iov[len(part):]
+	return iov
+}
+
+// explain says what an EFAULT of a system call on guest memory means.
+func (r *RAM) explain(fd int, errno unix.Errno) error {
+	if errno != unix.EFAULT {
+		return errno
 	}
-	return n, nil
+	if mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && mode&unix.O_DIRECT != 0 && !r.backend.exposed {
+		return fmt.Errorf("the file is open with O_DIRECT, which takes pages of the direct map: %w", errno)
+	}
+	return r.refused(errno)
 }

@@ -49,7 +49,7 @@ func (f *windowFile) save(lo, hi uint32) error {
 // a secret page, which is the slowest operation of secret memory. It reports
 // whether the store has the page now.
 func (f *windowFile) saveFirst(page uint32) (bool, error) {
-	if err := f.read(f.buf, offset(page)); err != nil || bytes.Equal(f.buf, zeros[:memory.PageSize]) {
+	if err := f.read(f.buf.mem, offset(page)); err != nil || bytes.Equal(f.buf.mem, zeros[:memory.PageSize]) {
 		return false, err
 	}
 	// The copy allocates the secret page, or returns an error if there is none.

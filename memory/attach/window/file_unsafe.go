@@ -25,10 +25,8 @@ type windowFile struct {
 	size  uint64
 	kvm   unsafe.Pointer
 	store []byte
-	// buf is a page of secret memory, bufRAM, in which saveFirst compares a
-	// frame's bytes.
-	buf    []byte
-	bufRAM *memory.RAM
+	// buf is a page of secret memory in which saveFirst compares a frame's bytes.
+	buf *secretBuffer
 	// locked is a second mapping that locks every frame in memory (mlock2,
 	// MLOCK_ONFAULT). It is nil if the host has no swap.
 	locked []byte
@@ -62,16 +60,36 @@ func (f *windowFile) create() (err error) {
 			return err
 		}
 	}
-	layout, err := memory.LayoutOf(memory.Region{Size: memory.PageSize})
-	if err != nil {
-		return err
-	}
-	if f.bufRAM, err = memory.New(memory.Secret, layout); err != nil {
-		return err
-	}
-	f.buf = unsafe.Slice((*byte)(f.bufRAM.Pointer()), memory.PageSize)
-	return nil
+	f.buf, err = newSecretBuffer(memory.PageSize)
+	return err
 }
+
+// secretBuffer is secret memory for guest bytes on their way. All of its pages are
+// allocated, so that an access can't fail.
+type secretBuffer struct {
+	ram *memory.RAM
+	mem []byte
+}
+
+// newSecretBuffer makes a buffer of size bytes, which is a multiple of the page size.
+func newSecretBuffer(size uint64) (*secretBuffer, error) {
+	layout, err := memory.LayoutOf(memory.Region{Size: size})
+	if err != nil {
+		return nil, err
+	}
+	ram, err := memory.New(memory.Secret, layout)
+	if err != nil {
+		return nil, err
+	}
+	for at := uint64(0); at < size; at += memory.PageSize {
+		if _, err := ram.WriteAt([]byte{0}, memory.GPA(at)); err != nil {
+			return nil, errors.Join(err, ram.Close())
+		}
+	}
+	return &secretBuffer{ram, unsafe.Slice((*byte)(ram.Pointer()), size)}, nil
+}
+
+func (b *secretBuffer) close() error { return b.ram.Close() }
 
 // lock creates the second mapping, locked.
 func (f *windowFile) lock() (err error) {
@@ -164,8 +182,8 @@ func (f *windowFile) close() error {
 		errs = append(errs, os.NewSyscallError("munmap of the locked window", unix.Munmap(f.locked)))
 		f.locked = nil
 	}
-	if f.bufRAM != nil {
-		errs = append(errs, f.bufRAM.Close())
+	if f.buf != nil {
+		errs = append(errs, f.buf.close())
 	}
 	if f.fd >= 0 {
 		errs = append(errs, os.NewSyscallError("close of the window", unix.Close(f.fd)))

@@ -54,6 +54,8 @@ type Window struct {
 	closeOnce sync.Once
 	closed    error
 
+	staging staging
+
 	evicting sync.Mutex
 	batch    batch
 
@@ -162,6 +164,7 @@ func (w *Window) Close() error {
 		if w.file != nil {
 			errs = append(errs, w.file.close())
 		}
+		errs = append(errs, w.staging.close())
 		if w.stop >= 0 {
 			errs = append(errs, os.NewSyscallError("close of eventfd", unix.Close(w.stop)))
 		}
