@@ -27,6 +27,8 @@ const (
 	kvmIRQLine           = 0x4008ae61 // 4.25
 	kvmGetIRQChip        = 0xc208ae62 // 4.26
 	kvmCreatePIT2        = 0x4040ae77 // 4.71
+	kvmIOEventFD         = 0x4040ae79 // 4.59
+	kvmSignalMSI         = 0x4020aea5 // 4.70
 	kvmRun               = 0xae80     // 4.10
 	kvmGetRegs           = 0x8090ae81 // 4.11
 	kvmSetRegs           = 0x4090ae82 // 4.12
@@ -189,6 +191,28 @@ type irqLevel struct {
 	irq   uint32
 	level uint32
 }
+
+// msi is struct kvm_msi (api.rst 4.70).
+type msi struct {
+	addr uint64 // address_lo, address_hi
+	data uint32
+	_    uint32 // flags
+	_    uint32 // devid
+	_    [12]byte
+}
+
+// ioEventFD is struct kvm_ioeventfd (api.rst 4.59).
+type ioEventFD struct {
+	_     uint64 // datamatch
+	addr  uint64
+	len   uint32
+	fd    int32
+	flags uint32
+	_     [36]byte
+}
+
+// ioEventFDDeassign is KVM_IOEVENTFD_FLAG_DEASSIGN.
+const ioEventFDDeassign = 1 << 2
 
 // pitConfig is struct kvm_pit_config (api.rst 4.71).
 type pitConfig struct {
