@@ -16,6 +16,7 @@ import (
 	"offmap/vmm/boot"
 	"offmap/vmm/bus"
 	"offmap/vmm/power"
+	"offmap/vmm/pvpanic"
 	"offmap/vmm/rtc"
 	"offmap/vmm/serial"
 )
@@ -208,6 +209,7 @@ func (m *Machine) createDevices() error {
 		{"ACPI power management", power.PMBase, power.PMSize, power.NewPM(off)},
 		{"reset register", power.ResetPort, power.ResetPortSize, power.NewResetControl(reset)},
 		{"clock", rtc.Port, rtc.Size, rtc.New(time.Now)},
+		{"panic device", pvpanic.Port, pvpanic.Size, pvpanic.New(m.panics.told)},
 		{"keyboard controller", power.KeyboardPort, power.KeyboardSize, power.NewKeyboard(reset)},
 	} {
 		if err := m.ports.Add(d.name, d.base, d.size, d.dev); err != nil {

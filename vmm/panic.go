@@ -9,16 +9,33 @@ import (
 // panicMark is how the last words of a Linux kernel begin (kernel/panic.c).
 const panicMark = "Kernel panic - not syncing"
 
-// panicWatch looks for a kernel panic in what the guest sends. It does so byte by
-// byte on the vCPU's thread, since a guest can reset with its next instruction. It
-// keeps only the beginning of a line. A guest's userland can print the same words,
-// which makes a reset a panic and harms nobody.
+// silentPanic is the detail of a panic of which the console has shown nothing.
+const silentPanic = "it printed no reason on the serial console"
+
+// panicWatch knows whether the guest's kernel has panicked. The panic device says
+// so, if the guest has its driver. The console says so too, and why: panicWatch looks
+// for the words in what the guest sends, byte by byte on the vCPU's thread, since a
+// guest can reset with its next instruction. It keeps only the beginning of a line. A
+// guest's userland can print the same words, which makes a reset a panic and harms
+// nobody.
+//
+// A panic doesn't end the machine. Linux uses the panic device before the end of its
+// panic: it may still print, dump its log, or start a crash kernel. So the machine
+// goes on until the guest resets or halts, or is stopped, and that is then a panic.
 type panicWatch struct {
-	mu   sync.Mutex
-	line [256]byte
-	n    int // bytes of line
-	hit  string
-	end  string // wordHalt or wordRestart, whichever the kernel said last
+	mu     sync.Mutex
+	line   [256]byte
+	n      int // bytes of line
+	hit    string
+	end    string // wordHalt or wordRestart, whichever the kernel said last
+	device bool   // the panic device has been used
+}
+
+// told is called when the guest uses the panic device.
+func (w *panicWatch) told() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.device = true
 }
 
 // sent takes the guest's next byte.
@@ -72,11 +89,14 @@ func (w *panicWatch) first() string {
 	return w.hit
 }
 
-// seen returns the panic's line, if there was one. The line that the guest is
-// sending counts too: it may be the last.
+// seen reports whether the kernel has panicked, and returns its line about that. The
+// line that the guest is sending counts too: it may be the last.
 func (w *panicWatch) seen() (string, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	hit := w.first()
+	if hit == "" && w.device {
+		return silentPanic, true
+	}
 	return hit, hit != ""
 }

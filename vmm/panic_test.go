@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"offmap/vmm/power"
+	"offmap/vmm/pvpanic"
 	"offmap/vmm/serial"
 )
 
@@ -72,6 +73,42 @@ func TestPanicThenReset(t *testing.T) {
 			if err := m.Close(); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+// A guest that uses the panic device has panicked when it resets. The reason is on the
+// console, before or after, or isn't there.
+func TestPanicDevice(t *testing.T) {
+	const line = "Kernel panic - not syncing: at once"
+	for _, tt := range []struct{ before, after, want string }{
+		{line + "\n", "", line},
+		{"", line + "\n", line},
+		{"quiet\n", "", silentPanic},
+	} {
+		m := &Machine{ended: make(chan struct{})}
+		if err := m.createDevices(); err != nil {
+			t.Fatal(err)
+		}
+		send := func(s string) {
+			for _, b := range []byte(s) {
+				m.ports.Write(serial.COM1, []byte{b})
+			}
+		}
+		send(tt.before)
+		m.ports.Write(pvpanic.Port, []byte{1})
+		select {
+		case <-m.ended:
+			t.Error("the panic device ended the guest, which may have more to say")
+		default:
+		}
+		send(tt.after)
+		m.ports.Write(power.KeyboardPort, []byte{0xfe})
+		if m.outcome != (Outcome{Reason: Panic, Detail: tt.want}) {
+			t.Errorf("%q, %q: %+v", tt.before, tt.after, m.outcome)
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
