@@ -29,8 +29,15 @@ type Status struct {
 	Sample exposuremap.Sample
 	// Faults and exits a second.
 	Faults, Exits float64
-	Console       []string // the guest's last lines, plain text
-	Hint          string   // which keys there are
+	Transfers     []Transfer // empty: the guest has nothing to transfer to
+	Console       []string   // the guest's last lines, plain text
+	Hint          string     // which keys there are
+}
+
+// Transfer is how fast a guest reads from devices of one kind, and writes to them.
+type Transfer struct {
+	Name          string  // of the devices: "disks"
+	Read, Written float64 // bytes a second
 }
 
 // Smallest terminal that a map fits on, in characters.
@@ -50,6 +57,9 @@ func Draw(s Status, w, h int, p Profile) []string {
 	states := d.states()
 	// The console gets up to a quarter of what the map could have.
 	spare := h - 1 - len(states) - 1
+	if len(s.Transfers) > 0 {
+		spare--
+	}
 	console := min(max(0, (spare-4)/4), 12, max(1, len(s.Console)))
 	if console > 0 {
 		spare -= console + 1
@@ -60,6 +70,7 @@ func Draw(s Status, w, h int, p Profile) []string {
 		d.legend(st)
 	}
 	d.counters()
+	d.transfers()
 	if console > 0 {
 		d.console(console)
 	}
@@ -232,6 +243,21 @@ func (d *drawing) counters() {
 		list = append(list, text{grey, fmt.Sprintf("  faults %s/s", count(d.Faults))})
 	}
 	d.line(append(list, text{grey, fmt.Sprintf("  exits %s/s", count(d.Exits))})...)
+}
+
+// transfers draws a line if there is something to transfer to.
+func (d *drawing) transfers() {
+	var list []text
+	for i, t := range d.Transfers {
+		gap := "  "
+		if i == 0 {
+			gap = ""
+		}
+		list = append(list, text{grey, fmt.Sprintf("%s%s: read %s/s, written %s/s", gap, t.Name, mib(uint64(t.Read)), mib(uint64(t.Written)))})
+	}
+	if list != nil {
+		d.line(list...)
+	}
 }
 
 // console draws a rule and the guest's last lines.

@@ -73,13 +73,19 @@ func TestFrames(t *testing.T) {
 		"window-39x8":    {memory.InWindow, 39, 8, None},
 		"bridge-60x16":   {memory.Hidden, 60, 16, None},
 		"ordinary-60x16": {memory.Ordinary, 60, 16, None},
+		"disk-80x24":     {memory.Hidden, 80, 24, None},
+		"disk-40x8":      {memory.Hidden, 40, 8, None},
 		"window-16":      {memory.InWindow, 60, 12, Colours16},
 		"window-256":     {memory.InWindow, 60, 12, Colours256},
 		"window-true":    {memory.InWindow, 60, 12, TrueColour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
-			for _, l := range Draw(status(c.exposed), c.w, c.h, c.profile) {
+			s := status(c.exposed)
+			if strings.HasPrefix(name, "disk-") {
+				s.Transfers = []Transfer{{"disks", 123 << 20, 45.6 * (1 << 10)}, {"shares", 0, 7 << 20}}
+			}
+			for _, l := range Draw(s, c.w, c.h, c.profile) {
 				fmt.Fprintf(&b, "%s|\n", strings.ReplaceAll(l, "\x1b", "^"))
 			}
 			file := filepath.Join("testdata", name+".frame")
@@ -104,6 +110,7 @@ func TestFrames(t *testing.T) {
 func TestFrameFits(t *testing.T) {
 	s := status(memory.InWindow)
 	s.Title = strings.Repeat("a long title ", 20)
+	s.Transfers = []Transfer{{"disks", 123 << 20, 4 << 40}, {"shares", 0, 7 << 20}}
 	for w := 1; w < 140; w += 3 {
 		for h := 1; h < 60; h++ {
 			for _, p := range []Profile{None, Colours16, Colours256, TrueColour} {

@@ -32,9 +32,19 @@ type Config struct {
 	Profile Profile
 	Trace   exposuremap.Trace // what guest it is: all but its samples
 	Hint    string            // which keys there are
+	// Transferred, if not nil, returns what the guest has read and written so
+	// far, always for the same kinds of devices.
+	Transferred func() []Transferred
 	// Restore, if not nil, is called once, after the view has set the terminal
 	// back, also if a panic of the view is about to end the program.
 	Restore func()
+}
+
+// Transferred is what a guest has read from devices of one kind, and has written to
+// them, in bytes.
+type Transferred struct {
+	Name          string // of the devices: "disks"
+	Read, Written uint64
 }
 
 // View shows a guest on a terminal. It implements exposuremap.Viewer, and
@@ -91,10 +101,13 @@ func (v *View) giveBack() {
 
 // See implements exposuremap.Viewer.
 func (v *View) See(l vmm.Look, pages []memory.PageState) {
-	s := exposuremap.SampleOf(l, pages)
+	now := moment{Sample: exposuremap.SampleOf(l, pages)}
+	if v.cfg.Transferred != nil {
+		now.transferred = v.cfg.Transferred()
+	}
 	v.mu.Lock()
-	v.status.Sample = s
-	v.status.Faults, v.status.Exits = v.rates.next(s)
+	v.status.Sample = now.Sample
+	v.rates.next(now, &v.status)
 	v.mu.Unlock()
 	v.change()
 }
@@ -181,19 +194,34 @@ func (f *frame) show(v *View) {
 	io.WriteString(v.cfg.Out, b.String())
 }
 
-// rates makes counts into rates, over the last second or so.
-type rates struct{ past []exposuremap.Sample }
+// moment is what a guest had done at one moment.
+type moment struct {
+	exposuremap.Sample
+	transferred []Transferred
+}
 
-func (r *rates) next(s exposuremap.Sample) (faults, exits float64) {
-	s.Map = nil
-	r.past = append(r.past, s)
-	for len(r.past) > 2 && s.MS-r.past[1].MS >= 1000 {
+// rates makes counts into rates, over the last second or so.
+type rates struct{ past []moment }
+
+// next sets the rates of a status.
+func (r *rates) next(m moment, s *Status) {
+	m.Map = nil
+	r.past = append(r.past, m)
+	for len(r.past) > 2 && m.MS-r.past[1].MS >= 1000 {
 		r.past = r.past[1:]
 	}
 	first := r.past[0]
-	seconds := (s.MS - first.MS) / 1000
-	if seconds <= 0 {
-		return 0, 0
+	seconds := (m.MS - first.MS) / 1000
+	rate := func(from, to uint64) float64 {
+		if seconds <= 0 {
+			return 0
+		}
+		return float64(to-from) / seconds
 	}
-	return float64(s.Faults-first.Faults) / seconds, float64(s.Exits-first.Exits) / seconds
+	s.Faults, s.Exits = rate(first.Faults, m.Faults), rate(first.Exits, m.Exits)
+	s.Transfers = make([]Transfer, len(m.transferred))
+	for i, t := range m.transferred {
+		f := first.transferred[i]
+		s.Transfers[i] = Transfer{t.Name, rate(f.Read, t.Read), rate(f.Written, t.Written)}
+	}
 }

@@ -79,6 +79,7 @@ func TestView(t *testing.T) {
 	cfg := term.config()
 	restored := 0
 	cfg.Restore = func() { restored++ }
+	cfg.Transferred = func() []Transferred { return []Transferred{{"disks", 1 << 20, 0}} }
 	v := Open(cfg)
 	if got := term.take(t, enter, "payload touch: 1.0 MiB of secret memory, window of 512 KiB", "q stops"); !strings.HasPrefix(got, enter) {
 		t.Errorf("begins with %.40q", got)
@@ -87,7 +88,7 @@ func TestView(t *testing.T) {
 	pages := make([]memory.PageState, 256)
 	pages[3], pages[200] = memory.InWindow, memory.Hidden
 	v.See(vmm.Look{At: time.Second, Usage: attach.Usage{ExposedPeak: 2 * memory.PageSize}}, pages)
-	got := term.take(t, "00:01.0", "h  hidden", "w  in the window", "0.39 %")
+	got := term.take(t, "00:01.0", "h  hidden", "w  in the window", "0.39 %", "disks: read 0/s")
 	if strings.Contains(got, "\x1b[2J") {
 		t.Error("the screen is cleared for a frame like the one before")
 	}
@@ -144,14 +145,19 @@ func TestViewPanics(t *testing.T) {
 func TestRates(t *testing.T) {
 	var r rates
 	for i := range 30 {
-		f, e := r.next(exposuremap.Sample{MS: float64(i) * 100, Faults: uint64(i * i), Exits: uint64(5 * i)})
+		var s Status
+		r.next(moment{
+			exposuremap.Sample{MS: float64(i) * 100, Faults: uint64(i * i), Exits: uint64(5 * i)},
+			[]Transferred{{"disks", uint64(4096 * i), 0}, {"shares", 0, uint64(i * i)}},
+		}, &s)
+		disks, shares := s.Transfers[0], s.Transfers[1]
 		switch {
-		case i == 0 && (f != 0 || e != 0):
-			t.Errorf("at once %v and %v", f, e)
-		case i > 0 && (e < 49.9 || e > 50.1):
-			t.Errorf("%d: %v exits a second, want 50", i, e)
-		case i == 29 && (f < 470 || f > 490): // (29²-19²) in the last second
-			t.Errorf("%v faults a second, want 480", f)
+		case i == 0 && (s.Faults != 0 || s.Exits != 0 || disks != Transfer{Name: "disks"}):
+			t.Errorf("at once %+v", s)
+		case i > 0 && (s.Exits < 49.9 || s.Exits > 50.1 || disks.Read < 40959 || disks.Read > 40961 || disks.Written != 0):
+			t.Errorf("%d: %v exits a second, want 50; %+v, want 40960 bytes read", i, s.Exits, disks)
+		case i == 29 && (s.Faults < 470 || s.Faults > 490 || shares.Written < 470 || shares.Written > 490): // (29²-19²) in the last second
+			t.Errorf("%v faults a second, want 480; %+v, want 480 bytes written", s.Faults, shares)
 		}
 	}
 	if len(r.past) > 12 {
