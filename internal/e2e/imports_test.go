@@ -28,6 +28,7 @@ var forbidden = []struct{ from, to string }{
 	{"audit", "offmap/kvm"}, {"memory/kmod", "offmap/kvm"}, {"kvm", "offmap/memory"},
 	{"vmm/boot", "offmap/kvm"}, {"vmm/bus", "offmap/kvm"}, {"vmm/serial", "offmap/kvm"},
 	{"vmm/power", "offmap/kvm"}, {"vmm/pvpanic", "offmap/kvm"}, {"vmm/rtc", "offmap/kvm"},
+	{"vmm/pci", "offmap/kvm"}, {"vmm/virtio", "offmap/kvm"},
 	{"vmm/virtio/console", "offmap/kvm"}, {"vmm/virtio/rng", "offmap/kvm"},
 	{"vmm", "offmap/guest/payload"}, {"vmm/boot", "offmap/guest/payload"}, {"guest/protocol", "offmap"},
 }
