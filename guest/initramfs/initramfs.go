@@ -31,6 +31,9 @@ type Options struct {
 	// Files are regular files of the host to add: path in the guest to path
 	// on the host. Missing directories are made.
 	Files map[string]string
+	// Modules are files of the host with kernel modules, not compressed.
+	// Process 1 loads them in this order, before it does anything else.
+	Modules []string
 }
 
 // New builds an initramfs in the kernel's newc format
@@ -78,6 +81,12 @@ func (a *archive) addAll(opts Options) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(opts.Files)) {
 		if err := a.addFile(name, opts.Files[name]); err != nil {
+			return err
+		}
+	}
+	for i, file := range opts.Modules {
+		name := fmt.Sprintf("%s/%03d-%s", userland.ModulesDir, i, path.Base(file))
+		if err := a.addFile(name, file); err != nil {
 			return err
 		}
 	}

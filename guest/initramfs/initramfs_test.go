@@ -56,6 +56,7 @@ func TestNew(t *testing.T) {
 			"/lib/modules/x.ko": write(t, []byte("module"), 0o640),
 			"../../etc/motd":    write(t, []byte("hi"), 0o644),
 		},
+		Modules: []string{write(t, []byte("first"), 0o644), write(t, []byte("second"), 0o644)},
 	}
 	r, err := New(opts)
 	if err != nil {
@@ -90,6 +91,8 @@ func TestNew(t *testing.T) {
 		{name: "dev/null", mode: cpio.S_IFCHR | 0o666, major: 1, minor: 3},
 		{name: "lib/modules", mode: cpio.S_IFDIR | 0o755},
 		{name: "lib/modules/x.ko", mode: cpio.S_IFREG | 0o640, content: "module"},
+		{name: "modules/000-file", mode: cpio.S_IFREG | 0o644, content: "first"},
+		{name: "modules/001-file", mode: cpio.S_IFREG | 0o644, content: "second"},
 		{name: "etc/motd", mode: cpio.S_IFREG | 0o644, content: "hi"},
 	} {
 		rec, ok := seen[want.name]
@@ -141,6 +144,7 @@ func TestNewErrors(t *testing.T) {
 		{"dynamic init", Options{Init: write(t, program(t, elf.EM_X86_64, true, 5000), 0o700)}, "CGO_ENABLED=0"},
 		{"init of another machine", Options{Init: write(t, program(t, elf.EM_AARCH64, false, 5000), 0o700)}, "x86-64"},
 		{"no such file", Options{Init: good, Files: map[string]string{"a": "/nonexistent"}}, "/nonexistent"},
+		{"no such module", Options{Init: good, Modules: []string{"/nonexistent.ko"}}, "/nonexistent.ko"},
 		{"file where a directory is", Options{Init: good, Files: map[string]string{"bin/": good}}, "directory"},
 		{"file at the root", Options{Init: good, Files: map[string]string{"": good}}, "directory"},
 	} {

@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"encoding/base64"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -64,12 +65,54 @@ func TestParseCmdline(t *testing.T) {
 	}
 }
 
+func TestParseCmdlineDevices(t *testing.T) {
+	share := ShareWord(Share{"src", false}) + " " + ShareWord(Share{"out.d-1", true})
+	for _, tt := range []struct {
+		line string
+		want Options
+		err  string
+	}{
+		{"quiet rw init=/bin/sh", Options{}, ""},
+		{share, Options{Shares: []Share{{"src", false}, {"out.d-1", true}}}, ""},
+		{"offmap.share=a,ro offmap.share=b", Options{Shares: []Share{{"b", false}}}, "offmap.share"},
+		{"offmap.share=../etc", Options{}, "offmap.share"},
+		{"offmap.share", Options{}, "offmap.share"},
+		{"console=hvc0 console=ttyS0,115200n8r", Options{Console: "ttyS0"}, ""},
+		{"root=/dev/vda", Options{Root: &Root{Source: "/dev/vda"}}, ""},
+		{"root=r rootfstype=virtiofs ro rw init=/sbin/x", Options{Root: &Root{"r", "virtiofs", true, "/sbin/x"}}, ""},
+	} {
+		o, err := ParseCmdline(tt.line)
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: error %v, want one with %q", tt.line, err, tt.err)
+		}
+		if !reflect.DeepEqual(o, tt.want) {
+			t.Errorf("%s: %+v, want %+v", tt.line, o, tt.want)
+		}
+	}
+}
+
+func TestCheckTag(t *testing.T) {
+	for tag, ok := range map[string]bool{
+		"a": true, "A-b_c.9": true, "_": true, strings.Repeat("x", 36): true, strings.Repeat("x", 37): false,
+		"": false, ".": false, "..": false, "-r": false, "a/b": false, "a b": false, "a,rw": false, "\u00e4": false, "a\x00": false,
+	} {
+		if err := CheckTag(tag); (err == nil) != ok {
+			t.Errorf("%q: %v", tag, err)
+		}
+	}
+}
+
 func FuzzParseCmdline(f *testing.F) {
 	f.Add("console=ttyS0 offmap.port=0x6f0 offmap.exec=ZXhpdCAz")
 	f.Fuzz(func(t *testing.T, line string) {
 		o, err := ParseCmdline(line)
 		if o.Exec != nil && err == nil && !strings.Contains(line, "offmap.exec=") {
 			t.Errorf("a command from %q", line)
+		}
+		for _, s := range o.Shares {
+			if err := CheckTag(s.Tag); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
 		}
 	})
 }

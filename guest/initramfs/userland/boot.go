@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -13,37 +12,50 @@ import (
 	"offmap/guest/protocol"
 )
 
-// boot is all that process 1 does: it reports that userland runs, mounts, runs one
-// shell, and ends the machine with the shell's exit code.
+// boot is all that process 1 does: it reports that userland runs, loads the modules
+// that are in the initramfs, mounts, runs one shell, and ends the machine with the
+// shell's exit code. With root= on the command line it goes on in that file system.
 func boot() {
 	// The port's number is on the command line, so /proc comes first.
 	procErr := mountOn(mounts[0])
 	text, _ := os.ReadFile("/proc/cmdline")
 	opts, optsErr := protocol.ParseCmdline(string(text))
 	portErr := report(opts.EventPort, protocol.EventUserland)
-	fmt.Println(protocol.UserlandLine)
 
-	for _, err := range []error{procErr, optsErr, portErr} {
-		if err != nil {
-			complain(err)
-		}
-	}
+	// The console's driver may be a module, so nothing is printed before.
+	errs := []error{procErr, optsErr, portErr}
 	for _, m := range mounts[1:] {
-		if err := mountOn(m); err != nil {
-			complain(err)
-		}
+		errs = append(errs, mountOn(m))
+	}
+	errs = append(errs, loadModules(), awaitConsole(opts.Console))
+	fmt.Println(protocol.UserlandLine)
+	for _, err := range errs {
+		complain(err)
+	}
+	for _, s := range opts.Shares {
+		complain(mountShare(s))
 	}
 	// The signals are caught, because the kernel panics when process 1 ends.
 	// They aren't ignored, because children would inherit that.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGPIPE)
 
+	sh := initramfsShell
+	if opts.Root != nil {
+		if err := enterRoot(*opts.Root); err != nil {
+			complain(err)
+			optsErr = err
+		} else if opts.Exec == nil {
+			complain(startInit(opts.Root.Init))
+		}
+		sh = rootShell
+	}
 	tty := console()
 	if opts.EventPort != 0 { // this is offmap, and its serial port obeys RTS
 		flowControl(tty)
 	}
 	code := 2
 	if optsErr == nil {
-		code = runShell(tty, opts.Exec)
+		code = sh.run(tty, opts.Exec)
 	}
 	drain(tty)
 	unix.Sync()
@@ -65,34 +77,17 @@ func report(port uint16, b byte) error {
 	return writePort(port, b)
 }
 
-func complain(err error) { fmt.Fprintln(os.Stderr, "init:", err) }
-
-// mountPoint has the arguments of one mount(2) call.
-type mountPoint struct {
-	source, target, fstype string
-	flags                  uintptr
-}
-
-var mounts = []mountPoint{
-	{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
-	{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC},
-	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID | unix.MS_NOEXEC},
-	{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV},
-}
-
-func mountOn(m mountPoint) error {
-	if err := unix.Mount(m.source, m.target, m.fstype, m.flags, ""); err != nil {
-		return fmt.Errorf("mount %s on %s: %w", m.fstype, m.target, err)
+func complain(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "init:", err)
 	}
-	return nil
 }
 
 // console opens the terminal behind /dev/console, the last one in the kernel's list
 // of consoles. Unlike /dev/console it can be a controlling terminal. Without one,
 // Ctrl-C is just a byte.
 func console() *os.File {
-	text, _ := os.ReadFile("/sys/class/tty/console/active")
-	if names := strings.Fields(string(text)); len(names) > 0 {
+	if names := consoles(); len(names) > 0 {
 		tty, err := os.OpenFile("/dev/"+names[len(names)-1], os.O_RDWR|unix.O_NOCTTY, 0)
 		if err == nil {
 			return tty
@@ -118,16 +113,24 @@ func drain(tty *os.File) {
 	_ = unix.IoctlSetInt(int(tty.Fd()), unix.TCSBRK, 1)
 }
 
-// runShell runs a shell on tty and returns its exit code. The shell runs command,
-// or is interactive if command is nil. Meanwhile runShell reaps every orphan.
-func runShell(tty *os.File, command *string) int {
+// shellIn is where a shell runs.
+type shellIn struct{ dir, path string }
+
+var (
+	initramfsShell = shellIn{"/root", "/bin"}
+	rootShell      = shellIn{"/", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+)
+
+// run runs a shell on tty and returns its exit code. The shell runs command, or is
+// interactive if command is nil. Meanwhile run reaps every orphan.
+func (s shellIn) run(tty *os.File, command *string) int {
 	args := []string{"sh"}
 	if command != nil {
 		args = append(args, "-c", *command)
 	}
 	pid, err := syscall.ForkExec("/bin/sh", args, &syscall.ProcAttr{
-		Dir:   "/root",
-		Env:   []string{"PATH=/bin", "HOME=/root", "USER=root", "TERM=linux"},
+		Dir:   s.dir,
+		Env:   []string{"PATH=" + s.path, "HOME=/root", "USER=root", "TERM=linux"},
 		Files: []uintptr{tty.Fd(), tty.Fd(), tty.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0},
 	})

@@ -64,15 +64,7 @@ func insmod(args []string) error {
 	if len(args) == 0 {
 		return usage("insmod FILE [PARAMETER=VALUE]...")
 	}
-	f, err := os.Open(args[0])
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), strings.Join(args[1:], " "), 0); err != nil {
-		return fmt.Errorf("%s: %w", args[0], err)
-	}
-	return nil
+	return loadModule(args[0], strings.Join(args[1:], " "))
 }
 
 // kill sends a signal, by default SIGTERM: kill [-NUMBER] PID...

@@ -1,4 +1,4 @@
-package lab
+package debian
 
 import (
 	"bytes"
@@ -6,12 +6,11 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"offmap/internal/lab/debian"
 )
 
 // fakeModule is an ELF file with nothing but a .modinfo section.
@@ -44,7 +43,9 @@ func moduleTree(t *testing.T, modules map[string]string, builtin ...string) stri
 	if err := os.MkdirAll(filepath.Join(dir, "kernel"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	var order []string
 	for path, depends := range modules {
+		order = append(order, "kernel/"+path)
 		path = filepath.Join(dir, "kernel", path)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -53,14 +54,16 @@ func moduleTree(t *testing.T, modules map[string]string, builtin ...string) stri
 			t.Fatal(err)
 		}
 	}
-	list := strings.Join(builtin, "\n") + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "modules.builtin"), []byte(list), 0o644); err != nil {
-		t.Fatal(err)
+	for file, list := range map[string][]string{"modules.order": order, "modules.builtin": builtin} {
+		text := strings.Join(list, "\n") + "\n"
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
 
-func TestModuleClosure(t *testing.T) {
+func TestModules(t *testing.T) {
 	kvm := map[string]string{
 		"arch/x86/kvm/kvm.ko":         "irqbypass",
 		"arch/x86/kvm/kvm-amd.ko":     "kvm,ccp",
@@ -90,7 +93,7 @@ func TestModuleClosure(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := moduleClosure(moduleTree(t, tt.modules, tt.builtin...), tt.want)
+			got, err := Kernel{ModulesDir: moduleTree(t, tt.modules, tt.builtin...)}.Modules(tt.want...)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("error %v, want one with %q", err, tt.err)
@@ -111,38 +114,6 @@ func TestModuleClosure(t *testing.T) {
 	}
 }
 
-// TestMoreModules asks for a module besides those that any machine needs.
-func TestMoreModules(t *testing.T) {
-	var builtin []string
-	for _, name := range wanted {
-		builtin = append(builtin, "kernel/"+name+".ko")
-	}
-	dir := moduleTree(t, map[string]string{"drivers/block/zram.ko": "zsmalloc", "mm/zsmalloc.ko": ""}, builtin...)
-	for _, tt := range []struct {
-		more, want []string
-		err        string
-	}{
-		{nil, nil, ""},
-		{[]string{"zram"}, []string{"mm/zsmalloc.ko", "drivers/block/zram.ko"}, ""},
-		{[]string{"nonesuch"}, nil, "no module nonesuch"},
-	} {
-		got, err := (&Config{Kernel: debian.Kernel{ModulesDir: dir}, Modules: tt.more}).modules()
-		if tt.err != "" {
-			if err == nil || !strings.Contains(err.Error(), tt.err) {
-				t.Errorf("%q: error %v, want one with %q", tt.more, err, tt.err)
-			}
-			continue
-		}
-		var want []string
-		for _, path := range tt.want {
-			want = append(want, filepath.Join(dir, "kernel", path))
-		}
-		if diff := cmp.Diff(want, got); err != nil || diff != "" {
-			t.Errorf("%q: %v (-want +got)\n%s", tt.more, err, diff)
-		}
-	}
-}
-
 func TestDependenciesOfSomethingElse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.ko")
 	if err := os.WriteFile(path, []byte("not a module"), 0o644); err != nil {
@@ -150,5 +121,30 @@ func TestDependenciesOfSomethingElse(t *testing.T) {
 	}
 	if _, err := dependencies(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("error %v, want one that names %s", err, path)
+	}
+}
+
+// TestModulesOfCache asks for modules of the stock kernels in the cache.
+func TestModulesOfCache(t *testing.T) {
+	for _, series := range KnownSeries() {
+		k, err := Cached(series)
+		if err != nil {
+			t.Logf("skipped %s: %v", series, err)
+			continue
+		}
+		files, err := k.Modules("virtio_pci", "virtio_blk", "virtiofs", "virtio_console", "virtio_rng", "pvpanic_mmio")
+		if err != nil {
+			t.Errorf("%s: %v", series, err)
+		}
+		for _, f := range files {
+			if _, err := os.Stat(f); err != nil {
+				t.Errorf("%s: %v", series, err)
+			}
+		}
+		for _, name := range []string{"virtio_blk.ko", "virtio-rng.ko", "pvpanic.ko", "pvpanic-mmio.ko"} {
+			if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name }) {
+				t.Errorf("%s: no %s in %q", series, name, files)
+			}
+		}
 	}
 }
