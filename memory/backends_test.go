@@ -81,7 +81,7 @@ func TestHugetlbRefused(t *testing.T) {
 	refused(size+4096, h.Total+1)
 }
 
-func oneRegion(t *testing.T, size uint64) memory.Layout {
+func oneRegion(t testing.TB, size uint64) memory.Layout {
 	t.Helper()
 	l, err := memory.LayoutOf(memory.Region{Size: size})
 	if err != nil {

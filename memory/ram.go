@@ -131,8 +131,7 @@ func (r *RAM) FD() int { return r.fd }
 func (r *RAM) ReadAt(p []byte, gpa GPA) (n int, err error) {
 	off, have, ok := r.layout.Find(gpa)
 	if ok && uint64(len(p)) <= have {
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-		defer r.fault("read", gpa, len(p), &err)
+		defer r.fault("read", gpa, len(p), debug.SetPanicOnFault(true), &err)
 		return copy(p, r.mem[off:]), nil
 	}
 	return r.pieces("read", gpa, p, r.ReadAt)
@@ -142,8 +141,7 @@ func (r *RAM) ReadAt(p []byte, gpa GPA) (n int, err error) {
 func (r *RAM) WriteAt(p []byte, gpa GPA) (n int, err error) {
 	off, have, ok := r.layout.Find(gpa)
 	if ok && uint64(len(p)) <= have {
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-		defer r.fault("write", gpa, len(p), &err)
+		defer r.fault("write", gpa, len(p), debug.SetPanicOnFault(true), &err)
 		return copy(r.mem[off:], p), nil
 	}
 	return r.pieces("write", gpa, p, r.WriteAt)
@@ -163,9 +161,11 @@ func (r *RAM) pieces(op string, gpa GPA, p []byte, access func([]byte, GPA) (int
 	return n, err
 }
 
-// fault, deferred, turns the SIGBUS of a copy into its error: the kernel couldn't
-// allocate a page.
-func (r *RAM) fault(op string, gpa GPA, n int, err *error) {
+// fault, deferred, turns the SIGBUS of a copy into an error: the kernel couldn't
+// allocate a page (no memory, or other processes of the user have used up
+// RLIMIT_MEMLOCK). It restores the goroutine's handling of faults.
+func (r *RAM) fault(op string, gpa GPA, n int, handling bool, err *error) {
+	debug.SetPanicOnFault(handling)
 	e := recover()
 	if e == nil {
 		return
@@ -173,11 +173,6 @@ func (r *RAM) fault(op string, gpa GPA, n int, err *error) {
 	if _, fault := e.(interface{ Addr() uintptr }); !fault {
 		panic(e)
 	}
-	*err = fmt.Errorf("%s of %d bytes at guest address %s: %w", op, n, gpa, r.refused(unix.EFAULT))
-}
-
-// refused is the error if the kernel allocates no page: there is no memory, or other
-// processes of the user have used up RLIMIT_MEMLOCK.
-func (r *RAM) refused(errno unix.Errno) error {
-	return fmt.Errorf("the kernel gives no %s memory (out of memory, or RLIMIT_MEMLOCK): %w", r.backend.name, errno)
+	*err = fmt.Errorf("%s of %d bytes at guest address %s: the kernel gives no %s memory (out of memory, or RLIMIT_MEMLOCK): %w",
+		op, n, gpa, r.backend.name, unix.EFAULT)
 }

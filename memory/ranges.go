@@ -37,13 +37,14 @@ func (r Ranges) Check(op string, l Layout) error {
 	return nil
 }
 
-// Cut splits a buffer after its first n bytes, or at its end if it is shorter. It
-// copies the pieces if the cut goes through one.
+// Cut splits a buffer after its first n bytes, or at its end if it is shorter. What
+// it returns may share r's memory; appending to it doesn't change r. It copies the
+// pieces if the cut goes through one.
 func (r Ranges) Cut(n uint64) (head, tail Ranges) {
 	for i, p := range r {
 		switch {
 		case n == 0:
-			return r[:i:i], r[i:]
+			return r[:i:i], r[i:len(r):len(r)]
 		case n < uint64(p.Size):
 			k := uint32(n)
 			head = append(r[:i:i], Range{p.GPA, k})
@@ -52,7 +53,7 @@ func (r Ranges) Cut(n uint64) (head, tail Ranges) {
 		}
 		n -= uint64(p.Size)
 	}
-	return r, nil
+	return r[:len(r):len(r)], nil
 }
 
 // CopyOut copies the first len(p) bytes of a buffer in guest memory to p. If the

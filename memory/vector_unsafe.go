@@ -18,12 +18,12 @@ var iovecs = sync.Pool{New: func() any { return new([maxIovecs]unix.Iovec) }}
 
 // Preadv reads from a file into guest memory: see Guest.
 func (r *RAM) Preadv(fd int, buf Ranges, off int64, flags int) (int, error) {
-	return r.vector(unix.SYS_PREADV2, "read from a file to", fd, buf, off, flags)
+	return r.vector(unix.SYS_PREADV2, "preadv", fd, buf, off, flags)
 }
 
 // Pwritev writes guest memory to a file: see Guest.
 func (r *RAM) Pwritev(fd int, buf Ranges, off int64, flags int) (int, error) {
-	return r.vector(unix.SYS_PWRITEV2, "write to a file from", fd, buf, off, flags)
+	return r.vector(unix.SYS_PWRITEV2, "pwritev", fd, buf, off, flags)
 }
 
 // vector moves bytes between a file and the mapping of guest RAM, which the kernel
@@ -49,7 +49,7 @@ func (r *RAM) vector(call uintptr, op string, fd int, buf Ranges, off int64, fla
 		case errno == unix.EINTR:
 			continue
 		case errno != 0:
-			return n, fmt.Errorf("%s %d bytes of %s guest memory: %w", op, size-uint64(n), r.backend.name, r.explain(fd, errno))
+			return n, fmt.Errorf("%s of %d bytes of %s guest memory: %w", op, size-uint64(n), r.backend.name, r.explain(errno, buf, uint64(n)))
 		case got == 0 && call == unix.SYS_PREADV2:
 			return n, nil // the end of the file
 		case got == 0:
@@ -90,13 +90,15 @@ func (r *RAM) iovecs(iov []unix.Iovec, buf Ranges, skip uint64) []unix.Iovec {
 	return iov
 }
 
-// explain says what an EFAULT of a system call on guest memory means.
-func (r *RAM) explain(fd int, errno unix.Errno) error {
+// explain says what a system call's EFAULT after n bytes of buf means.
+func (r *RAM) explain(errno unix.Errno, buf Ranges, n uint64) error {
 	if errno != unix.EFAULT {
 		return errno
 	}
-	if mode, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && mode&unix.O_DIRECT != 0 && !r.backend.exposed {
-		return fmt.Errorf("the file is open with O_DIRECT, which takes pages of the direct map: %w", errno)
+	_, rest := buf.Cut(n)
+	if err := rest.CopyOut(r, make([]byte, 1)); err != nil {
+		return err // the page at which it stopped can't be allocated
 	}
-	return r.refused(errno)
+	return fmt.Errorf("the file can't be read or written through the page cache (it is open with O_DIRECT, or its file system works that way), "+
+		"and without it the kernel needs pages of the direct map: %w", errno)
 }

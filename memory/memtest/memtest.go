@@ -12,7 +12,7 @@ import (
 )
 
 // Layout has a hole in it, and two regions that touch.
-func Layout(t *testing.T) memory.Layout {
+func Layout(t testing.TB) memory.Layout {
 	t.Helper()
 	l, err := memory.LayoutOf(memory.Region{Start: 0, Size: 8 * memory.PageSize},
 		memory.Region{Start: 0x100000, Size: 4 * memory.PageSize},
@@ -68,4 +68,5 @@ func Guest(t *testing.T, g memory.Guest, populated func() (uint64, error), page 
 			t.Errorf("WriteAt(0x%x) = %d, %v; want ErrHole", off, n, err)
 		}
 	}
+	Vectors(t, g)
 }

@@ -57,7 +57,7 @@ func (s *staging) close() error {
 // Preadv reads from a file into guest memory: see memory.Guest. It brings no page
 // into the window.
 func (w *Window) Preadv(fd int, buf memory.Ranges, off int64, flags int) (int, error) {
-	return w.vector("read from a file to", buf, off, func(b *secretBuffer, part memory.Ranges, n int, off int64) (int, error) {
+	return w.vector("preadv", buf, off, func(b *secretBuffer, part memory.Ranges, n int, off int64) (int, error) {
 		got, err := b.ram.Preadv(fd, memory.Ranges{{Size: uint32(n)}}, off, flags)
 		if no := part.CopyIn(w, b.mem[:got]); no != nil {
 			return 0, no
@@ -69,7 +69,7 @@ func (w *Window) Preadv(fd int, buf memory.Ranges, off int64, flags int) (int, e
 // Pwritev writes guest memory to a file: see memory.Guest. It brings no page into
 // the window.
 func (w *Window) Pwritev(fd int, buf memory.Ranges, off int64, flags int) (int, error) {
-	return w.vector("write to a file from", buf, off, func(b *secretBuffer, part memory.Ranges, n int, off int64) (int, error) {
+	return w.vector("pwritev", buf, off, func(b *secretBuffer, part memory.Ranges, n int, off int64) (int, error) {
 		if err := part.CopyOut(w, b.mem[:n]); err != nil {
 			return 0, err
 		}

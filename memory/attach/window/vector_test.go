@@ -1,0 +1,168 @@
+package window
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+	"offmap/memory/memtest"
+)
+
+// TestVectorDirect holds that a file that is open with O_DIRECT is refused, and why.
+func TestVectorDirect(t *testing.T) {
+	memtest.Direct(t, newWindow(t, memtest.Layout(t), Config{Size: MinSize}))
+}
+
+// TestVectorStress has guests use all pages while they are evicted, and devices move
+// files through the same pages: each has a part of its own in every page.
+func TestVectorStress(t *testing.T) {
+	const pages = 4 << 20 / memory.PageSize
+	w := newWindow(t, flat(t, pages*memory.PageSize), Config{Size: MinSize, Threads: 2})
+	stop := w.watch(t)
+	dir := t.TempDir()
+	deadline := time.Now().Add(2 * time.Second)
+	var wg sync.WaitGroup
+	var passes [4]int
+	for who := range 2 { // guests: a word that counts their writes
+		pipe := newPipe(t)
+		wg.Go(func() {
+			counts := make([]uint64, pages)
+			var b [8]byte
+			r := rand.New(rand.NewPCG(uint64(who), 1))
+			for ; time.Now().Before(deadline); passes[who]++ {
+				page := r.Uint64N(pages)
+				off := page*memory.PageSize + uint64(who)*8
+				if err := w.guestRead(pipe, off, b[:]); err != nil {
+					t.Error(err)
+					return
+				}
+				if got := binary.LittleEndian.Uint64(b[:]); got != counts[page] {
+					t.Errorf("guest %d: page %d has count %d, want %d: an update was lost", who, page, got, counts[page])
+					return
+				}
+				counts[page]++
+				binary.LittleEndian.PutUint64(b[:], counts[page])
+				if err := w.guestWrite(pipe, off, b[:]); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for who := 2; who < 4; who++ { // devices: 1 KiB of every page
+		f, err := os.OpenFile(filepath.Join(dir, string(rune('a'+who))), os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(who), 1))
+			disk, ram := int(f.Fd()), make([]byte, pages<<10) // ram is what the device's part has
+			for ; time.Now().Before(deadline); passes[who]++ {
+				var buf memory.Ranges
+				var is, want []byte
+				for range 1 + r.IntN(300) {
+					page, at := r.IntN(pages), r.IntN(1<<10)
+					n := 1 + r.IntN(1<<10-at)
+					buf = append(buf, memory.Range{GPA: memory.GPA(page*memory.PageSize + who<<10 + at), Size: uint32(n)})
+					is = append(is, ram[page<<10+at:][:n]...)
+				}
+				got := make([]byte, len(is))
+				if n, err := w.Pwritev(disk, buf, 0, 0); n != len(got) || err != nil {
+					t.Errorf("Pwritev = %d, %v", n, err)
+					return
+				}
+				if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, is) {
+					t.Errorf("device %d: guest memory isn't what was read to it (%v)", who, err)
+					return
+				}
+				for range got {
+					want = append(want, byte(r.Uint32()))
+				}
+				if _, err := f.WriteAt(want, 0); err != nil {
+					t.Error(err)
+					return
+				}
+				if n, err := w.Preadv(disk, buf, 0, 0); n != len(got) || err != nil {
+					t.Errorf("Preadv = %d, %v", n, err)
+					return
+				}
+				for _, p := range buf {
+					page, at := int(p.GPA)/memory.PageSize, int(p.GPA)%memory.PageSize-who<<10
+					want = want[copy(ram[page<<10+at:][:p.Size], want):]
+				}
+			}
+		})
+	}
+	wg.Wait()
+	most := stop()
+	t.Logf("%v passes, %+v", passes, w.Counts())
+	if err := w.Err(); err != nil {
+		t.Error(err)
+	}
+	if most > MinSize {
+		t.Errorf("%d KiB of frames: the bound is %d", most>>10, MinSize>>10)
+	}
+	if w.Counts().Evicted < 100 || passes[2] == 0 || passes[3] == 0 {
+		t.Errorf("%v passes, %+v: nothing was tested", passes, w.Counts())
+	}
+}
+
+// TestVectorHoldsNothing holds that a system call which waits for its file, here for
+// the bytes of a pipe, keeps neither the guest nor other devices from the same page.
+func TestVectorHoldsNothing(t *testing.T) {
+	w := newWindow(t, flat(t, 1<<20), Config{Size: MinSize})
+	pipe, empty := newPipe(t), newPipe(t)
+	buf := memory.Ranges{{GPA: 16, Size: 5}}
+	got := make(chan error)
+	go func() {
+		_, err := w.Preadv(empty[0], buf, -1, 0)
+		got <- err
+	}()
+	for inUse := 0; inUse == 0; time.Sleep(time.Millisecond) {
+		w.staging.mu.Lock()
+		inUse = len(w.staging.all) - len(w.staging.free)
+		w.staging.mu.Unlock()
+	}
+	for page := range uint64(256) { // until all pages have been evicted
+		if err := w.guestWrite(pipe, page*memory.PageSize, []byte{byte(page)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, err := unix.MemfdCreate("offmap-test", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(other)
+	if n, err := w.Pwritev(other, buf, 0, 0); n != 5 || err != nil {
+		t.Fatalf("Pwritev beside a call that waits = %d, %v", n, err)
+	}
+	if _, err := unix.Write(empty[1], []byte("bytes")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if err := w.guestRead(pipe, 16, b); err != nil || string(b) != "bytes" {
+		t.Errorf("the guest reads %q, %v", b, err)
+	}
+}
+
+// FuzzVectors compares Preadv and Pwritev with a model, with all pages in the store.
+func FuzzVectors(f *testing.F) {
+	f.Add([]byte{0, 1, 200, 5, 3, 250, 9, 0}, int64(100))
+	w := newWindow(f, memtest.Layout(f), Config{Size: MinSize})
+	content, src, dst := memtest.FuzzFiles(f)
+	f.Fuzz(func(t *testing.T, data []byte, off int64) {
+		memtest.FuzzVectors(t, w, src, dst, content, data, off)
+	})
+}
