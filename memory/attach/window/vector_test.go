@@ -21,6 +21,47 @@ func TestVectorDirect(t *testing.T) {
 	memtest.Direct(t, newWindow(t, memtest.Layout(t), Config{Size: MinSize}))
 }
 
+// TestVectorParts moves more than fits a staging buffer, to the end of the file and
+// beyond, and at the file's own position no more than one call moves.
+func TestVectorParts(t *testing.T) {
+	w := newWindow(t, flat(t, 2<<20), Config{Size: MinSize})
+	content := make([]byte, 3*stagingSize+777)
+	for i := range content {
+		content[i] = byte(rand.Uint32())
+	}
+	src, dst := filepath.Join(t.TempDir(), "src"), filepath.Join(t.TempDir(), "dst")
+	if err := os.WriteFile(src, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.Open(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	out, err := os.Create(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	for _, size := range []int{stagingSize, stagingSize + 1, 3 * stagingSize, len(content), len(content) + 5000} {
+		buf := memory.Ranges{{GPA: 100, Size: 5000}, {GPA: 8192, Size: uint32(size - 5000)}}
+		want := content[:min(size, len(content))]
+		if n, err := w.Preadv(int(in.Fd()), buf, 0, 0); n != len(want) || err != nil {
+			t.Errorf("Preadv of %d bytes = %d, %v", size, n, err)
+		}
+		if n, err := w.Pwritev(int(out.Fd()), buf, 0, 0); n != size || err != nil {
+			t.Errorf("Pwritev of %d bytes = %d, %v", size, n, err)
+		}
+		if got, err := os.ReadFile(dst); err != nil || !bytes.HasPrefix(got, want) {
+			t.Errorf("%d bytes: what went through guest memory isn't the same (%v)", size, err)
+		}
+	}
+	buf := memory.Ranges{{GPA: 0, Size: 1 << 20}}
+	if n, err := w.Preadv(int(in.Fd()), buf, -1, 0); n != stagingSize || err != nil {
+		t.Errorf("Preadv at the file's position = %d, %v; want %d", n, err, stagingSize)
+	}
+}
+
 // TestVectorStress has guests use all pages while they are evicted, and devices move
 // files through the same pages: each has a part of its own in every page.
 func TestVectorStress(t *testing.T) {
