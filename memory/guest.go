@@ -19,8 +19,8 @@ var ErrHole = errors.New("not guest RAM")
 // Guest is guest RAM as devices and loaders see it. Addresses come from the
 // guest and are checked: an access that touches a byte outside RAM fails with
 // an error that wraps ErrHole and copies nothing. Methods are safe for
-// concurrent use. Against the guest's own stores they are not atomic, as DMA
-// isn't.
+// concurrent use. Against the guest's own accesses, two bytes at an even address are
+// read or written at once, as the indices of virtqueues need it. Nothing larger is.
 type Guest interface {
 	// ReadAt copies len(p) bytes at gpa to p. It returns how many it copied,
 	// and an error if these are fewer.

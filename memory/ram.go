@@ -132,7 +132,7 @@ func (r *RAM) ReadAt(p []byte, gpa GPA) (n int, err error) {
 	off, have, ok := r.layout.Find(gpa)
 	if ok && uint64(len(p)) <= have {
 		defer r.fault("read", gpa, len(p), debug.SetPanicOnFault(true), &err)
-		return copy(p, r.mem[off:]), nil
+		return load(p, r.mem[off:]), nil
 	}
 	return r.pieces("read", gpa, p, r.ReadAt)
 }
@@ -142,7 +142,7 @@ func (r *RAM) WriteAt(p []byte, gpa GPA) (n int, err error) {
 	off, have, ok := r.layout.Find(gpa)
 	if ok && uint64(len(p)) <= have {
 		defer r.fault("write", gpa, len(p), debug.SetPanicOnFault(true), &err)
-		return copy(r.mem[off:], p), nil
+		return store(r.mem[off:], p), nil
 	}
 	return r.pieces("write", gpa, p, r.WriteAt)
 }

@@ -101,6 +101,33 @@ func TestConcurrentAccess(t *testing.T) {
 	wg.Wait()
 }
 
+// TestPairIsOne holds that two bytes at an even address, such as a ring's index, are
+// read and written at once.
+func TestPairIsOne(t *testing.T) {
+	r := makeRAM(t, Memfd, splitLayout(t))
+	const gpa = 0x104000 + 62
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 500_000 {
+			r.WriteAt([]byte{0xff, 0x00}, gpa)
+			r.WriteAt([]byte{0x00, 0x01}, gpa)
+		}
+	}()
+	var p [2]byte
+	r.WriteAt([]byte{0xff, 0x00}, gpa)
+	for {
+		select {
+		case <-done:
+			return
+		default:
+		}
+		if r.ReadAt(p[:], gpa); p != [2]byte{0xff, 0x00} && p != [2]byte{0x00, 0x01} {
+			t.Fatalf("read % x, half of one value and half of another", p)
+		}
+	}
+}
+
 // TestFaultIsAnError takes the page away from under an access: the VMM must
 // get an error where the kernel gives it a SIGBUS.
 func TestFaultIsAnError(t *testing.T) {
