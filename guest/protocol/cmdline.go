@@ -34,9 +34,9 @@ type Share struct {
 	Writable bool
 }
 
-// maxTag is the size in bytes of a tag in the device's configuration, virtio 1.2
+// MaxTag is the size in bytes of a tag in the device's configuration, virtio 1.2
 // §5.11.4.
-const maxTag = 36
+const MaxTag = 36
 
 // CheckTag returns an error that says what is wrong with a tag, which becomes a word
 // on the command line and the name of a directory.
@@ -45,8 +45,8 @@ func CheckTag(tag string) error {
 		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("._-", r)
 	}
 	switch {
-	case tag == "" || len(tag) > maxTag:
-		return fmt.Errorf("tag %q: a tag has 1 to %d characters", tag, maxTag)
+	case tag == "" || len(tag) > MaxTag:
+		return fmt.Errorf("tag %q: a tag has 1 to %d characters", tag, MaxTag)
 	case strings.ContainsFunc(tag, func(r rune) bool { return !ok(r) }), strings.ContainsAny(tag[:1], ".-"):
 		return fmt.Errorf("tag %q: a tag has letters, digits, and after the first character also any of . _ -", tag)
 	}

@@ -13,8 +13,7 @@ import (
 // See the kernel's Documentation/admin-guide/kernel-parameters.txt.
 func Cmdline(tscKHz int, extra string) string {
 	words := []string{
-		// The console; there is no other.
-		"console=ttyS0",
+		serialPort(extra),
 		// Restart at once after a panic, which ends the VMM.
 		"panic=-1",
 		// There is no kvm-clock to tell the guest about time (a host that
@@ -34,4 +33,20 @@ func Cmdline(tscKHz int, extra string) string {
 		words = append(words, extra)
 	}
 	return strings.Join(words, " ")
+}
+
+// serialPort is the word that makes the serial port a console. If the caller's words
+// name a virtio console, the serial port is one until that appears: the kernel then
+// drops it, and writes nothing twice.
+func serialPort(extra string) string {
+	console := ""
+	for word := range strings.FieldsSeq(extra) {
+		if name, ok := strings.CutPrefix(word, "console="); ok {
+			console = name
+		}
+	}
+	if strings.HasPrefix(console, "hvc") {
+		return "earlyprintk=ttyS0"
+	}
+	return "console=ttyS0"
 }

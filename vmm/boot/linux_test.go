@@ -381,6 +381,8 @@ func TestCmdline(t *testing.T) {
 	}{
 		{0, "", "console=ttyS0 panic=-1 no_timer_check tsc=reliable"},
 		{2445406, " quiet console=tty0\n", "console=ttyS0 panic=-1 no_timer_check tsc=reliable tsc_early_khz=2445406 quiet console=tty0"},
+		{0, "console=hvc0 quiet", "earlyprintk=ttyS0 panic=-1 no_timer_check tsc=reliable console=hvc0 quiet"},
+		{0, "console=hvc0 console=ttyS0", "console=ttyS0 panic=-1 no_timer_check tsc=reliable console=hvc0 console=ttyS0"},
 	}
 	for _, tt := range tests {
 		if got := Cmdline(tt.khz, tt.extra); got != tt.want {

@@ -33,6 +33,8 @@ type Document struct {
 	ToUserland *float64          `json:"to_userland_ms"`
 	Exit       Exit              `json:"exit"`
 	Exits      map[string]uint64 `json:"exits"` // of KVM_RUN, by reason
+	// Devices are those that were asked for, in the order of their PCI slots.
+	Devices []Device `json:"devices"`
 }
 
 // Faults are those that the window's pager answered.

@@ -126,7 +126,7 @@ func TestHostile(t *testing.T) {
 		}
 		quoted := strings.Trim(fmt.Sprintf("%q", strings.ReplaceAll(evil, "\x00", "")), `"`)
 		quoted = strings.ReplaceAll(quoted, `\x`, `\u00`)
-		for _, key := range []string{"evidence", "errno", "kernel", "model", "reason", "title", "observed", "id"} {
+		for _, key := range []string{"evidence", "errno", "kernel", "model", "reason", "title", "observed", "id", "kind", "name"} {
 			text = regexp.MustCompile(`"`+key+`": "[^"\\]*"`).ReplaceAll(text, []byte(`"`+key+`": "`+strings.ReplaceAll(quoted, "$", "$$")+`"`))
 		}
 		text = regexp.MustCompile(`"link": "[^"]*"`).ReplaceAll(text, []byte(`"link": "javascript:alert(1)"`))
@@ -153,6 +153,25 @@ func TestHostile(t *testing.T) {
 	}
 	if n := strings.Count(page, "</style>"); n != 1 {
 		t.Errorf("%d ends of the style sheet", n)
+	}
+}
+
+// TestDevices holds that the page says what each device of a guest transferred.
+func TestDevices(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "run.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Read("run.json", bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := New("", []*Source{s}).WriteHTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	if want := "disk vda: read 100 MiB, written 4 KiB; share data: read 0"; !strings.Contains(b.String(), want) {
+		t.Errorf("the page lacks %q", want)
 	}
 }
 

@@ -47,8 +47,8 @@ func (r *Report) runs() *table.Table {
 func runs(docs ...results.Of[guestrun.Document]) *table.Table {
 	t := &table.Table{
 		Name:    "Runs of guests",
-		Columns: []table.Column{{Wide: true}, {}, {Right: true}, {Right: true}, {Right: true}, {Right: true}, {Right: true}, {Wide: true}, {}},
-		Head:    [][]table.Cell{table.Row("host", "guest RAM in", "size", "populated", "exposed, at most", "window", "to userland", "faults", "end")},
+		Columns: []table.Column{{Wide: true}, {}, {Right: true}, {Right: true}, {Right: true}, {Right: true}, {Right: true}, {Wide: true}, {Wide: true}, {}},
+		Head:    [][]table.Cell{table.Row("host", "guest RAM in", "size", "populated", "exposed, at most", "window", "to userland", "faults", "devices", "end")},
 	}
 	var rows [][]table.Cell
 	for _, one := range docs {
@@ -64,10 +64,19 @@ func runs(docs ...results.Of[guestrun.Document]) *table.Table {
 			faults = fmt.Sprintf("%d, median %s, p99 %s", f.Count, quantity(f.P50*1e3, "ns"), quantity(f.P99*1e3, "ns"))
 		}
 		rows = append(rows, table.Row(one.Host, d.Pair().String(), size(d.Memory), size(d.Populated), size(d.ExposedPeak),
-			window, userland, faults, string(d.Exit.Reason)))
+			window, userland, faults, devices(d.Devices), string(d.Exit.Reason)))
 	}
 	t.Groups = []table.Group{{Rows: rows}}
 	return t
+}
+
+// devices says how much a guest read from each of its devices, and wrote to it.
+func devices(list []guestrun.Device) string {
+	var each []string
+	for _, d := range list {
+		each = append(each, fmt.Sprintf("%s %s: read %s, written %s", cut(string(d.Kind), 40), cut(d.Name, 40), size(d.ReadBytes), size(d.WrittenBytes)))
+	}
+	return some(each, 8, "; ")
 }
 
 // documents is the documents and where they were made.
