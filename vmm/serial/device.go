@@ -118,10 +118,10 @@ func (u *UART) store(reg uint64, v byte) {
 		switch {
 		case u.ier&^was&ierTransmit != 0:
 			// Enabling it with the transmitter empty raises it, each time.
-			u.transmit = u.tx.ready()
+			u.transmit = u.tx.Ready()
 		case was&^u.ier&ierTransmit != 0:
 			// The driver has nothing more to say for now.
-			u.tx.flush()
+			u.tx.Flush()
 		}
 	case regIIR: // FCR
 		if v&fcrClearReceive != 0 || (v^u.fcr)&fcrEnable != 0 {
@@ -154,9 +154,9 @@ func (u *UART) send(v byte) {
 		u.sent(v)
 	}
 	u.mu.Unlock()
-	u.tx.put(v)
+	u.tx.Put(v)
 	u.mu.Lock()
-	u.transmit = u.tx.ready()
+	u.transmit = u.tx.Ready()
 }
 
 // drained is called when a transmitter that was full has room again.
@@ -177,7 +177,7 @@ func (u *UART) refill() {
 
 // lineStatus reads LSR, which clears the error bits.
 func (u *UART) lineStatus() (s byte) {
-	if u.looped() || u.tx.ready() {
+	if u.looped() || u.tx.Ready() {
 		s |= lsrEmpty
 	}
 	u.rx.polls(s&lsrEmpty != 0)

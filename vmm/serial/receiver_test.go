@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"offmap/vmm/sink"
 )
 
 func TestReceive(t *testing.T) {
@@ -232,7 +234,7 @@ func TestConsoleIsNoPoll(t *testing.T) {
 			in(u, regMSR)
 			out(u, regIER, ier)
 		}
-		time.Sleep(2 * holdTime) // the writer takes what it has, and hangs
+		time.Sleep(2 * sink.HoldTime) // the writer takes what it has, and hangs
 		synctest.Wait()
 		for in(u, regLSR)&lsrEmpty != 0 {
 			out(u, regData, 'd')
@@ -430,7 +432,7 @@ func TestCloseEndsInterrupts(t *testing.T) {
 			u.Input([]byte("c")) // has to wait
 			send(u, "\n")
 			synctest.Wait() // the writer hangs on the newline
-			send(u, strings.Repeat("x", queueSize))
+			send(u, strings.Repeat("x", sink.QueueSize))
 			if l.isHigh() {
 				t.Fatal("the interrupt came too early")
 			}

@@ -3,13 +3,15 @@
 // modem lines of a connected peer.
 //
 // A goroutine writes the output, so that a slow terminal doesn't hold up a vCPU
-// (see transmitter). Input comes at a pace that leaves the guest time for other
+// (see package sink). Input comes at a pace that leaves the guest time for other
 // work (see receiver). Neither allocates per byte.
 package serial
 
 import (
 	"io"
 	"sync"
+
+	"offmap/vmm/sink"
 )
 
 // COM1 as a PC has it: I/O ports [COM1, COM1+Size) and an ISA interrupt.
@@ -47,7 +49,7 @@ type UART struct {
 	irq     IRQ
 	sent    func(byte)
 	onError func(error)
-	tx      *transmitter
+	tx      *sink.Sink
 	once    sync.Once // Close
 
 	mu   sync.Mutex
@@ -76,13 +78,15 @@ func New(cfg Config) *UART {
 		u.onError = func(error) {}
 	}
 	u.rx = newReceiver(cfg.Ended, u.refill)
-	u.tx = newTransmitter(cfg.Out, cfg.Ended, u.onError, u.drained)
+	u.tx = sink.New(sink.Config{
+		Name: "serial output", Out: cfg.Out, Ended: cfg.Ended, OnError: u.onError, OnRoom: u.drained,
+	})
 	return u
 }
 
 // Stop makes Close, now or later, wait at most half a second for an Out that is
 // stuck. Any goroutine may call it at any time, Config's functions too.
-func (u *UART) Stop() { u.tx.stop() }
+func (u *UART) Stop() { u.tx.Stop() }
 
 // Interrupts reports whether the guest has enabled an interrupt that can come: for
 // input, or for room for output.
@@ -102,7 +106,25 @@ func (u *UART) Close() (err error) {
 		u.rx.close()
 		u.closed = true
 		u.mu.Unlock()
-		err = u.tx.close()
+		err = u.tx.Close()
 	})
 	return err
+}
+
+// signal puts a token into c unless it has one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// isClosed reports whether c, which nobody sends on, is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

@@ -35,6 +35,7 @@ type Queue struct {
 	interrupt func()
 
 	stopped atomic.Bool
+	woken   atomic.Bool
 	stop    chan struct{}
 	once    sync.Once
 	// fence is private memory. An atomic operation on it is a full barrier on
@@ -89,8 +90,15 @@ func (q *Queue) Stop() {
 	})
 }
 
+// Wake makes Next return nil, without an error, when it has returned all requests that
+// are available now: the Next that waits, or one that is called later.
+func (q *Queue) Wake() {
+	q.woken.Store(true)
+	q.kick.Signal()
+}
+
 // Next returns the next request, and waits for it. Its error is ErrStopped, or says
-// what is wrong with the queue.
+// what is wrong with the queue. See Wake.
 func (q *Queue) Next() (*Chain, error) {
 	for {
 		c, err := q.TryNext()
@@ -107,6 +115,12 @@ func (q *Queue) Next() (*Chain, error) {
 			if c, err := q.TryNext(); c != nil || err != nil {
 				return c, err
 			}
+		}
+		if q.woken.Swap(false) {
+			// Look again: there may have been requests before the Wake.
+			c, err := q.TryNext()
+			q.woken.CompareAndSwap(false, c != nil)
+			return c, err
 		}
 		if err := q.kick.wait(); err != nil {
 			return nil, q.broken(err)

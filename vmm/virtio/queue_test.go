@@ -37,6 +37,50 @@ func TestRoundTrips(t *testing.T) {
 	check()
 }
 
+// waker answers on a channel what Next returns.
+type waker struct {
+	echo
+	queue chan *virtio.Queue
+	got   chan string
+}
+
+func (w *waker) Serve(_ int, q *virtio.Queue, _ uint64) error {
+	w.queue <- q
+	for {
+		c, err := q.Next()
+		switch {
+		case err != nil:
+			return err
+		case c == nil:
+			w.got <- "nothing"
+		default:
+			w.got <- "a request"
+			if err := q.Done(c, 0); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// TestWake: after Wake, Next returns the requests that there are, and then once none.
+func TestWake(t *testing.T) {
+	for name, f := range features {
+		t.Run(name, func(t *testing.T) {
+			w := &waker{echo: echo{sizes: []int{8}}, queue: make(chan *virtio.Queue, 1), got: make(chan string)}
+			d := virtiotest.NewWith(t, w, f)
+			q := <-w.queue
+			for i := range 1000 {
+				r := d.Rings[0].Send([][]byte{{1}}, nil)
+				q.Wake()
+				if first, second := <-w.got, <-w.got; first != "a request" || second != "nothing" {
+					t.Fatalf("%d: %s and then %s", i, first, second)
+				}
+				r.Wait()
+			}
+		})
+	}
+}
+
 // TestInFlight keeps a ring full, for more requests than an index counts.
 func TestInFlight(t *testing.T) {
 	requests := 3 << 15

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"offmap/vmm/sink"
 )
 
 // When bytes reach the writer: a line at once and in one piece, a prompt when
@@ -45,7 +47,7 @@ func TestOutputBatches(t *testing.T) {
 		if w.count() != 2 {
 			t.Error("a single byte didn't wait")
 		}
-		time.Sleep(holdTime)
+		time.Sleep(sink.HoldTime)
 		synctest.Wait()
 		if w.count() != 3 || !strings.HasSuffix(w.joined(), ">") {
 			t.Errorf("held back: %d writes, %q", w.count(), w.joined())
@@ -64,13 +66,13 @@ func TestSlowWriter(t *testing.T) {
 		synctest.Wait() // the writer hangs on the newline
 		writes := 1
 		for range 2 {
-			send(u, strings.Repeat("x", queueSize))
+			send(u, strings.Repeat("x", sink.QueueSize))
 			want(t, "LSR of a full transmitter", in(u, regLSR)&lsrEmpty, 0)
 			want(t, "IIR of a full transmitter", in(u, regIIR)&0x0f, iirNone)
 			for range writes {
 				w.gate <- struct{}{}
 			}
-			writes = queueSize / chunkSize
+			writes = sink.QueueSize / sink.ChunkSize
 			synctest.Wait()
 			want(t, "LSR", in(u, regLSR)&lsrEmpty, lsrEmpty)
 			if !l.isHigh() {
@@ -79,13 +81,13 @@ func TestSlowWriter(t *testing.T) {
 		}
 
 		// A console that doesn't wait for the transmitter waits all the same.
-		send(u, strings.Repeat("x", queueSize))
+		send(u, strings.Repeat("x", sink.QueueSize))
 		sent := make(chan struct{})
 		go func() {
 			send(u, "y")
 			close(sent)
 		}()
-		time.Sleep(patience * tick / 2)
+		time.Sleep(sink.Patience / 2)
 		select {
 		case <-sent:
 			t.Error("sent to a full transmitter")
@@ -96,7 +98,7 @@ func TestSlowWriter(t *testing.T) {
 		if err := u.Close(); err != nil {
 			t.Error(err)
 		}
-		if got := w.joined(); got != "\n"+strings.Repeat("x", 3*queueSize)+"y" {
+		if got := w.joined(); got != "\n"+strings.Repeat("x", 3*sink.QueueSize)+"y" {
 			t.Errorf("%d bytes written, ending in %q", len(got), got[len(got)-1:])
 		}
 	})
@@ -111,14 +113,14 @@ func TestStuckWriter(t *testing.T) {
 		u := New(Config{Out: w, OnError: func(err error) { errs = append(errs, err) }})
 		stuck := func(what string) {
 			t.Helper()
-			send(u, strings.Repeat("x", queueSize))
+			send(u, strings.Repeat("x", sink.QueueSize))
 			start := time.Now()
 			send(u, "lost")
-			if d := time.Since(start); d != patience*tick {
-				t.Errorf("%s, four bytes took %v, want %v", what, d, patience*tick)
+			if d := time.Since(start); d != sink.Patience {
+				t.Errorf("%s, four bytes took %v, want %v", what, d, sink.Patience)
 			}
 			synctest.Wait()
-			if len(errs) != 1 || !errors.Is(errs[0], errStuck) {
+			if len(errs) != 1 || !errors.Is(errs[0], sink.ErrStuck) {
 				t.Errorf("told %v", errs)
 			}
 		}
@@ -128,7 +130,7 @@ func TestStuckWriter(t *testing.T) {
 
 		// The writer takes one queue and is stuck again: the guest waits
 		// again, but there is no second report.
-		for range 1 + queueSize/chunkSize {
+		for range 1 + sink.QueueSize/sink.ChunkSize {
 			w.gate <- struct{}{}
 		}
 		synctest.Wait()
@@ -138,11 +140,11 @@ func TestStuckWriter(t *testing.T) {
 
 		start := time.Now()
 		err := u.Close()
-		if d := time.Since(start); d != patience*tick {
-			t.Errorf("Close took %v, want %v", d, patience*tick)
+		if d := time.Since(start); d != sink.Patience {
+			t.Errorf("Close took %v, want %v", d, sink.Patience)
 		}
-		const sent = 1 + queueSize + 4 + 4 + queueSize + 4
-		if want := fmt.Sprintf("%d of %d bytes", 4+4+queueSize+4, sent); err == nil || !strings.Contains(err.Error(), want) {
+		const sent = 1 + sink.QueueSize + 4 + 4 + sink.QueueSize + 4
+		if want := fmt.Sprintf("%d of %d bytes", 4+4+sink.QueueSize+4, sent); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Close: %v, want %q", err, want)
 		}
 		if err := u.Close(); err != nil {
@@ -168,7 +170,7 @@ func (s *slow) Write(p []byte) (int, error) {
 // still, or on a terminal that takes 1 byte in 8 s.
 func TestVerySlowWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &slow{pause: (patience - 2) * tick}
+		w := &slow{pause: sink.Patience - 2*time.Second}
 		u := New(Config{Out: w, OnError: func(err error) { t.Error(err) }})
 		const said = "three hundred seconds of it, and more than that\n"
 		send(u, said)
@@ -192,15 +194,15 @@ func TestStopLeavesWriterBehind(t *testing.T) {
 			if before {
 				u.Stop()
 			} else {
-				time.AfterFunc(2*tick, func() { u.Stop(); u.Stop() })
+				time.AfterFunc(2*time.Second, func() { u.Stop(); u.Stop() })
 			}
 			start := time.Now()
 			err := u.Close()
 			d := time.Since(start)
 			if !before {
-				d -= 2 * tick
+				d -= 2 * time.Second
 			}
-			if d != closeTime || !errors.Is(err, errStuck) {
+			if d != sink.CloseTime || !errors.Is(err, sink.ErrStuck) {
 				t.Errorf("Stop before Close: %v; Close returned %v after Stop with %v", before, d, err)
 			}
 			close(w.gate)
@@ -221,7 +223,7 @@ func TestEndReleasesWaits(t *testing.T) {
 		start := time.Now()
 		var wg sync.WaitGroup
 		for range 2 {
-			wg.Go(func() { send(u, strings.Repeat("x", queueSize)) })
+			wg.Go(func() { send(u, strings.Repeat("x", sink.QueueSize)) })
 			wg.Go(func() {
 				if _, err := u.Input(make([]byte, inputSize)); !errors.Is(err, os.ErrClosed) {
 					t.Errorf("Input: %v", err)
@@ -235,7 +237,7 @@ func TestEndReleasesWaits(t *testing.T) {
 			t.Errorf("released after %v", d)
 		}
 		close(w.gate)
-		if err := u.Close(); err != nil || len(w.joined()) != 1+2*queueSize {
+		if err := u.Close(); err != nil || len(w.joined()) != 1+2*sink.QueueSize {
 			t.Errorf("%v, %d bytes", err, len(w.joined()))
 		}
 	})
@@ -281,7 +283,7 @@ func TestEndlessEAGAIN(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(Config{Out: &writes{err: syscall.EAGAIN}})
 		send(u, "lost\n")
-		if err := u.Close(); !errors.Is(err, errStuck) {
+		if err := u.Close(); !errors.Is(err, sink.ErrStuck) {
 			t.Errorf("Close: %v", err)
 		}
 	})
@@ -382,13 +384,13 @@ func TestOnErrorHangs(t *testing.T) {
 		u := New(Config{Out: w, OnError: func(err error) { told <- err }})
 		send(u, "\n")
 		synctest.Wait()
-		send(u, strings.Repeat("x", queueSize)+"lost")
+		send(u, strings.Repeat("x", sink.QueueSize)+"lost")
 		want(t, "LSR", in(u, regLSR), 0)
 		u.Stop()
-		if err := u.Close(); !errors.Is(err, errStuck) {
+		if err := u.Close(); !errors.Is(err, sink.ErrStuck) {
 			t.Errorf("Close: %v", err)
 		}
-		if err := <-told; !errors.Is(err, errStuck) {
+		if err := <-told; !errors.Is(err, sink.ErrStuck) {
 			t.Errorf("told %v", err)
 		}
 		close(w.gate)

@@ -1,4 +1,4 @@
-package serial
+package sink
 
 import (
 	"errors"
@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// chunkSize is the most that one call of the writer gets, in bytes, so
+	// ChunkSize is the most that one call of the writer gets, in bytes, so
 	// that a slow writer shows progress.
-	chunkSize = 4 << 10
+	ChunkSize = 4 << 10
 	// How long write waits after EAGAIN: retryMin at first, doubled each time
 	// up to retryMax.
 	retryMin = time.Millisecond
@@ -32,7 +32,7 @@ type output struct {
 // writer need not be a file.
 func (o *output) write(p []byte) error {
 	for pause := retryMin; len(p) > 0; {
-		n, err := o.w.Write(p[:min(len(p), chunkSize)])
+		n, err := o.w.Write(p[:min(len(p), ChunkSize)])
 		if n > 0 {
 			o.wrote.Add(uint64(n))
 			p = p[n:]
