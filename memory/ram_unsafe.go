@@ -56,9 +56,15 @@ func MapSecret(size uint64) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(f.fd) // the mapping keeps the file
-	mem, err := unix.Mmap(f.fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return MapSecluded(f.fd, size)
+}
+
+// MapSecluded maps the first size bytes of a file, shared and secluded. unix.Munmap
+// unmaps them.
+func MapSecluded(fd int, size uint64) ([]byte, error) {
+	mem, err := unix.Mmap(fd, 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("mmap of %d bytes of secret memory: %w", size, err)
+		return nil, fmt.Errorf("mmap of %d bytes: %w", size, err)
 	}
 	if err := Seclude(unsafe.Pointer(unsafe.SliceData(mem)), size); err != nil {
 		return nil, errors.Join(err, unix.Munmap(mem))

@@ -11,6 +11,11 @@ type Stats struct {
 	// Requests are the requests by kind, which the device names. Kinds without
 	// any are left out.
 	Requests map[string]uint64 `json:"requests"`
+	// Exposed and ExposedPeak are the bytes of the guest that the device holds in
+	// ordinary memory (package bounce), now and at most so far. The page cache of
+	// its file isn't counted.
+	Exposed     uint64 `json:"exposed_bytes,omitempty"`
+	ExposedPeak uint64 `json:"exposed_bytes_peak,omitempty"`
 }
 
 // Counters count what a device does. Their methods are safe for concurrent use.

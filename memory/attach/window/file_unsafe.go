@@ -93,13 +93,10 @@ func (b *secretBuffer) close() error { return b.ram.Close() }
 
 // lock creates the second mapping, locked.
 func (f *windowFile) lock() (err error) {
-	if f.locked, err = unix.Mmap(f.fd, 0, int(f.size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
-		return fmt.Errorf("second mmap of the window, %d bytes: %w", f.size, err)
+	if f.locked, err = memory.MapSecluded(f.fd, f.size); err != nil {
+		return fmt.Errorf("second mapping of the window: %w", err)
 	}
-	p := unsafe.Pointer(&f.locked[0])
-	if err := memory.Seclude(p, f.size); err != nil {
-		return err
-	}
+	p := unsafe.Pointer(unsafe.SliceData(f.locked))
 	const onFault = 1 // MLOCK_ONFAULT
 	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(p), uintptr(f.size), onFault); errno != 0 {
 		return fmt.Errorf("mlock2 of the window, %d KiB: %w: this host has swap, to which pages of the guest must not go: "+
