@@ -153,29 +153,31 @@ func (s *Sink) append(p ...byte) {
 	}
 }
 
-// Write queues p, waiting for room if it must. It returns when all is queued or lost,
-// and reports false if it gave up because stop was closed.
+// Write queues p, waiting for room if it must. It returns when all is queued or lost.
+// If it reports false, it gave up because stop was closed, and what it didn't queue
+// doesn't count as lost.
 func (s *Sink) Write(p []byte, stop <-chan struct{}) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sent += uint64(len(p))
-	for len(p) > 0 && !s.closed {
+	for len(p) > 0 {
 		if len(s.queue) >= QueueSize {
-			switch {
-			case s.await(stop):
-			case isClosed(stop):
+			had := s.await(stop)
+			if isClosed(stop) && len(s.queue) >= QueueSize {
 				return false
-			default:
-				return true // lost
 			}
-			if len(s.queue) >= QueueSize {
-				return false
+			if !had {
+				break
 			}
 		}
+		if s.closed {
+			break
+		}
 		n := min(len(p), QueueSize-len(s.queue))
+		s.sent += uint64(n)
 		s.append(p[:n]...)
 		p = p[n:]
 	}
+	s.sent += uint64(len(p)) // lost
 	return true
 }
 
