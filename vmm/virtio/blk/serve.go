@@ -272,10 +272,13 @@ func (s *server) worker() {
 		default:
 		}
 		if err := s.finish(&r, s.do(&r, &table)); err != nil {
-			s.failed.CompareAndSwap(nil, &err)
+			s.fail(err)
 		}
 	}
 }
+
+// fail has Serve return err, at the next request.
+func (s *server) fail(err error) { s.failed.CompareAndSwap(nil, &err) }
 
 // answers are the statuses as bytes to copy.
 var answers = [...][]byte{statusOK: {byte(statusOK)}, statusIOErr: {byte(statusIOErr)}, statusUnsupp: {byte(statusUnsupp)}}
