@@ -192,10 +192,7 @@ func (d *Driver) close() {
 // device says that it wrote, and the whole writable buffers.
 func (d *Driver) Request(queue int, readable [][]byte, writable []int) (written uint32, out [][]byte) {
 	d.t.Helper()
-	q := d.Rings[queue].Send(readable, writable)
-	hung := time.AfterFunc(Limit, d.Rings[queue].Stop)
-	defer hung.Stop()
-	written, out, ok := q.Wait()
+	written, out, ok := d.Rings[queue].Send(readable, writable).Wait()
 	if !ok {
 		d.mu.Lock()
 		defer d.mu.Unlock()

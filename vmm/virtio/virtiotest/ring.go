@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 	"testing"
+	"time"
 
 	"offmap/memory"
 	"offmap/vmm/virtio"
@@ -179,6 +180,8 @@ func (r *Ring) Send(readable [][]byte, writable []int) *Request {
 	if n == 0 || need > r.Size {
 		r.t.Fatalf("a request of %d pieces on a ring of %d", n, r.Size)
 	}
+	hung := time.AfterFunc(Limit, r.Stop)
+	defer hung.Stop()
 	for len(r.free) < need && !r.stopped {
 		r.changed.Wait()
 	}
@@ -272,9 +275,11 @@ func (q *Request) Done() bool {
 
 // Wait waits until the device has used the request, and returns how many bytes it
 // has written, and the whole writable buffers. ok is false if the device was reset
-// before.
+// before, or does nothing for as long as Limit.
 func (q *Request) Wait() (written uint32, out [][]byte, ok bool) {
 	r := q.ring
+	hung := time.AfterFunc(Limit, r.Stop)
+	defer hung.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !q.done && !r.stopped {
