@@ -17,7 +17,8 @@
 //     wipes their frames and frees them.
 //
 // Package policy chooses which pages to fill and to evict. Devices access a page
-// where it is, in its frame or in the store, and don't fault.
+// where it is, in its frame or in the store, and don't fault. Their files' bytes pass
+// through a buffer in secret memory, so that no page waits for a disk.
 //
 // # Guarantees
 //
@@ -30,6 +31,6 @@
 //
 // evicting is taken before mu. mu protects the fields of Window below it. The
 // pager makes pages busy and releases mu before a system call that concerns
-// them; ReadAt and WriteAt hold mu while they copy. Only the holder of evicting
-// unmaps pages, so a page that it finds in state Unmapped is in fact unmapped.
+// them; ReadAt and WriteAt hold mu while they copy within a page. Only the holder of
+// evicting unmaps pages, so a page that it finds in state Unmapped is in fact unmapped.
 package window

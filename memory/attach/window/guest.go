@@ -46,6 +46,8 @@ func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 	switch {
 	case err != nil:
 		return err
+	case s != policy.Absent && pair(p, at):
+		return w.readPair(p, at)
 	case s != policy.Absent:
 		return w.file.read(p, at)
 	case w.stored.has(page):
@@ -59,6 +61,11 @@ func (w *Window) read(p []byte, gpa memory.GPA, at int64) error {
 // write writes within one page, at gpa and at offset at of the backend.
 func (w *Window) write(p []byte, gpa memory.GPA, at int64) error {
 	page := uint32(at / memory.PageSize)
+	if pair(p, at) {
+		if done, err := w.writePair(p, page, at); done || err != nil {
+			return err
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s, err := w.await(page)
