@@ -57,6 +57,9 @@ func TestForever(t *testing.T) {
 		{"serial port, masked", []sleeper{on}, open(4, entryMasked|0x34), unset},
 		{"PIT, I/O APIC", []sleeper{on}, open(0, 1<<8|0x30), never},
 		{"PIT, PIC", []sleeper{with(on, func(s *sleeper) { s.lint0 = true })}, pic, never},
+		{"a PCI device", []sleeper{off, on}, sources{msi: true}, never},
+		{"a PCI device, interrupts off", []sleeper{off}, sources{msi: true, ioapic: closed.ioapic}, masked},
+		{"a PCI device, as an NMI", []sleeper{off}, sources{msiNMI: true}, never},
 		{"PIT, PIC, not wired", []sleeper{on}, pic, unset},
 		{"PIT, PIC, interrupts off", []sleeper{with(off, func(s *sleeper) { s.lint0 = true })}, pic, masked},
 	} {

@@ -15,9 +15,7 @@ import (
 	"offmap/memory/attach"
 	"offmap/vmm/boot"
 	"offmap/vmm/bus"
-	"offmap/vmm/power"
-	"offmap/vmm/pvpanic"
-	"offmap/vmm/rtc"
+	"offmap/vmm/pci"
 	"offmap/vmm/serial"
 )
 
@@ -69,7 +67,9 @@ type Machine struct {
 	attach *attach.Attachment
 	vm     *kvm.VM
 	cpus   []*vcpu
-	ports  bus.Bus
+	ports  bus.Bus // I/O ports
+	mmio   bus.Bus // guest-physical addresses that aren't RAM
+	pci    *pci.Bus
 	uart   *serial.UART
 	panics panicWatch
 	pause  atomic.Pointer[pause]
@@ -171,53 +171,6 @@ func (m *Machine) setUpVM() error {
 // hidden reports whether guest RAM is out of the host's direct map, where KVM
 // must never be made to use it.
 func (m *Machine) hidden() bool { return !m.ram.Backend().Exposed() }
-
-// irqLine is a line of the in-kernel interrupt controllers.
-type irqLine struct {
-	vm *kvm.VM
-	n  uint32
-}
-
-func (l irqLine) SetLevel(high bool) error {
-	if err := l.vm.SetIRQ(l.n, high); !dead(err) { // a vCPU reports a dead VM
-		return err
-	}
-	return nil
-}
-
-func (m *Machine) createDevices() error {
-	out := m.cfg.Console
-	if out == nil {
-		out = io.Discard
-	}
-	m.uart = serial.New(serial.Config{
-		Out:     out,
-		IRQ:     irqLine{m.vm, serial.COM1IRQ},
-		Sent:    m.panics.sent,
-		Ended:   m.ended,
-		OnError: m.warn,
-	})
-	reset := func() { m.finish(m.resetOutcome(), nil) }
-	off := func() { m.finish(Outcome{Reason: PowerOff}, nil) }
-	for _, d := range []struct {
-		name       string
-		base, size uint64
-		dev        bus.Device
-	}{
-		{"serial port", serial.COM1, serial.Size, m.uart},
-		{"report port", reportBase, reportSize, &report{m}},
-		{"ACPI power management", power.PMBase, power.PMSize, power.NewPM(off)},
-		{"reset register", power.ResetPort, power.ResetPortSize, power.NewResetControl(reset)},
-		{"clock", rtc.Port, rtc.Size, rtc.New(time.Now)},
-		{"panic device", pvpanic.Port, pvpanic.Size, pvpanic.New(m.panics.told)},
-		{"keyboard controller", power.KeyboardPort, power.KeyboardSize, power.NewKeyboard(reset)},
-	} {
-		if err := m.ports.Add(d.name, d.base, d.size, d.dev); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 func (m *Machine) createCPUs() error {
 	supported, err := m.sys.SupportedCPUID()

@@ -131,12 +131,10 @@ func (c *vcpu) handle(x *kvm.Exit) {
 			}
 		}
 	case kvm.ExitMMIO:
-		// No device has registers in memory. As on a PC, reads there give all
-		// ones, and writes are lost.
-		if !x.Write {
-			for i := range x.Data {
-				x.Data[i] = 0xff
-			}
+		if x.Write {
+			m.mmio.Write(x.Addr, x.Data)
+		} else {
+			m.mmio.Read(x.Addr, x.Data)
 		}
 	case kvm.ExitShutdown:
 		m.finish(m.tripleFault(c.where()), nil)

@@ -23,6 +23,7 @@ type sleeper struct {
 // sources is what can still interrupt vCPUs that all sleep.
 type sources struct {
 	pit, serial bool // raise their lines
+	msi, msiNMI bool // PCI devices may send interrupts, or events that interrupts off don't stop
 	ioapic      [kvm.IOAPICPins]uint64
 	picMask     byte
 }
@@ -65,6 +66,9 @@ func waiting(s kvm.MPState) bool {
 // forever reports whether these vCPUs sleep for good, and why. In doubt they don't:
 // any interrupt whose destination isn't known wakes the guest.
 func forever(cpus []sleeper, s sources) (why string, ok bool) {
+	if s.msiNMI {
+		return "", false
+	}
 	interruptible := false
 	for _, c := range cpus {
 		listens := c.state == kvm.MPHalted && c.interrupts
@@ -75,6 +79,9 @@ func forever(cpus []sleeper, s sources) (why string, ok bool) {
 			return "", false
 		}
 		interruptible = interruptible || listens
+	}
+	if interruptible && s.msi {
+		return "", false
 	}
 	for pin, e := range s.ioapic {
 		if !s.raises(pin) || e&entryMasked != 0 {
@@ -175,6 +182,7 @@ func (m *Machine) sources() (s sources, err error) {
 	}
 	s.pit = pit.Mode == pitRate || pit.Mode == pitSquare || time.Duration(now.Nano())-pit.Loaded < pitLongestShot
 	s.serial = m.uart.Interrupts()
+	s.msi, s.msiNMI = m.pci.Interrupts()
 	if s.ioapic, err = m.vm.IOAPIC(); err != nil {
 		return s, err
 	}

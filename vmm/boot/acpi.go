@@ -182,16 +182,3 @@ func madtTable(cpus int) []byte {
 	b = append(b, madtLocalNMI, 6, madtAllCPUs, 0, 0, 1) // LINT1
 	return sdt("APIC", 5, b)
 }
-
-// dsdtCode is AML (ACPI 6.5 chapter 20) for
-//
-//	Name (\_S5, Package () { 5, 5, 0, 0 })
-//
-// which tells the guest what to write into SLP_TYP to turn the machine off.
-var dsdtCode = []byte{
-	0x08, '\\', '_', 'S', '5', '_', // NameOp, \_S5_
-	0x12, 0x08, 4, // PackageOp, length of what follows with itself, elements
-	0x0a, power.SleepS5, // BytePrefix: PM1a's SLP_TYP
-	0x0a, power.SleepS5, // PM1b's
-	0x00, 0x00, // ZeroOp: reserved
-}

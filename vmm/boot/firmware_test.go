@@ -135,8 +135,8 @@ func TestACPI(t *testing.T) {
 			if len(ids) != cpus || ids[0] != 0 || kinds[madtIOAPIC] != 1 || kinds[madtOverride] != 1 {
 				t.Errorf("CPUs %v, entries %v", ids, kinds)
 			}
-			if !bytes.Contains(tables["DSDT"], []byte("\\_S5_\x12\x08\x04\x0a\x05\x0a\x05\x00\x00")) {
-				t.Errorf("no \\_S5 in DSDT % x", tables["DSDT"])
+			if !bytes.Contains(tables["DSDT"], []byte("_S5_\x12\x08\x04\x0a\x05\x0a\x05\x00\x00")) {
+				t.Errorf("no _S5 in DSDT % x", tables["DSDT"])
 			}
 		})
 	}

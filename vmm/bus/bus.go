@@ -1,4 +1,4 @@
-// Package bus routes a guest's port accesses to devices.
+// Package bus routes a guest's accesses to I/O ports and to memory to devices.
 //
 // The bus owns addresses; a device sees offsets into its own range, and never
 // an access that leaves it. Where there is no device, reads give all ones and
@@ -58,8 +58,7 @@ func (b *Bus) Add(name string, base, size uint64, d Device) error {
 }
 
 // Read fills p with what the guest reads at addr. An access that isn't wholly
-// in one device's range belongs to nobody: a 32-bit write to PCI's 0xcf8 must
-// not reach the reset register at 0xcf9.
+// in one device's range belongs to nobody.
 func (b *Bus) Read(addr uint64, p []byte) {
 	if len(p) == 0 {
 		return

@@ -336,3 +336,26 @@ func TestAdd(t *testing.T) {
 		})
 	}
 }
+
+// TestAllocations holds that accesses and interrupts allocate nothing.
+func TestAllocations(t *testing.T) {
+	m := newMachine(t)
+	f, err := m.bus.Add(testConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.setConfig(1, regCommand, 2, commandMemory|commandMaster)
+	m.sent = make([]message, 0, 1000)
+	p, registers := make([]byte, 4), []byte{0x48, 8, 0, 0x80} // a capability's
+	if n := testing.AllocsPerRun(100, func() {
+		m.io.Write(ConfigPort, registers)
+		m.io.Read(ConfigPort+dataPort, p)
+		m.io.Write(ConfigPort+dataPort, p)
+		m.mem.Read(uint64(f.BAR()), p)
+		m.mem.Write(uint64(f.BAR()), p)
+		m.mem.Write(uint64(f.BAR())+0x2000, p)
+		f.Signal(0)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

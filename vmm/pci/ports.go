@@ -4,12 +4,13 @@ import (
 	"encoding/binary"
 
 	"offmap/vmm/bus"
+	"offmap/vmm/power"
 )
 
 // Offsets from ConfigPort.
 const (
 	addressPort = 0
-	resetPort   = 1
+	resetPort   = power.ResetPort - ConfigPort
 	dataPort    = 4
 )
 

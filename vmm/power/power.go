@@ -8,9 +8,8 @@ const (
 	PMBase = 0x600 // PM1 event and control block
 	PMSize = 6
 
-	ResetPort      = 0xcf9 // reset control register
+	ResetPort      = 0xcf9 // reset control register, 1 byte among the ports of PCI
 	KeyboardPort   = 0x64  // 8042 command and status
-	ResetPortSize  = 1
 	KeyboardSize   = 1
 	ResetCPU       = 0x06 // what ACPI's RESET_REG writes to ResetPort
 	keyboardPulse  = 0xfe // 8042 command: pulse the CPU's reset line
