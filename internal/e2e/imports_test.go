@@ -29,7 +29,7 @@ var forbidden = []struct{ from, to string }{
 	{"vmm/boot", "offmap/kvm"}, {"vmm/bounce", "offmap/kvm"}, {"vmm/bus", "offmap/kvm"}, {"vmm/serial", "offmap/kvm"},
 	{"vmm/power", "offmap/kvm"}, {"vmm/pvpanic", "offmap/kvm"}, {"vmm/rtc", "offmap/kvm"},
 	{"vmm/pci", "offmap/kvm"}, {"vmm/virtio", "offmap/kvm"},
-	{"vmm/virtio/blk", "offmap/kvm"}, {"vmm/virtio/console", "offmap/kvm"}, {"vmm/virtio/rng", "offmap/kvm"},
+	{"vmm/fuse", "offmap/kvm"}, {"vmm/virtio/fs", "offmap/kvm"}, {"vmm/virtio/blk", "offmap/kvm"}, {"vmm/virtio/console", "offmap/kvm"}, {"vmm/virtio/rng", "offmap/kvm"},
 	{"vmm", "offmap/guest/payload"}, {"vmm/boot", "offmap/guest/payload"}, {"guest/protocol", "offmap"},
 }
 

@@ -11,9 +11,9 @@ import (
 	"sync"
 	"syscall"
 
-	"offmap/internal/lab/share"
 	"offmap/internal/lab/wire"
 	"offmap/internal/process/pdeathsig"
+	"offmap/vmm/fuse"
 )
 
 // labMachine is a running QEMU and our ends of its ports.
@@ -103,7 +103,12 @@ func startMachine(qemu string, cfg *Config) (_ *labMachine, err error) {
 		close(m.died)
 	})
 	m.workers.Go(func() { m.keepConsole(m.ports[consoleChannel]) })
-	m.workers.Go(func() { share.Serve(m.ports[wire.FilesPort], cfg.shares()) })
+	m.workers.Go(func() {
+		// Neither side caches anything, so each sees at once what the other changes.
+		files := fuse.NewSet(cfg.shares(), fuse.Options{Writable: true, Privileged: true})
+		defer files.Close()
+		files.Serve(m.ports[wire.FilesPort])
+	})
 	m.workers.Go(func() { serveScans(ctx, m.ports[wire.ScanPort], m.ram) })
 	return m, nil
 }

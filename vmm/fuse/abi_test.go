@@ -1,4 +1,4 @@
-package share
+package fuse
 
 import (
 	"encoding/binary"
@@ -23,7 +23,7 @@ func TestABI(t *testing.T) {
 		size("fuse_open_out", openOut{}), size("fuse_read_in", transferIn{}), size("fuse_write_in", transferIn{}),
 		size("fuse_write_out", writeOut{}), size("fuse_fsync_in", fsyncIn{}), size("fuse_fallocate_in", fallocateIn{}),
 		size("fuse_lseek_in", lseekIn{}), size("fuse_lseek_out", lseekOut{}), size("fuse_statfs_out", statfsOut{}),
-		size("fuse_dirent", dirent{}),
+		size("fuse_dirent", dirent{}), {C: "offsetof(struct fuse_direntplus, dirent)", Want: uint64(binary.Size(entryOut{}))},
 		{C: "offsetof(struct fuse_setattr_in, mode)", Want: 68}, {C: "offsetof(struct fuse_setattr_in, uid)", Want: 76},
 		{C: "offsetof(struct fuse_init_out, max_write)", Want: 20}, {C: "offsetof(struct fuse_init_out, max_pages)", Want: 28},
 		number("FUSE_LOOKUP", opLookup), number("FUSE_FORGET", opForget), number("FUSE_GETATTR", opGetattr),
@@ -38,6 +38,9 @@ func TestABI(t *testing.T) {
 		number("FUSE_FALLOCATE", opFallocate), number("FUSE_RENAME2", opRename2), number("FUSE_LSEEK", opLseek),
 		number("FUSE_ASYNC_READ", initAsyncRead), number("FUSE_BIG_WRITES", initBigWrites),
 		number("FUSE_AUTO_INVAL_DATA", initAutoInval), number("FUSE_PARALLEL_DIROPS", initParallelDirs),
+		number("FUSE_DO_READDIRPLUS", initReaddirplus), number("FUSE_READDIRPLUS_AUTO", initReaddirplusAuto),
+		number("FUSE_CACHE_SYMLINKS", initCacheSymlinks), number("FOPEN_KEEP_CACHE", openKeepCache),
+		number("FUSE_WRITE_CACHE", writeCache), number("FUSE_READDIRPLUS", opReaddirplus),
 		number("FUSE_MAX_PAGES", initMaxPages), number("FUSE_GETATTR_FH", getattrHandle),
 		number("FATTR_MODE", setMode), number("FATTR_UID", setUID), number("FATTR_GID", setGID),
 		number("FATTR_SIZE", setSize), number("FATTR_ATIME", setAtime), number("FATTR_MTIME", setMtime),

@@ -1,4 +1,4 @@
-package share
+package fuse
 
 // The part of FUSE's protocol, version 7.31, that this package uses, from
 // include/uapi/linux/fuse.h. A test compares it with the kernel's headers.
@@ -43,22 +43,32 @@ const (
 	opDestroy     = 38
 	opBatchForget = 42
 	opFallocate   = 43
+	opReaddirplus = 44
 	opRename2     = 45
 	opLseek       = 46
 )
 
-// Flags of INIT.
+// Flags.
 const (
-	initAsyncRead     = 1 << 0
-	initBigWrites     = 1 << 5
-	initAutoInval     = 1 << 12
-	initParallelDirs  = 1 << 18
-	initMaxPages      = 1 << 22
-	initOffered       = initAsyncRead | initBigWrites | initAutoInval | initParallelDirs | initMaxPages
-	getattrHandle     = 1 << 0 // FUSE_GETATTR_FH
-	fsyncDataOnly     = 1 << 0 // FUSE_FSYNC_FDATASYNC
-	direntHeader      = 24     // struct fuse_dirent without its name
-	linuxDirentHeader = 19     // struct linux_dirent64 without its name, getdents64(2)
+	initAsyncRead       = 1 << 0
+	initBigWrites       = 1 << 5
+	initAutoInval       = 1 << 12
+	initReaddirplus     = 1 << 13 // FUSE_DO_READDIRPLUS
+	initReaddirplusAuto = 1 << 14
+	initParallelDirs    = 1 << 18
+	initMaxPages        = 1 << 22
+	initCacheSymlinks   = 1 << 23
+
+	openKeepCache = 1 << 1 // FOPEN_KEEP_CACHE
+	getattrHandle = 1 << 0 // FUSE_GETATTR_FH
+	writeCache    = 1 << 0 // FUSE_WRITE_CACHE: the handle may be any that can write
+	fsyncDataOnly = 1 << 0 // FUSE_FSYNC_FDATASYNC
+)
+
+const (
+	entryOutSize      = 128 // struct fuse_entry_out
+	direntHeader      = 24  // struct fuse_dirent without its name
+	linuxDirentHeader = 19  // struct linux_dirent64 without its name, getdents64(2)
 )
 
 // What SETATTR sets, FATTR_*.
@@ -92,9 +102,7 @@ type attr struct {
 	Mode, Nlink, UID, GID, Rdev, Blksize, Flags uint32
 }
 
-// entryOut is the answer to requests that make or look up a name. Its times of
-// validity stay 0, so that the client caches nothing: the host may change its files
-// at any time.
+// entryOut is the answer to requests that make or look up a name.
 type entryOut struct {
 	Node, Generation, EntryValid, AttrValid uint64
 	EntryValidNsec, AttrValidNsec           uint32

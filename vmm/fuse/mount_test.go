@@ -1,4 +1,4 @@
-package share
+package fuse
 
 import (
 	"bytes"
@@ -18,12 +18,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// servedEnv has the directory that a server process is to serve.
-const servedEnv = "OFFMAP_TEST_SERVED"
+// servedEnv has the directory that a server process is to serve, and kindEnv its kind.
+const (
+	servedEnv = "OFFMAP_TEST_SERVED"
+	kindEnv   = "OFFMAP_TEST_KIND"
+)
+
+// kinds are the servers that the tests mount: the lab's, and those of guests.
+var kinds = map[string]func(dir string) *Server{
+	"lab": func(dir string) *Server { return NewSet([]string{dir}, Options{Writable: true, Privileged: true}) },
+	"rw":  func(dir string) *Server { return must(New(dir, Options{Writable: true, Validity: time.Second})) },
+	"ro":  func(dir string) *Server { return must(New(dir, Options{Validity: time.Second})) },
+}
+
+func must(s *Server, err error) *Server {
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(servedEnv); dir != "" {
-		if err := serveDevice(3, dir); err != nil {
+		if err := serveDevice(3, kinds[os.Getenv(kindEnv)](dir)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -38,7 +55,7 @@ func TestMain(m *testing.M) {
 // The server is a process of its own. In some calls on files, such as epoll_ctl, Go's
 // runtime waits without giving its processor to another goroutine. In the same
 // process, all processors could wait for the server that way.
-func mount(t *testing.T) (served, mounted string) {
+func mount(t *testing.T, kind string) (served, mounted string) {
 	t.Helper()
 	served, root := t.TempDir(), t.TempDir()
 	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
@@ -51,7 +68,7 @@ func mount(t *testing.T) (served, mounted string) {
 		t.Skipf("SKIPPED: mount: %v", err)
 	}
 	server := exec.Command("/proc/self/exe")
-	server.Env = append(os.Environ(), servedEnv+"="+served)
+	server.Env = append(os.Environ(), servedEnv+"="+served, kindEnv+"="+kind)
 	server.ExtraFiles = []*os.File{dev}
 	server.Stderr = os.Stderr
 	if err := server.Start(); err != nil {
@@ -65,15 +82,19 @@ func mount(t *testing.T) (served, mounted string) {
 			t.Errorf("the server: %v", err)
 		}
 	})
-	return served, root + "/0"
+	if kind == "lab" {
+		return served, root + "/0"
+	}
+	return served, root
 }
 
 // serveDevice serves a directory to the kernel behind a descriptor of /dev/fuse,
 // until it is unmounted.
-func serveDevice(dev int, dir string) error {
+func serveDevice(dev int, s *Server) error {
+	defer s.Close()
 	ours, theirs := net.Pipe()
 	var work sync.WaitGroup
-	work.Go(func() { Serve(ours, []string{dir}) })
+	work.Go(func() { s.Serve(ours) })
 	refused := make(chan error, 1)
 	work.Go(func() {
 		buf := make([]byte, maxWrite+64<<10)
@@ -116,7 +137,13 @@ func serveDevice(dev int, dir string) error {
 // TestFiles does with a mounted directory what programs do, and compares the results
 // with the served directory.
 func TestFiles(t *testing.T) {
-	served, mounted := mount(t)
+	for _, kind := range []string{"lab", "rw"} {
+		t.Run(kind, func(t *testing.T) { testFiles(t, kind) })
+	}
+}
+
+func testFiles(t *testing.T, kind string) {
+	served, mounted := mount(t, kind)
 	check := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -134,13 +161,22 @@ func TestFiles(t *testing.T) {
 	}
 	compare(t, served, mounted, "new", "old", ".")
 
-	// The client sees at once what the host changes.
+	// The client sees what the host changes: at once, if it may not cache.
+	if kind != "lab" {
+		time.Sleep(time.Second) // a client with cached attributes may be right until then
+	}
 	check(os.WriteFile(out("old"), []byte("short"), 0o600))
+	if kind != "lab" {
+		time.Sleep(1100 * time.Millisecond)
+	}
 	if got, err := os.ReadFile(in("old")); string(got) != "short" {
 		t.Errorf("after a change: %.20q, %v", got, err)
 	}
 	check(os.Remove(out("old")))
 	check(os.Mkdir(out("old"), 0o700))
+	if kind != "lab" {
+		time.Sleep(1100 * time.Millisecond)
+	}
 	if st, err := os.Stat(in("old")); err != nil || !st.IsDir() {
 		t.Errorf("a file that became a directory: %v, %v", st, err)
 	}
@@ -227,7 +263,13 @@ func compare(t *testing.T, served, mounted string, names ...string) {
 
 // TestDirectory lists a directory that takes many requests, and removes all in it.
 func TestDirectory(t *testing.T) {
-	served, mounted := mount(t)
+	for _, kind := range []string{"lab", "rw"} {
+		t.Run(kind, func(t *testing.T) { testDirectory(t, kind) })
+	}
+}
+
+func testDirectory(t *testing.T, kind string) {
+	served, mounted := mount(t, kind)
 	var want []string
 	for i := range 3000 {
 		name := fmt.Sprintf("a file with a name that is %d and of some length%*s", i, i%60, "")
@@ -261,7 +303,7 @@ func TestDirectory(t *testing.T) {
 
 // TestTogether has many goroutines make, write, read, rename and remove.
 func TestTogether(t *testing.T) {
-	_, mounted := mount(t)
+	_, mounted := mount(t, "rw")
 	var work sync.WaitGroup
 	for i := range 8 {
 		work.Go(func() {
@@ -278,55 +320,4 @@ func TestTogether(t *testing.T) {
 		})
 	}
 	work.Wait()
-}
-
-// The look-up of a served directory that doesn't exist fails.
-func TestMissing(t *testing.T) {
-	s := newServer([]string{t.TempDir() + "/missing"})
-	if _, err := s.lookup(&request{inHeader: inHeader{Node: rootID}, body: []byte("0\x00")}); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("looked up: %v", err)
-	}
-}
-
-// TestNames checks that a request reaches only entries of its directory.
-func TestNames(t *testing.T) {
-	s := newServer([]string{t.TempDir()})
-	for _, c := range []struct {
-		name string
-		want error
-	}{
-		{"missing\x00", unix.ENOENT},
-		{"..\x00", unix.EINVAL},
-		{".\x00", unix.EINVAL},
-		{"\x00", unix.EINVAL},
-		{"a/b\x00", unix.EINVAL},
-		{"/etc\x00", unix.EINVAL},
-		{"no end", unix.EINVAL},
-	} {
-		for _, node := range []uint64{rootID, rootID + 1} {
-			r := &request{inHeader: inHeader{Opcode: opLookup, Node: node}, body: []byte(c.name)}
-			if _, err := s.answer(r); !errors.Is(err, c.want) {
-				t.Errorf("%q in node %d: %v, want %v", c.name, node, err, c.want)
-			}
-		}
-	}
-	for op := range uint32(64) { // every opcode, known or not
-		s.answer(&request{inHeader: inHeader{Opcode: op, Node: 99}})
-	}
-}
-
-// FuzzAnswer checks that no request ends the server.
-func FuzzAnswer(f *testing.F) {
-	f.Add(uint32(opSetattr), uint64(2), make([]byte, 88))
-	f.Add(uint32(opBatchForget), uint64(0), []byte{255, 255, 255, 255, 0, 0, 0, 0})
-	f.Add(uint32(opReaddir), uint64(2), make([]byte, 40))
-	dir := f.TempDir()
-	f.Fuzz(func(t *testing.T, op uint32, node uint64, body []byte) {
-		s := newServer([]string{dir})
-		defer s.close()
-		answer, err := s.answer(&request{inHeader: inHeader{Opcode: op, Node: node}, body: body})
-		if len(reply(1, answer, err)) < headerOut {
-			t.Error("no answer")
-		}
-	})
 }
