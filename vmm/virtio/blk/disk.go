@@ -2,10 +2,12 @@ package blk
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/bits"
 	"sync"
 
+	"offmap/vmm/bounce"
 	"offmap/vmm/virtio"
 )
 
@@ -27,7 +29,8 @@ const (
 type Disk struct {
 	path     string
 	store    store
-	size     int64 // bytes
+	pool     *bounce.Pool // or nil
+	size     int64        // bytes
 	readOnly bool
 	id       [idSize]byte
 	// logical and physical are block sizes in bytes: what the file can be read and
@@ -85,7 +88,13 @@ func (d *Disk) Config() []byte {
 
 // Close implements virtio.Device. It ends the lock on the image, and frees the
 // overlay.
-func (d *Disk) Close() error { return d.store.close() }
+func (d *Disk) Close() error {
+	err := d.store.close()
+	if d.pool != nil {
+		err = errors.Join(err, d.pool.Close())
+	}
+	return err
+}
 
 // Kinds of requests, for Stats.
 const (
@@ -102,7 +111,13 @@ func newCounters() *virtio.Counters {
 }
 
 // Stats returns what the guest has done with the disk so far.
-func (d *Disk) Stats() virtio.Stats { return d.counters.Stats() }
+func (d *Disk) Stats() virtio.Stats {
+	s := d.counters.Stats()
+	if d.pool != nil {
+		s.Exposed, s.ExposedPeak = d.pool.Held()
+	}
+	return s
+}
 
 func (d *Disk) count(r *request) {
 	switch r.kind {

@@ -4,5 +4,5 @@
 // Data moves between the file and guest RAM by a system call of the VMM
 // (memory.Guest.Preadv and Pwritev). Only the header of a request and its status are
 // copied to memory of this package. Data passes through the host's page cache, which is
-// ordinary memory, unless the cache is CacheNone.
+// ordinary memory. With CacheNone it passes through buffers that are wiped instead.
 package blk

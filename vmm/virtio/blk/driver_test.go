@@ -29,14 +29,20 @@ func noise(seed uint64, n int) []byte {
 }
 
 // openDisk opens a disk and gives it a driver.
-func openDisk(t testing.TB, path string, o Options) (*Disk, *virtiotest.Driver) {
+func openDisk(t testing.TB, path string, o Options, change ...func(*Disk)) (*Disk, *virtiotest.Driver) {
 	t.Helper()
 	d, err := Open(path, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, f := range change {
+		f(d)
+	}
 	return d, virtiotest.New(t, d)
 }
+
+// in4096 makes a disk that bypasses the page cache do so in blocks of 4096 bytes.
+func in4096(d *Disk) { d.store.(*direct).align = 4096 }
 
 func header(kind uint32, at uint64) []byte {
 	b := binary.LittleEndian.AppendUint32(nil, kind)

@@ -92,7 +92,7 @@ func (z *fuzz) run() {
 	if _, err := z.image.WriteAt(image, 0); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Overlay: z.take()%2 == 1}
+	o := kinds[int(z.take())%len(kinds)].Options
 	disk, err := Open(z.image.Name(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/memory"
+	"offmap/vmm/bounce"
 )
 
 // Options say how a disk is used.
@@ -32,6 +35,9 @@ const (
 	// CacheBuffered is the host's page cache. The kernel copies between it and guest
 	// RAM. It is the default.
 	CacheBuffered Cache = "buffered"
+	// CacheNone bypasses the page cache, by O_DIRECT. Data passes through buffers in
+	// ordinary memory, which are bounded, locked and wiped (package bounce).
+	CacheNone Cache = "none"
 )
 
 // ErrInUse is wrapped by the error for an image that is locked.
@@ -52,7 +58,7 @@ func open(path string, o Options) (*Disk, error) {
 		return nil, errors.New("read-only and with an overlay: an overlay is for a disk that is written")
 	}
 	switch o.Cache = cmp.Or(o.Cache, CacheBuffered); o.Cache {
-	case CacheBuffered:
+	case CacheBuffered, CacheNone:
 	default:
 		return nil, fmt.Errorf("no cache %q", o.Cache)
 	}
@@ -62,19 +68,46 @@ func open(path string, o Options) (*Disk, error) {
 		return nil, err
 	}
 	d := &Disk{
-		path: path, store: &file{fd: im.fd, cached: im.cached}, size: im.size, readOnly: o.ReadOnly,
+		path: path, size: im.size, readOnly: o.ReadOnly,
 		logical: im.logical, physical: im.physical,
 		log: o.Log, counters: newCounters(), logged: map[string]bool{},
 	}
 	copy(d.id[:], filepath.Base(path))
-	if o.Overlay {
-		own, err := openTemporary(im.size)
-		if err != nil {
-			return nil, errors.Join(err, d.store.close())
-		}
-		d.store = newOverlay(d.store, own, im.size)
+	if err := d.openStore(&file{fd: im.fd, cached: im.cached}, o); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// openStore makes the disk's store of its image. Close closes what there is if it
+// fails.
+func (d *Disk) openStore(image *file, o Options) (err error) {
+	d.store = image
+	if o.Cache == CacheNone {
+		if d.pool, err = bounce.New(maxWorkers, bounceSize); err != nil {
+			return err
+		}
+		if d.store, err = newDirect(image, d.size, d.pool); err != nil {
+			d.store = image
+			return err
+		}
+	}
+	if !o.Overlay {
+		return nil
+	}
+	size := (d.size + memory.PageSize - 1) &^ (memory.PageSize - 1) // for O_DIRECT
+	temporary, err := openTemporary(size)
+	if err != nil {
+		return err
+	}
+	var own store = temporary
+	if o.Cache == CacheNone {
+		if own, err = newDirect(temporary, size, d.pool); err != nil {
+			return errors.Join(fmt.Errorf("overlay (set TMPDIR for another directory): %w", err), temporary.close())
+		}
+	}
+	d.store = newOverlay(d.store, own, d.size)
+	return nil
 }
 
 // image is an open image, or block device.
@@ -135,11 +168,10 @@ func (im *image) measure() error {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		im.size = st.Size
-		var fs unix.Statfs_t
-		if err := unix.Fstatfs(im.fd, &fs); err != nil {
-			return os.NewSyscallError("fstatfs", err)
+		var err error
+		if im.cached, err = inMemory(im.fd); err != nil {
+			return err
 		}
-		im.cached = fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC
 	case unix.S_IFBLK:
 		if err := im.measureDevice(); err != nil {
 			return err
@@ -157,6 +189,15 @@ func (im *image) measure() error {
 			im.size, sector, sector, sector-rest)
 	}
 	return nil
+}
+
+// inMemory reports whether a file's file system keeps its files in memory.
+func inMemory(fd int) (bool, error) {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return false, os.NewSyscallError("fstatfs", err)
+	}
+	return fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC, nil
 }
 
 // measureDevice is measure for a block device.
@@ -210,7 +251,12 @@ func openTemporary(size int64) (*file, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("overlay of %d bytes in %s (set TMPDIR for another directory): %w", size, dir, err)
 	}
-	return &file{fd: fd}, nil
+	cached, err := inMemory(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &file{fd: fd, cached: cached}, nil
 }
 
 // openUnlinked is openTemporary where the file system has no O_TMPFILE.
