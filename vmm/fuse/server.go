@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -114,22 +115,68 @@ func (s *Server) reset() {
 	s.handles.reset()
 }
 
-// Answer carries out a request, and returns the reply: none if the request gets none.
-// After the reply belong data bytes that are where they belong already, by
-// Message.Preadv. An error says that the request has no header.
-func (s *Server) Answer(m Message) (reply []byte, data int, err error) {
+// Reply is what the client gets.
+type Reply struct {
+	// Head is to be written to the start of the room for the reply. If it is
+	// empty, the client gets no reply.
+	Head []byte
+	// Data counts the bytes after Head. Message.Preadv has put them there.
+	Data int
+	// Kind is the request's index in Kinds.
+	Kind int
+}
+
+// Answer carries out a request. An error says that the client breaks the protocol so
+// that it can't be answered: there is no header, or no room for one.
+func (s *Server) Answer(m Message) (reply Reply, err error) {
 	r, err := s.take(m)
 	if err != nil {
-		return nil, 0, err
+		return reply, err
 	}
+	reply.Kind = kindOf(r.Opcode)
 	body, err := s.carryOut(r)
 	if errors.Is(err, errSilent) {
-		return nil, 0, nil
+		return reply, nil
 	}
 	if n, ok := body.(moved); ok && err == nil {
-		data, body = int(n), nil
+		reply.Data, body = int(n), nil
 	}
-	return encodeReply(r.Unique, body, data, err), data, nil
+	reply.Head = encodeReply(r.Unique, body, reply.Data, err)
+	if uint64(len(reply.Head)+reply.Data) > m.Room() {
+		reply.Head, reply.Data = encodeReply(r.Unique, nil, 0, unix.EINVAL), 0
+	}
+	if room := m.Room(); room < headerOut {
+		return reply, fmt.Errorf("FUSE request with %d bytes for its reply", room)
+	}
+	return reply, nil
+}
+
+// Kinds are the kinds of requests, for reports.
+var Kinds = []string{"read", "write", "lookup", "getattr", "open", "readdir", "change", "forget", "other"}
+
+func kindOf(op uint32) int {
+	kind := "other"
+	switch op {
+	case opRead:
+		kind = "read"
+	case opWrite:
+		kind = "write"
+	case opLookup:
+		kind = "lookup"
+	case opGetattr:
+		kind = "getattr"
+	case opOpen, opOpendir, opCreate:
+		kind = "open"
+	case opReaddir, opReaddirplus:
+		kind = "readdir"
+	case opForget, opBatchForget:
+		kind = "forget"
+	default:
+		if changes[op] {
+			kind = "change"
+		}
+	}
+	return slices.Index(Kinds, kind)
 }
 
 // errSilent says that a request gets no reply.

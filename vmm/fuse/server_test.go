@@ -43,14 +43,14 @@ func newClient(t testing.TB, dir string, o Options) client {
 func (c client) ask(op uint32, node uint64, args ...any) ([]byte, error) {
 	c.t.Helper()
 	m := message(op, node, args...)
-	reply, data, err := c.s.Answer(m)
+	r, err := c.s.Answer(m)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	if reply == nil {
+	if len(r.Head) == 0 {
 		return nil, nil
 	}
-	reply = append(reply, m.out...)
+	reply, data := append(r.Head, m.out...), r.Data
 	h, err := take[outHeader](&request{body: reply})
 	if err != nil || int(h.Len) != len(reply) || data != len(m.out) || h.Unique != 77 {
 		c.t.Fatalf("request %d: a reply of %d bytes, of which %d are data: %+v, %v", op, len(reply), data, h, err)
@@ -624,10 +624,11 @@ func FuzzAnswer(f *testing.F) {
 			if op == opFallocate || op == opSetattr || op == opWrite {
 				small(m, op)
 			}
-			reply, data, err := s.Answer(m)
+			r, err := s.Answer(m)
 			if err != nil {
 				t.Fatal(err)
 			}
+			reply, data := r.Head, r.Data
 			if reply != nil && (len(reply) < headerOut || int(binary.LittleEndian.Uint32(reply)) != len(reply)+data || data != len(m.out)) {
 				t.Fatalf("request %d: a reply of %d bytes and %d, which says %x", op, len(reply), data, reply[:4])
 			}

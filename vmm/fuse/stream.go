@@ -31,13 +31,13 @@ func (s *Server) Serve(conn io.ReadWriter) error {
 			return err
 		}
 		busy.Go(func() {
-			reply, _, err := s.Answer(m)
-			if err != nil || reply == nil {
+			reply, err := s.Answer(m)
+			if err != nil || len(reply.Head) == 0 {
 				return
 			}
 			writing.Lock()
 			defer writing.Unlock()
-			conn.Write(append(reply, m.out...))
+			conn.Write(append(reply.Head, m.out...))
 		})
 	}
 }

@@ -1,0 +1,200 @@
+// Package fs is a virtio file system device, virtio 1.2 §5.11: a directory of the host
+// for the guest. Package fuse has the file server. This one has its requests in
+// virtqueues.
+//
+// Headers, names and attributes are copied. The data of files is not: the kernel moves
+// it between a file's page cache and guest RAM.
+package fs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"offmap/memory"
+	"offmap/vmm/fuse"
+	"offmap/vmm/virtio"
+)
+
+const (
+	deviceID = 26 // virtio 1.2 §5.11.1
+	maxTag   = 36 // bytes, §5.11.4
+
+	// Queues, §5.11.2. Requests that must not wait for others are in hiprio.
+	hiprio       = 0
+	hiprioSize   = 128
+	requestsSize = 512 // Linux makes requests of up to this many pages, less four
+
+	// workers is how many requests are carried out at a time. A slow one holds up
+	// no other until there are so many.
+	workers = 16
+
+	// validity is how long the guest may use names and attributes that it has
+	// seen, without asking again. It is virtiofsd's.
+	validity = time.Second
+)
+
+// Share is the device. It implements virtio.Device.
+type Share struct {
+	tag      string
+	server   *fuse.Server
+	counters *virtio.Counters
+}
+
+// Open makes a device that shares a directory. The guest finds it by its tag. Unless
+// it is writable, each request that changes something fails with EROFS.
+//
+// The guest acts with the rights of this process. What it makes is subject to the
+// process's umask, and if the process is root, it belongs to the user in the guest who
+// made it. The guest can't make device nodes or set-id files.
+func Open(dir, tag string, writable bool) (*Share, error) {
+	if err := checkTag(tag); err != nil {
+		return nil, fmt.Errorf("share of %s: tag %q %w", dir, tag, err)
+	}
+	server, err := fuse.New(dir, fuse.Options{Writable: writable, Validity: validity})
+	if err != nil {
+		return nil, fmt.Errorf("share: %w", err)
+	}
+	return &Share{tag: tag, server: server, counters: virtio.NewCounters(fuse.Kinds...)}, nil
+}
+
+// checkTag says what is wrong with a tag. Guests mount it at a directory of this name.
+func checkTag(tag string) error {
+	switch {
+	case tag == "":
+		return errors.New("is empty")
+	case len(tag) > maxTag:
+		return fmt.Errorf("has %d bytes, and %d are the most", len(tag), maxTag)
+	case tag == ".", tag == "..", strings.Contains(tag, "/"):
+		return errors.New("is no name of a directory")
+	case !utf8.ValidString(tag), strings.ContainsFunc(tag, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
+		return errors.New("has a character that can't be printed, or a space")
+	}
+	return nil
+}
+
+// Name implements virtio.Device.
+func (*Share) Name() string { return "fs" }
+
+// Tag returns the name by which the guest finds the share.
+func (s *Share) Tag() string { return s.tag }
+
+// ID implements virtio.Device.
+func (*Share) ID() uint16 { return deviceID }
+
+// Features implements virtio.Device.
+func (*Share) Features() uint64 { return 0 }
+
+// QueueSizes implements virtio.Device.
+func (*Share) QueueSizes() []int { return []int{hiprio: hiprioSize, 1: requestsSize} }
+
+// Config implements virtio.Device: struct virtio_fs_config, §5.11.4.
+func (s *Share) Config() []byte {
+	b := make([]byte, maxTag)
+	copy(b, s.tag)
+	return binary.LittleEndian.AppendUint32(b, 1) // request queues
+}
+
+// Stats returns what the guest has asked for.
+func (s *Share) Stats() virtio.Stats { return s.counters.Stats() }
+
+// Close implements virtio.Device.
+func (s *Share) Close() error { return s.server.Close() }
+
+// Serve implements virtio.Device. Requests in hiprio are quick, so one goroutine is
+// enough.
+func (s *Share) Serve(i int, q *virtio.Queue, _ uint64) error {
+	n := workers
+	if i == hiprio {
+		n = 1
+	}
+	var (
+		busy   sync.WaitGroup
+		failed = make(chan error, 1) // the first error of a worker
+		free   = make(chan struct{}, n)
+	)
+	defer busy.Wait()
+	for {
+		c, err := q.Next()
+		if errors.Is(err, virtio.ErrStopped) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if c == nil {
+			select {
+			case err := <-failed:
+				return err
+			default:
+				continue
+			}
+		}
+		free <- struct{}{}
+		busy.Go(func() {
+			defer func() { <-free }()
+			if err := s.answer(q, c); err != nil && !errors.Is(err, virtio.ErrStopped) {
+				select {
+				case failed <- err:
+					q.Wake()
+				default:
+				}
+			}
+		})
+	}
+}
+
+func (s *Share) answer(q *virtio.Queue, c *virtio.Chain) error {
+	m := message{guest: q.Guest(), in: c.Readable, out: c.Writable}
+	reply, err := s.server.Answer(&m)
+	if err != nil {
+		return err
+	}
+	if err := c.Writable.CopyIn(m.guest, reply.Head); err != nil {
+		return err
+	}
+	s.counters.Count(reply.Kind, m.read, m.written)
+	return q.Done(c, uint32(len(reply.Head)+reply.Data))
+}
+
+// message is a request in guest RAM, and the room for its reply.
+type message struct {
+	guest         memory.Guest
+	in, out       memory.Ranges
+	read, written uint64 // bytes of data
+}
+
+// replyHeader is what comes before data in a reply, struct fuse_out_header.
+const replyHeader = 16
+
+func (m *message) Size() uint64 { return m.in.Size() }
+func (m *message) Room() uint64 { return m.out.Size() }
+
+func (m *message) CopyOut(p []byte, off uint64) error {
+	_, rest := m.in.Cut(off)
+	return rest.CopyOut(m.guest, p)
+}
+
+func (m *message) Preadv(fd int, off int64, n int) (int, error) {
+	got, err := m.guest.Preadv(fd, piece(m.out, replyHeader, n), off, 0)
+	m.read = uint64(got)
+	return got, err
+}
+
+func (m *message) Pwritev(fd int, off int64, from uint64, n int, flags int) (int, error) {
+	put, err := m.guest.Pwritev(fd, piece(m.in, from, n), off, flags)
+	m.written = uint64(put)
+	return put, err
+}
+
+// piece returns n bytes of a buffer, from an offset on.
+func piece(r memory.Ranges, from uint64, n int) memory.Ranges {
+	_, rest := r.Cut(from)
+	p, _ := rest.Cut(uint64(n))
+	return p
+}
