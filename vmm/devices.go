@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"errors"
 	"io"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"offmap/vmm/pvpanic"
 	"offmap/vmm/rtc"
 	"offmap/vmm/serial"
+	"offmap/vmm/virtio"
 )
 
 // irqLine is a line of the in-kernel interrupt controllers.
@@ -83,4 +85,40 @@ func (v *pciVM) IOEventFD(addr memory.GPA, fd int) (remove func() error, err err
 		return nil, err
 	}
 	return func() error { return v.m.vm.RemoveIOEventFD(uint64(addr), fd) }, nil
+}
+
+// attachDevices puts the devices of Config on the PCI bus.
+func (m *Machine) attachDevices() error {
+	for _, d := range m.cfg.Devices {
+		t, err := virtio.Attach(m.pci, m.attach.Guest(), d, m.warn)
+		if err != nil {
+			return err
+		}
+		m.virtio = append(m.virtio, t)
+	}
+	return nil
+}
+
+// detachDevices stops and closes the devices of Config: no goroutine of theirs uses
+// guest RAM any more.
+func (m *Machine) detachDevices() error {
+	var errs []error
+	for i, d := range m.cfg.Devices {
+		if i < len(m.virtio) {
+			errs = append(errs, m.virtio[i].Close())
+		} else {
+			errs = append(errs, d.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stopOutput makes what is left of the guest's output not hold up the end of Run.
+func (m *Machine) stopOutput() {
+	m.uart.Stop()
+	for _, d := range m.cfg.Devices {
+		if s, ok := d.(interface{ Stop() }); ok {
+			s.Stop()
+		}
+	}
 }

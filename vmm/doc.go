@@ -29,6 +29,12 @@
 // to test and measure with, package initramfs a userland for Linux, and package
 // protocol how they talk to this machine.
 //
+// # Devices
+//
+// A guest has a serial port, a clock, a panic device and a PCI bus. Config.Devices
+// puts virtio devices on that bus, those of packages below virtio or your own. They reach guest RAM
+// by memory.Guest only, which copies to and from where it is at rest.
+//
 // # The end
 //
 // Result.Outcome says how the guest ended: it powered off, reset itself, halted,

@@ -17,6 +17,7 @@ import (
 	"offmap/vmm/bus"
 	"offmap/vmm/pci"
 	"offmap/vmm/serial"
+	"offmap/vmm/virtio"
 )
 
 // Where KVM puts the pages that it needs for itself on some Intel hosts, in
@@ -47,6 +48,11 @@ type Config struct {
 	// Event, if not nil, is called with each byte that the guest writes to
 	// protocol.EventPort, on the thread of the vCPU that wrote it.
 	Event func(byte)
+	// Devices are put on the PCI bus in this order. The machine closes them, also
+	// if New fails. If the context of Run ends the guest, the machine also calls
+	// the method Stop of those that have one, such as console.Console, so that
+	// their Close doesn't wait for long.
+	Devices []virtio.Device
 	// KVM is the device node; "" is /dev/kvm.
 	KVM string
 	// Warn, if not nil, is called with errors that don't end the guest.
@@ -70,6 +76,7 @@ type Machine struct {
 	ports  bus.Bus // I/O ports
 	mmio   bus.Bus // guest-physical addresses that aren't RAM
 	pci    *pci.Bus
+	virtio []*virtio.Transport // of the first of cfg.Devices, in order
 	uart   *serial.UART
 	panics panicWatch
 	pause  atomic.Pointer[pause]
@@ -80,8 +87,9 @@ type Machine struct {
 	outcome  Outcome
 	err      error
 
-	close    sync.Once
-	closeErr error
+	close        sync.Once
+	closeErr     error
+	closeDevices func() error // once
 }
 
 // New makes a machine and loads its guest. It tries the attach before there is a
@@ -93,13 +101,8 @@ func New(cfg Config) (*Machine, error) {
 	cfg.CPUs = cmp.Or(cfg.CPUs, 1)
 	cfg.Backend = cmp.Or(cfg.Backend, memory.Secret)
 	cfg.Attach = cmp.Or(cfg.Attach, attach.Auto)
-	if cfg.Guest == nil {
-		return nil, errors.New("a machine needs a guest (Config.Guest)")
-	}
-	if cfg.CPUs < 1 || cfg.CPUs > boot.MaxCPUs {
-		return nil, fmt.Errorf("%d vCPUs: a guest has 1 to %d", cfg.CPUs, boot.MaxCPUs)
-	}
 	m := &Machine{cfg: cfg, start: time.Now(), ended: make(chan struct{})}
+	m.closeDevices = sync.OnceValue(m.detachDevices)
 	if err := m.create(); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -107,6 +110,12 @@ func New(cfg Config) (*Machine, error) {
 }
 
 func (m *Machine) create() (err error) {
+	if m.cfg.Guest == nil {
+		return errors.New("a machine needs a guest (Config.Guest)")
+	}
+	if m.cfg.CPUs < 1 || m.cfg.CPUs > boot.MaxCPUs {
+		return fmt.Errorf("%d vCPUs: a guest has 1 to %d", m.cfg.CPUs, boot.MaxCPUs)
+	}
 	layout, err := memory.NewLayout(m.cfg.Memory)
 	if err != nil {
 		return err
@@ -133,6 +142,9 @@ func (m *Machine) create() (err error) {
 		return err
 	}
 	if err := m.createDevices(); err != nil {
+		return err
+	}
+	if err := m.attachDevices(); err != nil {
 		return err
 	}
 	if err := m.createCPUs(); err != nil {
@@ -235,12 +247,13 @@ func (m *Machine) warn(err error) {
 	}
 }
 
-// Close frees everything, in reverse order: KVM lets go of guest RAM before RAM is
-// freed. It must not be called while Run runs.
+// Close frees everything, in reverse order: devices and KVM let go of guest RAM
+// before RAM is freed. It must not be called while Run runs.
 func (m *Machine) Close() error {
 	m.close.Do(func() {
 		var errs []error
 		closeAll := func(c io.Closer) { errs = append(errs, c.Close()) }
+		errs = append(errs, m.closeDevices())
 		for _, c := range m.cpus {
 			closeAll(c)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"offmap/kvm"
 	"offmap/memory/attach"
+	"offmap/vmm/virtio"
 )
 
 // Result describes a run.
@@ -22,6 +23,8 @@ type Result struct {
 	Faults *attach.Faults
 	// Exits counts the returns of KVM_RUN by kind, over all vCPUs.
 	Exits map[string]uint64
+	// Devices are the statistics of Config.Devices, in their order.
+	Devices []virtio.Stats
 	// Emulated is how many of the guest's instructions KVM interpreted, over all
 	// vCPUs. Every KVM interprets some, such as accesses to devices. It is nil
 	// where KVM has no such counter (before Linux 5.14), and of a VM that KVM has
@@ -43,7 +46,7 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	wg.Go(m.watch)
 	// Output that the guest has left may take long to write. Whoever ends the run
 	// needn't wait for it.
-	defer context.AfterFunc(ctx, m.uart.Stop)()
+	defer context.AfterFunc(ctx, m.stopOutput)()
 	select {
 	case <-ctx.Done():
 		m.finish(m.stopOutcome(), context.Cause(ctx))
@@ -53,11 +56,14 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	}
 	wg.Wait()
 	// What is left of the guest's output, before the caller says how it ended.
-	err := errors.Join(m.err, m.uart.Close())
+	err := errors.Join(m.err, m.closeDevices(), m.uart.Close())
 	r := Result{
 		Outcome:    m.outcome,
 		ToUserland: time.Duration(m.userland.Load()),
 		Exits:      make(map[string]uint64),
+	}
+	for _, d := range m.cfg.Devices {
+		r.Devices = append(r.Devices, d.Stats())
 	}
 	for _, c := range m.cpus {
 		for reason := range c.exits {

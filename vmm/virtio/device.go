@@ -31,6 +31,8 @@ type Device interface {
 	// error of Serve sets DEVICE_NEEDS_RESET. features are what the driver
 	// has accepted.
 	Serve(i int, q *Queue, features uint64) error
+	// Stats returns what the device has done so far.
+	Stats() Stats
 	// Close frees what the device holds, when the machine has ended and no
 	// Serve runs.
 	Close() error

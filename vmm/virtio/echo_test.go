@@ -10,12 +10,13 @@ type echo struct {
 	closed int
 }
 
-func (e *echo) Name() string      { return "echo" }
-func (e *echo) ID() uint16        { return 42 }
-func (e *echo) Features() uint64  { return 1 << 3 }
-func (e *echo) QueueSizes() []int { return e.sizes }
-func (e *echo) Config() []byte    { return []byte("configuration") }
-func (e *echo) Close() error      { e.closed++; return nil }
+func (e *echo) Name() string        { return "echo" }
+func (e *echo) ID() uint16          { return 42 }
+func (e *echo) Features() uint64    { return 1 << 3 }
+func (e *echo) QueueSizes() []int   { return e.sizes }
+func (e *echo) Config() []byte      { return []byte("configuration") }
+func (e *echo) Close() error        { e.closed++; return nil }
+func (e *echo) Stats() virtio.Stats { return virtio.Stats{} }
 
 func (e *echo) Serve(_ int, q *virtio.Queue, _ uint64) error {
 	for {
