@@ -32,9 +32,13 @@ func (s *syncBuffer) String() string {
 type prefixed struct {
 	prefix string
 	line   []byte
-	bad    []string    // the lines that say which tests failed
+	bad    []string    // the lines that say which tests failed, and how
+	recent []string    // the last lines of the test that runs
 	silent *time.Timer // runs out where nothing is written for so long
 }
+
+// mostRecent is how many lines of a failed test are repeated.
+const mostRecent = 12
 
 // failure is how Go's tests say that they failed, hang or crash.
 var failure = regexp.MustCompile(`^(\s*--- FAIL:|panic: |fatal error: |\s+Test\S+ \(.*\)$|left behind: |offmap: )`)
@@ -48,8 +52,14 @@ func (w *prefixed) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		fmt.Fprintf(os.Stdout, "%s%s\n", w.prefix, line)
-		if failure.Match(line) {
-			w.bad = append(w.bad, string(line))
+		switch {
+		case failure.Match(line):
+			w.bad = append(append(w.bad, w.recent...), string(line))
+			w.recent = nil
+		case bytes.HasPrefix(line, []byte("=== RUN")):
+			w.recent = nil
+		default:
+			w.recent = append(w.recent[max(0, len(w.recent)-mostRecent+1):], string(line))
 		}
 		w.line = rest
 	}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -67,8 +68,16 @@ func TestLab(t *testing.T) {
 	if *boots >= 5 {
 		preparePeers(t, dir)
 	}
-	jobs := labJobs()
-	for _, j := range jobs {
+	// The machines run beside each other, so what failed in one is lost among what
+	// the others say. It is repeated at the end.
+	var mu sync.Mutex
+	var failed []string
+	t.Cleanup(func() {
+		for _, f := range failed {
+			t.Log(f)
+		}
+	})
+	for _, j := range labJobs() {
 		t.Run(j.name, func(t *testing.T) {
 			atOnce(t) // each machine has one processor to run on
 			// Whatever hangs is told by the innermost, with its stacks.
@@ -92,7 +101,10 @@ func TestLab(t *testing.T) {
 				os.Remove(measured) // it isn't the next kernel's
 			}
 			if err != nil {
-				t.Fatalf("offmap %s: %v\n%s", strings.Join(args, " "), err, strings.Join(out.bad, "\n"))
+				mu.Lock()
+				failed = append(failed, fmt.Sprintf("%s: %v\n%s", j.name, err, strings.Join(out.bad, "\n")))
+				mu.Unlock()
+				t.Fatalf("offmap %s: %v", strings.Join(args, " "), err)
 			}
 		})
 	}

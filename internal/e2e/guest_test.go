@@ -12,7 +12,7 @@ import (
 // report runs a guest and returns its JSON report.
 func report(t *testing.T, wantCode int, args ...string) (*guestrun.Document, result) {
 	t.Helper()
-	r := offmapRun(t, append([]string{"run", "--json", "--timeout", "2m"}, args...)...)
+	r := offmapRun(t, append([]string{"run", "--json", "--timeout", (patience * 3 / 4).String()}, args...)...)
 	if r.code != wantCode {
 		t.Fatalf("offmap run %s: exit code %d, want %d\n%s\n%s", strings.Join(args, " "), r.code, wantCode, r.stdout, r.stderr)
 	}
