@@ -204,6 +204,7 @@ func TestDoctorUser(t *testing.T) {
 // share, which nothing in /proc shows.
 func TestDoctorBudget(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "6.1")
 	const limit = 160 << 20
 	used := func() (mib int, status probe.Status, says string) {
 		_, stdout, _ := output(t, asUser(t, limit, "doctor", "--json", "-m", "128"))

@@ -49,6 +49,7 @@ func recordLinux(t *testing.T, backend string, more ...string) (*exposuremap.Tra
 // behind a window never more than it holds.
 func TestExposureMap(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "6.12")
 	t.Run("bridge", func(t *testing.T) {
 		tr, _ := recordLinux(t, "secret")
 		if tr.Attach != "bridge" {

@@ -60,6 +60,7 @@ func TestLimits(t *testing.T) {
 // checked says so, and nothing fails.
 func TestLimitsOfUser(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "6.12")
 	const memlock = 1 << 30 // some checks hold a lot at a time
 	cmd := asUserWith(t, memlock, nil, "limits", "--json", "-q")
 	cmd.Stderr = os.Stderr

@@ -80,6 +80,7 @@ func asUserWith(t *testing.T, limit uint64, devices []string, args ...string) *e
 // that is an error in words, and no SIGBUS.
 func TestMemlock(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "6.1")
 	run := func(t *testing.T, limit uint64, args ...string) (int, string) {
 		cmd := asUser(t, limit, args...)
 		out, err := cmd.CombinedOutput()

@@ -21,6 +21,7 @@ import (
 // guest in ordinary memory is read this way.
 func TestSameUser(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "7")
 	for _, c := range []struct {
 		backend, attach string
 		exposed         bool

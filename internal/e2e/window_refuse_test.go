@@ -61,6 +61,7 @@ var (
 // takes the window if the user may have that, and refuses if not.
 func TestWindowRights(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "6.12")
 	const uffd = "/dev/userfaultfd"
 	for _, c := range []struct {
 		name    string
@@ -113,6 +114,7 @@ func TestWindowRights(t *testing.T) {
 // RLIMIT_MEMLOCK is too low, or used up by another guest while the guest runs.
 func TestWindowMemlock(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "7")
 	devices := []string{"/dev/kvm", "/dev/offmap", "/dev/userfaultfd"}
 	if code, _, stderr := output(t, asUserWith(t, 8<<20, devices, windowHello...)); code != 4 || !strings.Contains(stderr, "needs 32768 KiB") {
 		t.Errorf("limit of 8 MiB: exit code %d, want 4 and the figure\n%s", code, stderr)
