@@ -65,6 +65,7 @@ func flagValues() map[string][]string {
 		"kernel":      kernels,
 		"lab kernel":  append([]string{"all"}, series...),
 		"payload":     payload.Names(),
+		"console":     {consoleSerial, consoleVirtio},
 		"fail-on":     {failExposed, failInconclusive, failNever},
 		"format":      formats,
 		"audit only":  avenues,
@@ -92,7 +93,9 @@ func addCompletions(cmd *cobra.Command) {
 			return
 		}
 		directive := cobra.ShellCompDirectiveNoFileComp
-		switch what, _ := pflag.UnquoteUsage(f); what {
+		what, _ := pflag.UnquoteUsage(f)
+		what, _, _ = strings.Cut(what, "[") // options of the value
+		switch what {
 		case "FILE", "KERNEL":
 			directive = cobra.ShellCompDirectiveDefault
 		case "DIR":

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+
+	"offmap/guest/protocol"
 )
 
 // diskValue is a value of --disk: FILE[,ro][,overlay][,cache=buffered|none].
@@ -66,7 +68,7 @@ func parseShare(s string) (v shareValue, err error) {
 	// with a tag.
 	if i := strings.LastIndexByte(v.dir, '='); i >= 0 && !strings.Contains(v.dir[i:], "/") {
 		v.dir, v.tag = v.dir[:i], v.dir[i+1:]
-		if err := checkTag(v.tag); err != nil {
+		if err := protocol.CheckTag(v.tag); err != nil {
 			return v, fmt.Errorf("%w. If = is part of the directory's name, end the name with a slash", err)
 		}
 	}
@@ -120,41 +122,30 @@ func splitValue(s string) (name string, options []string, err error) {
 	return fields[0], fields[1:], nil
 }
 
-// maxTag is the size of a tag in bytes (virtio 1.2 §5.11.4).
-const maxTag = 36
-
-// checkTag returns an error if a share can't have this tag. The tag is also the name
-// of a directory in the guest, and part of the kernel's command line.
-func checkTag(tag string) error {
-	switch {
-	case tag == "":
-		return errors.New("the tag after = is missing")
-	case len(tag) > maxTag:
-		return fmt.Errorf("tag %q has %d bytes: at most %d", tag, len(tag), maxTag)
-	case tag != safeTag(tag):
-		return fmt.Errorf("tag %q: a tag has letters, digits, dots, hyphens and underscores, and begins with a letter or a digit", tag)
+// name returns the share's tag, or else the base name of its directory as a tag.
+func (v shareValue) name() string {
+	if v.tag != "" {
+		return v.tag
 	}
-	return nil
+	dir, err := filepath.Abs(v.dir)
+	if err != nil { // the working directory is gone
+		dir = v.dir
+	}
+	return tagOf(filepath.Base(dir))
 }
 
-// defaultTag returns the tag of a share without one: the base name of its directory,
-// an absolute path.
-func defaultTag(dir string) string {
-	if tag := safeTag(filepath.Base(dir)); tag != "" {
-		return tag
-	}
-	return "share"
-}
-
-// safeTag returns a name as a tag: other characters than those of tags become hyphens,
-// and what a tag can't begin with is dropped. It is empty if nothing is left.
-func safeTag(name string) string {
+// tagOf returns a name as a tag. What can't be part of a tag becomes a hyphen, or is
+// left out at the start.
+func tagOf(name string) string {
 	tag := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
-			return r
+		if protocol.CheckTag("x"+string(r)) != nil {
+			return '-'
 		}
-		return '-'
+		return r
 	}, name)
-	tag = strings.TrimLeft(tag, "._-")
-	return tag[:min(len(tag), maxTag)]
+	tag = strings.TrimLeft(tag, ".-")
+	if tag == "" {
+		return "share"
+	}
+	return tag[:min(len(tag), protocol.MaxTag)]
 }

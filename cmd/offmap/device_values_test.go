@@ -1,8 +1,11 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
+
+	"offmap/guest/protocol"
 )
 
 func TestParseDisk(t *testing.T) {
@@ -56,11 +59,11 @@ func TestParseShare(t *testing.T) {
 		{value: "a,,b=t,rw", want: shareValue{dir: "a,b", tag: "t", writable: true}},
 		{value: "", err: "name of the directory"},
 		{value: "=tag", err: "name of the directory"},
-		{value: "a=", err: "tag after = is missing"},
+		{value: "a=", err: `tag ""`},
 		{value: "a=b c", err: `tag "b c"`},
 		{value: "a=.b", err: `tag ".b"`},
 		{value: "a=ä", err: `tag "ä"`},
-		{value: "a=" + strings.Repeat("x", 37), err: "37 bytes"},
+		{value: "a=" + strings.Repeat("x", 37), err: "1 to 36 characters"},
 		{value: "a,ro", err: `unknown option "ro": have rw`},
 		{value: "a,rw,rw", err: "twice"},
 		{value: "a,rw=t", err: `unknown option "rw=t"`},
@@ -81,14 +84,22 @@ func checkValue(t *testing.T, value string, err error, want string) {
 	}
 }
 
-func TestDefaultTag(t *testing.T) {
+func TestShareName(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("My Files", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("My Files")
 	for dir, want := range map[string]string{
-		"/": "share", "/srv/data": "data", "/home/me/My Files": "My-Files", "/x/.ssh": "ssh",
-		"/x/äöü": "share", "/x/a=b,c": "a-b-c", "/x/" + strings.Repeat("y", 40): strings.Repeat("y", maxTag),
+		".": "My-Files", "a/..": "My-Files", "/": "share", "/srv/data/": "data", "/x/.ssh": "ssh",
+		"/x/äöü": "share", "/x/a=b,c": "a-b-c", "/x/" + strings.Repeat("y", 40): strings.Repeat("y", protocol.MaxTag),
 	} {
-		if got := defaultTag(dir); got != want {
+		if got := (shareValue{dir: dir}).name(); got != want {
 			t.Errorf("%s: %q, want %q", dir, got, want)
 		}
+	}
+	if got := (shareValue{dir: "/srv/data", tag: "t"}).name(); got != "t" {
+		t.Errorf("a share with the tag t is %q", got)
 	}
 }
 
@@ -110,11 +121,11 @@ func FuzzDeviceValues(f *testing.F) {
 		if d, err := parseDisk(s); err == nil && (d.file == "" || d.readOnly && d.overlay) {
 			t.Errorf("--disk %q: %+v", s, d)
 		}
-		if v, err := parseShare(s); err == nil && (v.dir == "" || v.tag != "" && checkTag(v.tag) != nil) {
+		if v, err := parseShare(s); err == nil && (v.dir == "" || v.tag != "" && protocol.CheckTag(v.tag) != nil) {
 			t.Errorf("--share %q: %+v", s, v)
 		}
-		if tag := defaultTag(s); checkTag(tag) != nil {
-			t.Errorf("%q: default tag %q: %v", s, tag, checkTag(tag))
+		if tag := (shareValue{dir: s}).name(); protocol.CheckTag(tag) != nil {
+			t.Errorf("%q: tag %q: %v", s, tag, protocol.CheckTag(tag))
 		}
 	})
 }

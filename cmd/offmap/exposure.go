@@ -88,7 +88,7 @@ func (w *watch) hint(f runFlags) string {
 }
 
 // start watches a machine that is about to run. tty is nil if stdin is no terminal.
-func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.Backend, window uint64, tty *terminal.Terminal) {
+func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.Backend, window uint64, d *devices, tty *terminal.Terminal) {
 	head := exposuremap.Trace{
 		Host: probe.ThisHost(), Started: time.Now().UTC().Format(time.RFC3339),
 		Guest: f.guest.name(), CPUs: f.cpus, Pair: attach.Pair{Backend: b}, Memory: uint64(f.memory),
@@ -107,7 +107,7 @@ func (w *watch) start(ctx context.Context, m *vmm.Machine, f runFlags, b memory.
 			hint = w.hint(f)
 		}
 		out := &output{w: os.Stdout, stopping: ctx.Done()}
-		viewers = append(viewers, w.live.open(head, hint, out, tty.Close))
+		viewers = append(viewers, w.live.open(head, hint, d.transferred, out, tty.Close))
 	}
 	if viewers != nil {
 		w.stop = exposuremap.Watch(m, lookInterval, viewers...)

@@ -56,7 +56,7 @@ func (g *guestFiles) Close() error {
 
 // open checks the flags and opens the files that they name, so that a missing file is
 // reported before a machine is made.
-func (f *guestFlags) open(ctx context.Context) (*guestFiles, error) {
+func (f *guestFlags) open(ctx context.Context, d deviceFlags) (*guestFiles, error) {
 	if f.kernel == "" {
 		return f.openPayload()
 	}
@@ -69,11 +69,11 @@ func (f *guestFlags) open(ctx context.Context) (*guestFiles, error) {
 		return nil, usage("--exec is passed on the command line, which --cmdline replaces: use one")
 	}
 	g := &guestFiles{}
-	cfg, err := f.linux(ctx, g)
+	cfg, err := f.linux(ctx, g, d)
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
-	cfg.Cmdline, cfg.Words = f.cmdline, f.words()
+	cfg.Cmdline, cfg.Words = f.cmdline, f.words(d)
 	cfg.OnCmdline = func(cmdline string) { slog.Debug("kernel command line: " + cmdline) }
 	g.load = boot.LinuxLoader(cfg)
 	return g, nil
@@ -114,8 +114,8 @@ func (f *guestFlags) openPayload() (*guestFiles, error) {
 
 // words are the words for the kernel's command line: those for offmap's own initramfs,
 // and the user's.
-func (f *guestFlags) words() string {
-	w := []string{protocol.PortWord}
+func (f *guestFlags) words(d deviceFlags) string {
+	w := append([]string{protocol.PortWord}, d.words()...)
 	if f.exec != "" {
 		w = append(w, protocol.ExecWord(f.exec))
 	}
@@ -126,8 +126,9 @@ func (f *guestFlags) words() string {
 }
 
 // linux opens kernel and initrd.
-func (f *guestFlags) linux(ctx context.Context, g *guestFiles) (cfg boot.LinuxConfig, err error) {
+func (f *guestFlags) linux(ctx context.Context, g *guestFiles, d deviceFlags) (cfg boot.LinuxConfig, err error) {
 	path := f.kernel
+	var modules []string
 	series, stock := strings.CutPrefix(f.kernel, debianPrefix)
 	if stock {
 		k, err := debian.GetKernel(ctx, series, func(what string, _ float64) {
@@ -138,6 +139,9 @@ func (f *guestFlags) linux(ctx context.Context, g *guestFiles) (cfg boot.LinuxCo
 		}
 		slog.Debug(fmt.Sprintf("kernel %s, package version %s", k.Release, k.Version))
 		path = k.Image
+		if modules, err = k.Modules(d.modules()...); err != nil {
+			return cfg, err
+		}
 	}
 	if cfg.Kernel, err = g.file("kernel", path); err != nil {
 		return cfg, err
@@ -146,7 +150,7 @@ func (f *guestFlags) linux(ctx context.Context, g *guestFiles) (cfg boot.LinuxCo
 	case f.initrd != "":
 		cfg.Initrd, err = g.file("initrd", f.initrd)
 	case stock || f.exec != "":
-		cfg.Initrd, err = initramfs.New(initramfs.Options{})
+		cfg.Initrd, err = initramfs.New(initramfs.Options{Modules: modules})
 	}
 	return cfg, err
 }

@@ -37,7 +37,7 @@ func needTerminal() error {
 func (l *live) Write(p []byte) (int, error) { return l.view.Write(p) }
 
 // open takes over the terminal that out writes to.
-func (l *live) open(head exposuremap.Trace, hint string, out io.Writer, restore func()) exposuremap.Viewer {
+func (l *live) open(head exposuremap.Trace, hint string, transferred func() []screen.Transferred, out io.Writer, restore func()) exposuremap.Viewer {
 	l.out = out
 	l.view = screen.Open(screen.Config{
 		Out:     out,

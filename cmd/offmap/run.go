@@ -34,6 +34,7 @@ type runFlags struct {
 	backend string
 	attach  string
 	window  windowFlags
+	devices deviceFlags
 	timeout time.Duration
 	json    bool
 	report  string
@@ -52,10 +53,17 @@ The guest is a Linux kernel (--kernel), or by default an embedded payload, which
 needs no kernel (--payload). Its RAM is secret memory, which the host kernel can't
 read. If the host can't provide it, offmap ends with exit code 4 and says what to
 do; it never falls back to other memory. --backend chooses other memory, of which
-only reserved is hidden too.`,
+only reserved is hidden too.
+
+--disk and --share give a kernel disks, and directories of the host. What the guest
+stores there is in the host's files and in its page cache, which the host can read.
+offmap's own initramfs has the drivers for a debian: kernel, and starts the system on
+a disk that --append 'root=/dev/vda rw' names. A comma in the name of an image or of
+a directory is written twice.`,
 		Example: `  offmap run
   offmap run -k debian:6.1
   offmap run -k debian:6.1 --exec 'cat /proc/meminfo'
+  offmap run -k debian:6.12 --disk root.img,overlay --share data,rw
   offmap run -k ./bzImage -i ./initrd.img --append 'root=/dev/ram0' -m 2G -c 4`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
@@ -69,6 +77,7 @@ only reserved is hidden too.`,
 	fl.StringVar(&f.backend, "backend", string(memory.Secret), "kind of memory that holds guest RAM: "+names(memory.Backends()))
 	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how the backend's pages get into KVM: "+names(attach.Methods()))
 	f.window.add(fl)
+	f.devices.add(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
 	fl.BoolVar(&f.json, "json", false, "print the report, in JSON, on stdout, and the guest's console on stderr")
 	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`; the console stays on stdout")
@@ -106,12 +115,15 @@ func runGuest(ctx context.Context, f runFlags) error {
 	if s.view, err = f.watch.open(f.json); err != nil {
 		return err
 	}
+	if err := f.devices.checkFiles(map[string]*string{"--report": &s.report.file, "--exposure": &s.view.file}); err != nil {
+		return err
+	}
 	if f.timeout > 0 {
 		var cancel func()
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
 		defer cancel()
 	}
-	guest, err := f.guest.open(ctx)
+	guest, err := f.guest.open(ctx, f.devices)
 	if err != nil {
 		return err
 	}
@@ -143,6 +155,9 @@ func (f runFlags) config(p attach.Pair) (cfg vmm.Config, err error) {
 	if f.json && f.report != "" {
 		return cfg, usage("--json and --report exclude each other")
 	}
+	if err := f.devices.check(f.guest); err != nil {
+		return cfg, err
+	}
 	opts, err := f.window.options(p.Backend, p.Attach, uint64(f.memory))
 	return vmm.Config{
 		Memory: uint64(f.memory), CPUs: f.cpus, Backend: p.Backend, Attach: p.Attach, Options: opts, Warn: warn,
@@ -153,6 +168,7 @@ func (f runFlags) config(p attach.Pair) (cfg vmm.Config, err error) {
 type session struct {
 	runFlags
 	machine vmm.Config
+	devices *devices
 	report  reportTarget
 	view    *watch
 }
@@ -171,6 +187,10 @@ func (s *session) run(ctx context.Context) (err error) {
 	defer stop(nil)
 	disarm := lastResort(ctx, tty.Close)
 	defer disarm()
+	if s.devices, err = s.runFlags.devices.open(); err != nil {
+		return err
+	}
+	defer s.devices.closeInput()
 	m, err := s.open(ctx)
 	if err != nil {
 		disarm()
@@ -181,12 +201,12 @@ func (s *session) run(ctx context.Context) (err error) {
 	if err := tty.Start(); err != nil {
 		return err
 	}
-	s.view.start(ctx, m, s.runFlags, s.machine.Backend, s.machine.Options.Window, tty)
+	s.view.start(ctx, m, s.runFlags, s.machine.Backend, s.machine.Options.Window, s.devices, tty)
 	defer s.view.end(ctx)
 	if tty == nil {
-		go io.Copy(m.Input(), os.Stdin)
+		go io.Copy(s.input(m), os.Stdin)
 	} else {
-		go typeIn(tty, s.view.quitKeys(s.runFlags), m.Input(), func() { m.Stop(); stop(errStopped) })
+		go typeIn(tty, s.view.quitKeys(s.runFlags), s.input(m), func() { m.Stop(); stop(errStopped) })
 	}
 	result, err := m.Run(ctx)
 	disarm()
@@ -210,7 +230,14 @@ func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
 	if s.json {
 		console.w = os.Stderr
 	}
-	s.machine.Console = s.view.console(console)
+	out := &shared{w: s.view.console(console)}
+	s.machine.Console = out
+	if s.runFlags.devices.console == consoleVirtio {
+		if err := s.devices.addConsole(out); err != nil {
+			return nil, errors.Join(err, s.devices.close())
+		}
+	}
+	s.machine.Devices = s.devices.virtio()
 	m, err := vmm.New(s.machine)
 	if err != nil {
 		return nil, advise(s.machine.Backend, err)
@@ -218,6 +245,14 @@ func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
 	used, rejected := m.Attachment()
 	announce(s.runFlags, s.machine.Backend, used, rejected, s.machine.Options)
 	return m, nil
+}
+
+// input returns the guest's console, as a keyboard has it.
+func (s *session) input(m *vmm.Machine) io.Writer {
+	if s.devices.typed != nil {
+		return s.devices.typed
+	}
+	return m.Input()
 }
 
 // advise adds the remedies to the error of a host that can't hide guest RAM.
@@ -263,7 +298,7 @@ func (s *session) document(rejected []attach.Rejection) guestrun.Document {
 	}
 	return guestrun.Document{
 		Schema: guestrun.Schema, Host: probe.ThisHost(), Backend: s.machine.Backend, AttachRejected: rejected,
-		Memory: s.machine.Memory, Exits: map[string]uint64{},
+		Memory: s.machine.Memory, Exits: map[string]uint64{}, Devices: s.devices.report(),
 	}
 }
 
