@@ -70,6 +70,8 @@ type hostile struct {
 	avail  []uint16
 	stuck  bool
 	serve  sync.WaitGroup
+
+	without uint64 // features that aren't negotiated
 }
 
 // start sets up every queue, with rings in the low region.
@@ -90,7 +92,7 @@ func (h *hostile) start() {
 }
 
 func (h *hostile) features() uint64 {
-	return h.dev.Features() | virtio.IndirectDesc | virtio.EventIdx | virtio.Version1
+	return h.dev.Features() | (virtio.IndirectDesc|virtio.EventIdx)&^h.without | virtio.Version1
 }
 
 func (h *hostile) stop() {
@@ -175,6 +177,7 @@ func (h *hostile) step() {
 	case 3:
 		h.avail[i] += h.uint16()
 		r.SetAvailIndex(h.avail[i])
+		h.kicks[i].Signal()
 	case 4, 5:
 		h.request(i)
 	case 6:
@@ -183,6 +186,7 @@ func (h *hostile) step() {
 		h.settle()
 	case 7:
 		h.stop()
+		h.without = uint64(h.byte()) << 28 // VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX
 		h.start()
 	}
 }
