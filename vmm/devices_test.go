@@ -83,7 +83,7 @@ func (*probe) ID() uint16            { return 4 }
 func (*probe) Features() uint64      { return 0 }
 func (*probe) QueueSizes() []int     { return []int{8} }
 func (*probe) Config() []byte        { return nil }
-func (p *probe) Stats() virtio.Stats { return virtio.Stats{ReadBytes: 7} }
+func (p *probe) Stats() virtio.Stats { return virtio.Stats{ReadBytes: 7, Exposed: 1, ExposedPeak: 5} }
 func (p *probe) Close() error {
 	p.closed++
 	p.closedFirst = p.served.Load() && !p.stopped.Load()
@@ -185,6 +185,9 @@ func TestDevices(t *testing.T) {
 				r, err := m.Run(t.Context())
 				if err != nil || len(r.Devices) != c.devices || r.Devices[1].ReadBytes != 7 {
 					t.Errorf("%+v, %v", r, err)
+				}
+				if ram, err := m.attach.Usage(); err != nil || r.Exposed != ram.Exposed+2 || r.ExposedPeak != ram.ExposedPeak+10 {
+					t.Errorf("%+v: two devices hold a byte each, and held 5; RAM: %+v, %v", r.Usage, ram, err)
 				}
 				if probes[0].closed != 1 {
 					t.Errorf("closed %d times when the guest had ended", probes[0].closed)

@@ -9,10 +9,10 @@ import (
 
 // Look is the state of a guest at one moment.
 type Look struct {
-	At time.Duration // since New
-	attach.Usage
-	Faults uint64 // that the window's pager has answered
-	Exits  uint64 // returns of KVM_RUN, over all vCPUs
+	At           time.Duration // since New
+	attach.Usage               // of RAM, without what devices hold
+	Faults       uint64        // that the window's pager has answered
+	Exits        uint64        // returns of KVM_RUN, over all vCPUs
 	// ToUserland is as Result has it.
 	ToUserland time.Duration
 }

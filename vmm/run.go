@@ -18,6 +18,9 @@ type Result struct {
 	Outcome Outcome
 	// ToUserland is the time from New to protocol.EventUserland, 0 without one.
 	ToUserland time.Duration
+	// Usage is that of RAM. Exposed and ExposedPeak also have what devices hold of
+	// the guest's data in ordinary memory (virtio.Stats). The peak is a bound: that
+	// of RAM and those of the devices, as if all had been at the same time.
 	attach.Usage
 	// Faults are those that the window's pager answered, nil for other attaches.
 	Faults *attach.Faults
@@ -75,6 +78,10 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	r.Faults = m.attach.Faults()
 	var uerr, serr error
 	r.Usage, uerr = m.attach.Usage()
+	for _, d := range r.Devices {
+		r.Exposed += d.Exposed
+		r.ExposedPeak += d.ExposedPeak
+	}
 	r.Emulated, serr = m.emulated()
 	return r, errors.Join(err, uerr, serr)
 }
