@@ -19,12 +19,17 @@ import (
 const maxCanaryPages = 4096
 
 // plantCanary makes a canary, plants it in pages of anonymous memory, and prints it
-// masked, so that the host can search for it. With -hold it then follows package
-// protocol.
+// masked, so that the host can search for it. With -file it also sends the pages to a
+// disk or a share and back. With -hold it then follows package protocol.
 func plantCanary(args []string) error {
 	fs := flag.NewFlagSet("canary", flag.ContinueOnError)
 	pages := fs.Int("pages", 0, "pages of 4 KiB to plant in (default 4096, or a quarter of free memory if that is less)")
 	hold := fs.Bool("hold", false, "wait for a line of input, then verify")
+	var files []string
+	fs.Func("file", "write the pages to `FILE` as well, such as /dev/vda, and read them back", func(name string) error {
+		files = append(files, name)
+		return nil
+	})
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -54,6 +59,11 @@ func plantCanary(args []string) error {
 		lines[i] = uint8(rand.IntN(pageSize / 64))
 		c.Plant(place(i))
 	}
+	for _, name := range files {
+		if err := thereAndBack(name, mem); err != nil {
+			return err
+		}
+	}
 	fmt.Println(protocol.CanaryLine(c.String(), *pages))
 	if !*hold {
 		return nil
@@ -81,3 +91,27 @@ func plantCanary(args []string) error {
 
 // pageSize is the page size of x86-64, in bytes.
 const pageSize = 4096
+
+// thereAndBack writes memory to the start of a file, drops it from the guest's own page
+// cache, and reads it from the file again.
+func thereAndBack(name string, mem []byte) error {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(mem, 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("fadvise of %s: %w", name, err)
+	}
+	clear(mem)
+	if _, err := f.ReadAt(mem, 0); err != nil {
+		return err
+	}
+	return f.Close()
+}

@@ -142,6 +142,29 @@ func TestCanary(t *testing.T) {
 	if masked, pages, ok := protocol.ParseCanaryLine(lines[0]); !ok || len(masked) != 2*canary.Size || pages != 5 {
 		t.Errorf("first line %q", lines[0])
 	}
+	dir := t.TempDir()
+	stdout, code = run(t, dir, "canary -pages 3 -file one -file two -hold", "\n")
+	lines = strings.Split(stdout, "\n")
+	masked, _, _ := protocol.ParseCanaryLine(lines[0])
+	if c, err := canary.Parse(masked); code != 0 || err != nil || lines[2] != protocol.CanaryHeldLine(3, 3) {
+		t.Errorf("with files it ended with %d and printed %q (%v)", code, lines, err)
+	} else {
+		for _, name := range []string{"one", "two"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			n := 0
+			for at := 0; at+canary.Size <= len(b); at += 64 {
+				if c.In(b[at:]) {
+					n++
+				}
+			}
+			if err != nil || len(b) != 3*pageSize || n != 3 {
+				t.Errorf("file %s: %d bytes with %d canaries, %v", name, len(b), n, err)
+			}
+		}
+	}
+	if _, code := run(t, dir, "canary -pages 5 -file nowhere/x", ""); code == 0 {
+		t.Error("a file that can't be made, and yet it ended with 0")
+	}
 	if _, code := run(t, t.TempDir(), "canary -pages 5 -hold", ""); code == 0 {
 		t.Error("no input, and yet it ended with 0")
 	}
