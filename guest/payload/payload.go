@@ -3,7 +3,7 @@
 // on every kind of KVM.
 //
 // A payload is position-independent. All vCPUs start at its first byte at the same
-// time, in 64-bit mode with an identity mapping of all RAM. RDI has the vCPU's
+// time, in 64-bit mode with an identity mapping of all RAM and of the PCI hole. RDI has the vCPU's
 // number, RSI the address of an info block (package protocol), and RSP a stack of the
 // vCPU's own. The IDT is empty, so an exception is a triple fault unless the payload
 // has set up an IDT. The comment in a payload's source says what its arguments mean
@@ -20,6 +20,7 @@ import (
 // The formats, for fmt.Sscanf, of the lines that payloads print when they have
 // measured. Cycles are those of the guest's TSC.
 const (
+	BlkReport   = "blk: %d requests of %d bytes done and checked, %d cycles, %d MB/s\n"
 	ChurnReport = "churn: %d rounds over %d pages, %d cycles\n"
 	// The number of exits of each kind, and the cycles of each kind.
 	ExitsReport = "exits: %d of each, %d cycles of port writes, %d of port reads, %d of memory reads\n"
@@ -43,6 +44,7 @@ var images embed.FS
 // In alphabetical order.
 var payloads = []Payload{
 	{"bench", "measures memory accesses, by a program that its loader gives it; EncodeBench", 3},
+	{"blk", "reads a disk (--disk) and measures that; BlkReport", 3},
 	{"canary", "plants a canary for the host to look for, and waits for a byte of input", 0},
 	{"churn", "measures how fast a working set is touched; ChurnReport", 3},
 	{"exits", "measures exits that no device answers; ExitsReport", 3},

@@ -78,7 +78,7 @@ func TestConstantsMatchAssembly(t *testing.T) {
 	for name, want := range map[string]int64{
 		"EVENT": protocol.EventPort, "EXIT": protocol.ExitPort, "HALT": protocol.HaltPort,
 		"INFO_RAM": protocol.InfoRAM, "INFO_CPUS": protocol.InfoCPUs, "INFO_RANGES": protocol.InfoRanges,
-		"INFO_ARGS": protocol.InfoArgs, "INFO_TABLE": protocol.InfoTable,
+		"INFO_ARGS": protocol.InfoArgs, "INFO_TSC": protocol.InfoTSC, "INFO_TABLE": protocol.InfoTable,
 	} {
 		m := regexp.MustCompile(fmt.Sprintf(`\.set %s,\s*(\w+)`, name)).FindSubmatch(src)
 		if m == nil {

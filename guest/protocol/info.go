@@ -8,7 +8,8 @@ const (
 	InfoCPUs   = 8
 	InfoRanges = 12
 	InfoArgs   = 16
-	InfoTable  = InfoArgs + 8*MaxArgs
+	InfoTSC    = InfoArgs + 8*MaxArgs
+	InfoTable  = InfoTSC + 8
 	rangeSize  = 16
 )
 
@@ -25,6 +26,7 @@ type Info struct {
 	Free []Range // RAM for the guest to use, at least one range
 	// Args are arguments, whose meaning is the guest's; 0 is its default.
 	Args [MaxArgs]uint64
+	TSC  uint64 // frequency of the vCPUs' TSC in kHz, 0 if it isn't known
 }
 
 // Encode returns the block as a guest reads it.
@@ -36,6 +38,7 @@ func (i Info) Encode() []byte {
 	for n, a := range i.Args {
 		binary.LittleEndian.PutUint64(b[InfoArgs+8*n:], a)
 	}
+	binary.LittleEndian.PutUint64(b[InfoTSC:], i.TSC)
 	for n, r := range i.Free {
 		binary.LittleEndian.PutUint64(b[InfoTable+rangeSize*n:], r.Start)
 		binary.LittleEndian.PutUint64(b[InfoTable+rangeSize*n+8:], r.End)

@@ -3,8 +3,8 @@ package boot
 import (
 	"encoding/binary"
 
-	"offmap/guest/protocol"
 	"offmap/memory"
+	"offmap/vmm/pci"
 )
 
 // Bits of the control registers, EFER and RFLAGS, Intel SDM vol. 3 §2.5, §2.2.1
@@ -145,8 +145,8 @@ func longMode(g memory.Guest, t tables) (CPU, error) {
 }
 
 // A 64-bit TSS (Intel SDM vol. 3 §8.7): nothing of it is used but the I/O
-// permission bitmap, which opens all ports up to a payload's last one. IOPL 3
-// would do on hardware, but kvm_pvm runs CPL 3 code with IOPL 0 (measured on
+// permission bitmap, which opens all ports up to those of PCI configuration. IOPL
+// 3 would do on hardware, but kvm_pvm runs CPL 3 code with IOPL 0 (measured on
 // 6.18) and asks the bitmap.
 //
 // It lies at address 0, where real mode's interrupt vectors would be, like
@@ -154,10 +154,10 @@ func longMode(g memory.Guest, t tables) (CPU, error) {
 const (
 	tssAddr memory.GPA = 0
 
-	tssFixed     = 104                      // bytes before the bitmap
-	tssBitmapPtr = 102                      // offset of the bitmap's offset
-	tssBitmap    = protocol.HaltPort/8 + 1  // bytes
-	tssSize      = tssFixed + tssBitmap + 1 // a byte of ones must follow
+	tssFixed     = 104                                   // bytes before the bitmap
+	tssBitmapPtr = 102                                   // offset of the bitmap's offset
+	tssBitmap    = (pci.ConfigPort + pci.ConfigSize) / 8 // bytes
+	tssSize      = tssFixed + tssBitmap + 1              // a byte of ones must follow
 )
 
 func tss() []byte {

@@ -55,7 +55,7 @@ func TestIOPermission(t *testing.T) {
 		t.Fatalf("TSS of %d bytes: it shares a page with the BIOS data area at 0x400", len(b))
 	}
 	base := int(b[102]) | int(b[103])<<8
-	for _, port := range []int{0x3f8, 0x3fd, protocol.EventPort, protocol.ExitPort, protocol.HaltPort} {
+	for _, port := range []int{0x3f8, 0x3fd, protocol.EventPort, protocol.ExitPort, protocol.HaltPort, 0xcf8, 0xcff} {
 		// The CPU reads two bytes, and both must be within the limit.
 		if i := base + port/8; i+1 >= len(b) || b[i]>>(port%8)&1 != 0 {
 			t.Errorf("port %#x is closed", port)

@@ -25,11 +25,11 @@ func LinuxLoader(cfg LinuxConfig) Loader {
 }
 
 // PayloadLoader returns the Loader of a bare guest, such as one of package
-// payload. It sets cfg.CPUs to the machine's number of vCPUs.
+// payload. It sets cfg.CPUs and cfg.TSCKHz to the machine's.
 func PayloadLoader(image []byte, cfg PayloadConfig) Loader {
-	return func(ram memory.Guest, cpus, _ int) ([]CPU, error) {
+	return func(ram memory.Guest, cpus, tscKHz int) ([]CPU, error) {
 		cfg := cfg
-		cfg.CPUs = cpus
+		cfg.CPUs, cfg.TSCKHz = cpus, tscKHz
 		return Payload(ram, image, cfg)
 	}
 }

@@ -17,7 +17,13 @@ type PayloadConfig struct {
 	// AVX lets the payload use AVX registers, which the vCPUs must have. Those
 	// of SSE2 it always may.
 	AVX bool
+	// TSCKHz is the frequency of the vCPUs' TSC in kHz, 0 if it isn't known.
+	TSCKHz int
 }
+
+// payloadMapped is the end of what a payload's page tables map at least: devices'
+// registers are in the PCI hole below it.
+const payloadMapped memory.GPA = 4 << 30
 
 // Where a payload's surroundings lie; what follows the image depends on sizes:
 // a stack for each vCPU, then the page tables, then RAM that is free.
@@ -30,7 +36,7 @@ const (
 )
 
 // Payload puts a bare payload (guest/payload) into guest RAM, with page
-// tables that map all RAM onto itself, and returns the state of each vCPU.
+// tables that map all RAM and the PCI hole onto itself, and returns the state of each vCPU.
 // All of them are runnable from the start: with an in-kernel local APIC,
 // vCPUs other than the first need KVM_SET_MP_STATE to say so.
 //
@@ -50,13 +56,14 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 	}
 	stacks := uint64(payloadImage) + alignUp(uint64(len(image)), pageSize)
 	paging := stacks + uint64(cfg.CPUs)*payloadStack
-	free := paging + tablesSize(l.Top())
+	top := max(l.Top(), payloadMapped)
+	free := paging + tablesSize(top)
 	if free >= uint64(l[0].End()) {
 		return nil, fmt.Errorf("payload of %d bytes with %d vCPUs takes %d bytes of RAM and must leave some: the first region has %d",
 			len(image), cfg.CPUs, free, l[0].Size)
 	}
 
-	info := protocol.Info{RAM: l.Size(), CPUs: uint32(cfg.CPUs)}
+	info := protocol.Info{RAM: l.Size(), CPUs: uint32(cfg.CPUs), TSC: uint64(cfg.TSCKHz)}
 	copy(info.Args[:], cfg.Args)
 	for _, r := range l {
 		info.Free = append(info.Free, protocol.Range{Start: uint64(r.Start), End: uint64(r.End())})
@@ -67,7 +74,7 @@ func Payload(g memory.Guest, image []byte, cfg PayloadConfig) ([]CPU, error) {
 		return nil, fmt.Errorf("guest RAM has %d regions: too many for a payload's info block", len(l))
 	}
 
-	cr3, err := identity(g, memory.GPA(paging), l.Top(), cfg.Ring == 3)
+	cr3, err := identity(g, memory.GPA(paging), top, cfg.Ring == 3)
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ func TestPayload(t *testing.T) {
 		t.Run(fmt.Sprintf("%dM-%dcpus-ring%d", tt.ram>>20, tt.cpus, tt.ring), func(t *testing.T) {
 			g := pc(t, tt.ram)
 			image := bytes.Repeat([]byte("payload"), 1000)
-			cpus, err := Payload(g, image, PayloadConfig{CPUs: tt.cpus, Ring: tt.ring, Args: []uint64{0, 99}})
+			cpus, err := Payload(g, image, PayloadConfig{CPUs: tt.cpus, Ring: tt.ring, Args: []uint64{0, 99}, TSCKHz: 2600000})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,14 +33,17 @@ func TestPayload(t *testing.T) {
 				t.Fatalf("%d CPUs", len(cpus))
 			}
 			c := cpus[0]
-			info := g.bytes(t, memory.GPA(c.RSI), 16+32+32)
+			info := g.bytes(t, memory.GPA(c.RSI), 16+32+8+32)
 			if le.Uint64(info) != tt.ram || le.Uint32(info[8:]) != uint32(tt.cpus) || int(le.Uint32(info[12:])) != len(g.layout) {
 				t.Errorf("info % x", info)
 			}
 			if a := [...]uint64{le.Uint64(info[16:]), le.Uint64(info[24:]), le.Uint64(info[32:]), le.Uint64(info[40:])}; a != [...]uint64{0, 99, 0, 0} {
 				t.Errorf("arguments %d", a)
 			}
-			free, end := le.Uint64(info[48:]), le.Uint64(info[56:])
+			if tsc := le.Uint64(info[48:]); tsc != 2600000 {
+				t.Errorf("TSC %d kHz", tsc)
+			}
+			free, end := le.Uint64(info[56:]), le.Uint64(info[64:])
 			if free%pageSize != 0 || end != uint64(g.layout[0].End()) {
 				t.Errorf("free RAM from %#x to %#x", free, end)
 			}
@@ -64,7 +67,7 @@ func TestPayload(t *testing.T) {
 				}
 				stacks[page] = true
 			}
-			for _, a := range []uint64{c.RIP, c.RSP - 1, free, uint64(g.layout.Top()) - 1} {
+			for _, a := range []uint64{c.RIP, c.RSP - 1, free, uint64(g.layout.Top()) - 1, uint64(memory.HoleStart), 4<<30 - 1} {
 				if phys, user, ok := g.translate(t, c, a); !ok || phys != a || user != (tt.ring == 3) {
 					t.Errorf("%#x maps to %#x, user %v, %v", a, phys, user, ok)
 				}

@@ -26,18 +26,7 @@ main:	entry
 	test	rax, rax
 	cmovnz	rbp, rax
 
-# The loader's last page directory lies right before free RAM, and its last
-# entry maps the last 2 MiB of the GiB that RAM ends in. Nothing has used it
-# yet: from now on it maps NOTHING.
-	mov	rax, [r13 + INFO_TABLE]
-	mov	rdx, NOTHING | 0xe7		# 2 MiB, dirty, accessed, user, writable
-	mov	[rax - 8], rdx
-	mov	eax, [r13 + INFO_RANGES]
-	shl	rax, 4
-	mov	rbx, [r13 + rax + INFO_TABLE - 8]	# the last range's end
-	dec	rbx
-	or	rbx, 0x3fffffff
-	and	rbx, -0x200000
+	mov	ebx, NOTHING
 
 	lea	r15, [rip + write]
 	call	time
