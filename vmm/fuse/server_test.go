@@ -501,6 +501,45 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestReplaced checks that a node doesn't become another file of the host, and is
+// found again after a rename.
+func TestReplaced(t *testing.T) {
+	dir, _ := populate(t)
+	c := newClient(t, dir, Options{Writable: true})
+	file := c.must("file")
+	other := c.must("sub/file")
+	if err := os.Rename(dir+"/sub/file", dir+"/file"); err != nil {
+		t.Fatal(err)
+	}
+	for op, in := range map[uint32]any{opGetattr: getattrIn{}, opOpen: openIn{}, opSetattr: setattrIn{Valid: setMode}} {
+		if _, err := c.ask(op, file.Node, in); !errors.Is(err, unix.ESTALE) {
+			t.Errorf("request %d of a file that was replaced: %v", op, err)
+		}
+	}
+	if e := c.must("file"); e.Node != other.Node {
+		t.Errorf("node %d is %d at its new name", other.Node, e.Node)
+	}
+	if b, err := c.ask(opGetattr, other.Node, getattrIn{}); err != nil || decode[attrOut](t, b, nil).Attr.Ino != other.Attr.Ino {
+		t.Errorf("a file with a new name: %v", err)
+	}
+	// Out of the served directory is out of reach, even for a directory that the
+	// client knows.
+	sub, deeper := c.must("sub").Node, c.must("sub/deeper").Node
+	if err := os.Rename(dir+"/sub", dir+"/../outside/sub"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ask(opLookup, sub, "deeper"); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("a directory that was moved away: %v", err)
+	}
+	// Not even by a link to where it is now.
+	if err := os.Symlink("../outside/sub", dir+"/sub"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ask(opOpendir, deeper, openIn{}); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a directory behind a link: %v", err)
+	}
+}
+
 // TestDescriptors checks that clients can't take all of this process's descriptors.
 func TestDescriptors(t *testing.T) {
 	defer memtest.Leaks(t)()

@@ -24,6 +24,8 @@ const (
 	opWrite       = 16
 	opReadlink    = 5
 	opCreate      = 35
+	opReaddir     = 28
+	opReaddirplus = 44
 	opBatchForget = 42
 
 	rootID = 1
@@ -206,7 +208,7 @@ func TestSlow(t *testing.T) {
 	defer unix.Unmount(mnt, unix.MNT_DETACH)
 	d := virtiotest.New(t, open(t, dir, false))
 	var slow []*virtiotest.Request
-	for range workers - 1 {
+	for range 10 {
 		slow = append(slow, d.Rings[1].Send([][]byte{request(opLookup, rootID, "sub")}, []int{16, 128}))
 	}
 	for range 100 {
