@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +31,12 @@ type machine struct {
 // start boots the kernel of series; offmap, built for the purpose, is the init.
 func start(t *testing.T, series, append string) *machine {
 	t.Helper()
+	return startWith(t, series, "console=ttyS0 quiet panic=-1 "+append, nil, "-serial", "stdio")
+}
+
+// startWith boots with devices, arguments of QEMU, and modules for them.
+func startWith(t *testing.T, series, cmdline string, modules []string, devices ...string) *machine {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("boots a machine")
 	}
@@ -41,7 +48,11 @@ func start(t *testing.T, series, append string) *machine {
 	if err != nil {
 		t.Skipf("SKIPPED, no guest was booted: %v; offmap lab fetch gets it", err)
 	}
-	image, err := New(Options{Init: buildOffmap(t)})
+	files, err := kernel.Modules(modules...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := New(Options{Init: buildOffmap(t), Modules: files})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,11 +62,11 @@ func start(t *testing.T, series, append string) *machine {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	m := &machine{t: t, out: make(chan []byte, 1)}
-	m.cmd = exec.CommandContext(ctx, qemu,
+	m.cmd = exec.CommandContext(ctx, qemu, slices.Concat([]string{
 		"-M", "q35,accel=tcg", "-cpu", "EPYC", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot",
-		"-serial", "stdio", "-device", "isa-debug-exit,iobase=0x6f1,iosize=1",
-		"-kernel", kernel.Image, "-initrd", initrd,
-		"-append", "console=ttyS0 quiet panic=-1 "+append)
+		"-device", "isa-debug-exit,iobase=0x6f1,iosize=1",
+		"-kernel", kernel.Image, "-initrd", initrd, "-append", cmdline,
+	}, devices)...)
 	if m.in, err = m.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
@@ -283,4 +294,26 @@ func TestBootBadCmdline(t *testing.T) {
 	if rest, code := m.end(); code != 2 {
 		t.Errorf("exit code %d; last on the console: %q", code, rest)
 	}
+}
+
+// TestBootDevices boots with devices whose drivers are modules, and with a virtio
+// console. QEMU's devices stand for offmap's.
+func TestBootDevices(t *testing.T) {
+	disk := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(disk, append([]byte("on the disk"), make([]byte, 1<<20)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eachKernel(t, func(t *testing.T, series string) {
+		command := "cat /sys/class/misc/hw_random/rng_current; head -n 1 /dev/vda | grep -c 'on the disk'; ls /sys/bus/acpi/drivers; echo end; exit 3"
+		m := startWith(t, series, "console=hvc0 quiet panic=-1 "+protocol.PortWord+execWord(command),
+			[]string{"virtio_pci", "virtio_console", "virtio_blk", "virtio_rng", "pvpanic_mmio"},
+			"-chardev", "stdio,id=c", "-device", "virtio-serial-pci", "-device", "virtconsole,chardev=c",
+			"-device", "virtio-rng-pci", "-device", "pvpanic",
+			"-drive", "if=none,id=d,format=raw,readonly=on,file="+disk, "-device", "virtio-blk-pci,drive=d")
+		m.expect(protocol.UserlandLine + "\r\n")
+		m.expect("virtio_rng.0\r\n1\r\n")
+		if rest, code := m.end(); code != 3 {
+			t.Errorf("exit code %d; last on the console: %q", code, rest)
+		}
+	})
 }

@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/guest/initramfs"
+	"offmap/guest/protocol"
+	"offmap/internal/lab/debian"
+	"offmap/memory"
+	"offmap/memory/attach"
+	"offmap/vmm"
+	"offmap/vmm/boot"
+	"offmap/vmm/virtio"
+	"offmap/vmm/virtio/console"
+	"offmap/vmm/virtio/rng"
+)
+
+// deviceKernels are the guests of tests with devices: 6.1, where all drivers are
+// modules, and the lab's own.
+func deviceKernels(t *testing.T) (series []string) {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	release := unix.ByteSliceToString(u.Release[:])
+	for _, s := range []string{"6.1", "6.12", "7.x"} {
+		if s == "6.1" || strings.HasPrefix(release, strings.TrimSuffix(s, "x")) && !strings.HasPrefix(release, "6.1.") {
+			series = append(series, s)
+		}
+	}
+	return series
+}
+
+// linuxMachine is a machine with Linux that runs a command.
+func linuxMachine(t *testing.T, series, words, command string, out io.Writer, modules []string, devices ...virtio.Device) *vmm.Machine {
+	t.Helper()
+	k, err := debian.Cached(series)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := k.Modules(modules...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd, err := initramfs.New(initramfs.Options{Init: "./offmap", Modules: files})
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, err := os.ReadFile(k.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := vmm.New(vmm.Config{
+		Backend: memory.Secret, Attach: attach.Auto, Dumpable: true, Console: out, Devices: devices,
+		Guest: boot.LinuxLoader(boot.LinuxConfig{Kernel: bytes.NewReader(image), Initrd: initrd, Words: words + " " + protocol.PortWord + " " + protocol.ExecWord(command)}),
+		Warn:  func(err error) { t.Log(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// text is a writer that can be read meanwhile.
+type text struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (w *text) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *text) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
+}
+
+// TestConsolePorts talks to a guest on a virtio console, and passes a stream through a
+// command in it, with an end of file in both directions.
+func TestConsolePorts(t *testing.T) {
+	needInside(t)
+	for _, series := range deviceKernels(t) {
+		t.Run(series, func(t *testing.T) {
+			stream := make([]byte, 1<<20)
+			rand.NewChaCha8([32]byte{1}).Read(stream)
+			keys, keyboard := io.Pipe()
+			defer keyboard.Close()
+			var serial, screen, got text
+			closed := make(chan struct{}, 1)
+			con, err := console.New(
+				console.Port{Console: true, In: keys, Out: &screen},
+				console.Port{Name: "to.guest", In: bytes.NewReader(stream)},
+				console.Port{Name: "from.guest", Out: &got, Closed: func() { closed <- struct{}{} }},
+			)
+			if err != nil {
+				t.Fatal(err)
+			}
+			entropy, err := rng.New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := linuxMachine(t, series, "quiet console=hvc0", `cat /sys/class/virtio-ports/vport0p1/name /sys/class/virtio-ports/vport0p2/name
+cat /sys/class/misc/hw_random/rng_current
+dd if=/dev/hwrng of=/tmp/random bs=64 count=4
+wc /tmp/random
+cat /dev/vport0p1 > /dev/vport0p2
+read line
+echo "typed: $line"
+exit 4`,
+				&serial, []string{"virtio_pci", "virtio_console", "virtio_rng"}, con, entropy)
+			go func() {
+				select {
+				case <-closed:
+					io.WriteString(keyboard, "hello there\n")
+				case <-t.Context().Done():
+				}
+			}()
+			r, err := m.Run(t.Context())
+			if err != nil || r.Outcome != (vmm.Outcome{Reason: vmm.PowerOff, Code: 4}) {
+				t.Errorf("%+v, %v", r.Outcome, err)
+			}
+			if !bytes.Equal([]byte(got.String()), stream) {
+				t.Errorf("%d bytes have come through, of %d, or others", len(got.String()), len(stream))
+			}
+			said := strings.ReplaceAll(screen.String(), "\r\n", "\n")
+			for _, want := range []string{protocol.UserlandLine + "\n", "to.guest\nfrom.guest\nvirtio_rng.0\n", "256 bytes copied\n", "hello there\ntyped: hello there\n"} {
+				if !strings.Contains(said, want) {
+					t.Errorf("no %q on the console", want)
+				}
+			}
+			t.Logf("%+v", r.Devices)
+			if t.Failed() {
+				t.Logf("serial port:\n%s\nvirtio console:\n%s", serial.String(), said)
+			}
+		})
+	}
+}
+
+// TestSilentPanic: a panic of which the console shows nothing is a panic all the same.
+func TestSilentPanic(t *testing.T) {
+	needInside(t)
+	for _, series := range deviceKernels(t) {
+		t.Run(series, func(t *testing.T) {
+			for _, tt := range []struct {
+				modules []string
+				want    vmm.Reason
+			}{{[]string{"pvpanic_mmio"}, vmm.Panic}, {nil, vmm.Reset}} {
+				var serial text
+				m := linuxMachine(t, series, "quiet loglevel=0", "echo c > /proc/sysrq-trigger", &serial, tt.modules)
+				r, err := m.Run(t.Context())
+				if err != nil || r.Outcome.Reason != tt.want || strings.Contains(serial.String(), "panic") {
+					t.Errorf("with modules %v: %+v, %v\n%s", tt.modules, r.Outcome, err, serial.String())
+				}
+			}
+		})
+	}
+}
