@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,10 +41,11 @@ func (m message) bytes() []byte {
 // guest drives a console as Linux does.
 type guest struct {
 	t testing.TB
+	c *Console
 	*virtiotest.Driver
 }
 
-func start(t testing.TB, c *Console) guest { return guest{t, virtiotest.New(t, c)} }
+func start(t testing.TB, c *Console) guest { return guest{t, c, virtiotest.New(t, c)} }
 
 func (g guest) tell(ms ...message) {
 	for _, m := range ms {
@@ -257,6 +259,42 @@ func TestSlowOutput(t *testing.T) {
 	if n := <-read; n < 100_000 || n >= 400_000 {
 		t.Errorf("%d bytes were read of 100000, and of some of 300000 before the reset", n)
 	}
+}
+
+// A reset ends a request of gigabytes, whose bytes are all the same megabytes of RAM.
+func TestResetInHugeOutput(t *testing.T) {
+	out := &counter{began: make(chan struct{})}
+	g := start(t, newConsole(t, Port{Name: "out", Out: out}))
+	r := g.Rings[1]
+	const pieces, size = 127, 32 << 20
+	for i := range pieces {
+		d := virtiotest.Desc{GPA: 1 << 30, Len: size, Flags: virtiotest.Next, Next: uint16(i + 1)}
+		if i == pieces-1 {
+			d.Flags = 0
+		}
+		r.SetDesc(i, d)
+	}
+	r.SetHead(0, 0)
+	r.SetAvailIndex(1)
+	r.Notify()
+	<-out.began
+	g.Stop()
+	if n := out.n.Load(); n >= pieces*size/2 {
+		t.Errorf("%d bytes were written", n)
+	}
+}
+
+// counter counts what is written.
+type counter struct {
+	n     atomic.Int64
+	began chan struct{}
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	if c.n.Add(int64(len(p))) == int64(len(p)) {
+		close(c.began)
+	}
+	return len(p), nil
 }
 
 // A simple driver has one port, which is a console, and no control messages.

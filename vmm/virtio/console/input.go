@@ -86,3 +86,13 @@ func signal(c chan struct{}) {
 	default:
 	}
 }
+
+// isClosed reports whether c, which nobody sends on, is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -90,8 +90,8 @@ func (p *port) transmit(q *virtio.Queue) error {
 			if err := head.CopyOut(q.Guest(), b); err != nil {
 				return err
 			}
-			if !p.out.Write(b, q.Stopped()) {
-				return nil
+			if !p.out.Write(b, q.Stopped()) || isClosed(q.Stopped()) {
+				return nil // a request can be of 4 GiB
 			}
 		}
 		p.console.counters.Count(kindOutput, 0, size)
