@@ -99,18 +99,21 @@ func (m *Machine) attachDevices() error {
 	return nil
 }
 
-// detachDevices stops and closes the devices of Config: no goroutine of theirs uses
+// closeDevices stops and closes the devices of Config: no goroutine of theirs uses
 // guest RAM any more.
-func (m *Machine) detachDevices() error {
-	var errs []error
-	for i, d := range m.cfg.Devices {
-		if i < len(m.virtio) {
-			errs = append(errs, m.virtio[i].Close())
-		} else {
-			errs = append(errs, d.Close())
+func (m *Machine) closeDevices() error {
+	m.detach.Do(func() {
+		var errs []error
+		for i, d := range m.cfg.Devices {
+			if i < len(m.virtio) {
+				errs = append(errs, m.virtio[i].Close())
+			} else {
+				errs = append(errs, d.Close())
+			}
 		}
-	}
-	return errors.Join(errs...)
+		m.detachErr = errors.Join(errs...)
+	})
+	return m.detachErr
 }
 
 // stopOutput makes what is left of the guest's output not hold up the end of Run.

@@ -87,9 +87,10 @@ type Machine struct {
 	outcome  Outcome
 	err      error
 
-	close        sync.Once
-	closeErr     error
-	closeDevices func() error // once
+	detach    sync.Once
+	detachErr error
+	close     sync.Once
+	closeErr  error
 }
 
 // New makes a machine and loads its guest. It tries the attach before there is a
@@ -102,7 +103,6 @@ func New(cfg Config) (*Machine, error) {
 	cfg.Backend = cmp.Or(cfg.Backend, memory.Secret)
 	cfg.Attach = cmp.Or(cfg.Attach, attach.Auto)
 	m := &Machine{cfg: cfg, start: time.Now(), ended: make(chan struct{})}
-	m.closeDevices = sync.OnceValue(m.detachDevices)
 	if err := m.create(); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
