@@ -16,6 +16,7 @@ import (
 type requests struct {
 	q    *virtio.Queue
 	ring *virtiotest.Ring
+	kick *virtio.Kick
 	idx  uint16
 	per  int // descriptors in the queue for each
 	buf  [2]byte
@@ -37,7 +38,7 @@ func newRequests(tb testing.TB, indirect bool) *requests {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { kick.Close(); ram.Close() })
-	r := &requests{ring: virtiotest.NewRing(tb, ram, queueSize, 0, memory.Range{GPA: 1 << 20, Size: 60 << 20})}
+	r := &requests{kick: kick, ring: virtiotest.NewRing(tb, ram, queueSize, 0, memory.Range{GPA: 1 << 20, Size: 60 << 20})}
 	if r.q, err = virtio.NewQueue(ram, r.ring.Rings, queueSize, virtio.EventIdx|virtio.IndirectDesc, kick, func() {}); err != nil {
 		tb.Fatal(err)
 	}
@@ -127,4 +128,44 @@ func TestAllocs(t *testing.T) {
 			t.Errorf("indirect %v: %v allocations for a request", indirect, n)
 		}
 	}
+}
+
+// BenchmarkKick measures a request for which the device is woken by an eventfd, and the
+// driver by another, as vCPUs are: from one thread to another, and back.
+func BenchmarkKick(b *testing.B) {
+	r := newRequests(b, false)
+	irq, err := virtio.NewKick()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer irq.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			c, err := r.q.Next()
+			if err == nil {
+				err = r.q.Done(c, 1)
+			}
+			if err != nil {
+				return
+			}
+			irq.Signal()
+		}
+	}()
+	b.ReportAllocs()
+	var count [8]byte
+	for b.Loop() {
+		r.idx++
+		binary.LittleEndian.PutUint16(r.buf[:], r.idx)
+		if _, err := r.q.Guest().WriteAt(r.buf[:], r.ring.Avail+2); err != nil {
+			b.Fatal(err)
+		}
+		r.kick.Signal()
+		if _, err := unix.Read(irq.FD(), count[:]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	r.q.Stop()
+	<-served
 }

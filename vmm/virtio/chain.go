@@ -86,12 +86,10 @@ func (q *Queue) parse(c *Chain, head uint16) error {
 	t := table{gpa: q.rings.Desc, n: q.rings.Size, batch: directBatch}
 	var indirect bool
 	var total uint64
-	for i, steps := int(head), 0; ; steps++ {
+	for i := int(head); ; {
 		d, err := t.read(q.guest, &q.descs, i)
 		switch {
 		case err != nil:
-		case steps > q.limit:
-			err = errLoop
 		case d.flags&descIndirect != 0:
 			if t, err = q.indirect(d, indirect); err == nil {
 				i, indirect = 0, true
@@ -134,7 +132,8 @@ func (q *Queue) indirect(d descriptor, nested bool) (table, error) {
 	return table{gpa: d.gpa, n: n, batch: indirectBatch}, nil
 }
 
-// add appends the buffer of a descriptor to a chain.
+// add appends the buffer of a descriptor to a chain. Since each descriptor has one, and
+// at most one refers to a table, no chain is followed for ever.
 func (q *Queue) add(c *Chain, d descriptor) error {
 	switch {
 	case len(c.pieces) == q.limit:

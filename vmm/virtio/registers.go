@@ -116,17 +116,10 @@ func half(features uint64, n uint32) uint64 {
 	return features >> (32 * n) & 0xffffffff
 }
 
-// setFeatures is a write of 32 of the driver's feature bits. There are none above 63:
-// a driver that wants some gets no FEATURES_OK, as for others that weren't offered.
+// setFeatures is a write of 32 of the driver's feature bits. There are none above 63.
 func (t *Transport) setFeatures(v uint64) {
-	if t.status&statusFeaturesOK != 0 {
-		return
-	}
-	switch n := t.driverSelect; {
-	case n <= 1:
+	if n := t.driverSelect; n <= 1 && t.status&statusFeaturesOK == 0 {
 		t.features = t.features&^(0xffffffff<<(32*n)) | v<<(32*n)
-	case v != 0:
-		t.features &^= Version1
 	}
 }
 

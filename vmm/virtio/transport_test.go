@@ -120,10 +120,13 @@ func TestNegotiation(t *testing.T) {
 		})
 	}
 	m.reset()
-	m.set(driverSelect, 4, 2)
-	m.set(driverBits, 4, 1)
-	if m.negotiate(v1); m.get(status, 1)&featuresOK == 0 {
-		t.Error("the driver took bit 64 back, and gets no FEATURES_OK")
+	for _, sel := range []uint64{2, 33, 1<<32 - 1} {
+		m.set(driverSelect, 4, sel)
+		m.set(deviceSelect, 4, sel)
+		m.set(driverBits, 4, 1<<32-1)
+		if m.get(driverBits, 4) != 0 || m.get(deviceBits, 4) != 0 {
+			t.Errorf("feature bits from %d on", 32*sel)
+		}
 	}
 }
 
@@ -265,8 +268,11 @@ func TestResetWaits(t *testing.T) {
 	<-dev.began
 	m.set(status, 1, 0)
 	m.set(status, 1, 0)
-	m.set(queueSelect, 2, 1)
+	m.set(queueSelect, 2, 0) // it was 1
 	m.set(status, 1, acknowledge)
+	if m.get(queueSelect, 2) != 1 {
+		t.Error("a register is written during a reset")
+	}
 	for range 10 {
 		if s := m.get(status, 1); s == 0 {
 			t.Fatal("the status is 0 while a request is in flight")
@@ -332,11 +338,11 @@ func TestWindow(t *testing.T) {
 	}{{1, status, 1}, {0, status, 3}, {0, status, 0}, {0, status, 1 << 31}, {0, 0x3ffffff0, 4}, {0, 0xffffffff, 1}, {0, queueSelect - 1, 2}} {
 		access(bad.bar, bad.off, bad.length)
 		m.config(at+16, 4)
-		m.setConfig(at+16, 4, 0xff)
-		m.setConfig(at+18, 2, 0xff)
+		m.setConfig(at+16, 4, 0xffffffff)
+		m.setConfig(at+18, 2, 0xffff)
 	}
-	if s := m.get(status, 1); s != acknowledge {
-		t.Errorf("status 0x%x", s)
+	if s, q := m.get(status, 1), m.get(queueSelect, 2); s != acknowledge || q != 0 {
+		t.Errorf("status 0x%x, queue %d", s, q)
 	}
 }
 
