@@ -10,6 +10,7 @@ import (
 
 	"offmap/guest/payload"
 	"offmap/vmm"
+	"offmap/vmm/virtio"
 )
 
 const testKHz = 2_000_000
@@ -121,9 +122,10 @@ func TestCheckNative(t *testing.T) {
 		emulated *uint64
 		want     error
 	}{
-		{nil, ErrCannot}, {n(0), nil}, {n(70 + fewEmulated), nil}, {n(71 + fewEmulated), ErrEmulated}, {n(1e9), ErrEmulated},
+		{nil, ErrCannot}, {n(0), nil}, {n(75 + fewEmulated), nil}, {n(76 + fewEmulated), ErrEmulated}, {n(1e9), ErrEmulated},
 	} {
 		r := vmm.Result{Emulated: c.emulated, Exits: map[string]uint64{"io": 50, "mmio": 20, "shutdown": 1}}
+		r.Devices = []virtio.Stats{{Requests: map[string]uint64{"read": 2, "write": 3}}}
 		if err := checkNative(r); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%v emulated: %v", c.emulated, err)
 		}

@@ -53,7 +53,7 @@ func workingPairs(t *testing.T) []Subject {
 func TestHostScenarios(t *testing.T) {
 	e := testEnv(t)
 	working := workingPairs(t)
-	for _, sc := range slices.Concat(populateScenarios(), directMapScenarios(), neighbourScenarios(), exitScenarios(), userfaultScenarios()) {
+	for _, sc := range slices.Concat(populateScenarios(), directMapScenarios(), neighbourScenarios(), exitScenarios(), diskScenarios(), userfaultScenarios()) {
 		t.Run(sc.Name, func(t *testing.T) {
 			subjects := sc.Subjects(e, working)
 			if len(subjects) == 0 {
@@ -82,7 +82,7 @@ func TestHostScenarios(t *testing.T) {
 func TestCannot(t *testing.T) {
 	e := testEnv(t)
 	s := Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.Direct}}
-	for _, sc := range slices.Concat(populateScenarios(), exitScenarios()) {
+	for _, sc := range slices.Concat(populateScenarios(), exitScenarios(), diskScenarios()) {
 		leaks := memtest.Leaks(t)
 		if values, err := sc.Sample(t.Context(), e, s); !errors.Is(err, ErrCannot) {
 			t.Errorf("%s of %s: %v, %v; want ErrCannot", sc.Name, s, values, err)

@@ -13,6 +13,7 @@ import (
 	"offmap/memory/attach"
 	"offmap/vmm"
 	"offmap/vmm/boot"
+	"offmap/vmm/virtio"
 )
 
 // payloadGuest is an embedded payload and the configuration of its machine.
@@ -22,7 +23,8 @@ type payloadGuest struct {
 	cpus    int
 	size    uint64 // bytes of RAM
 	options attach.Options
-	event   func(byte) // see vmm.Config.Event
+	devices []virtio.Device // the guest closes them
+	event   func(byte)      // see vmm.Config.Event
 	// load loads the payload into RAM; nil means guest.place.
 	load func(ram memory.Guest, p payload.Payload, khz int) ([]boot.CPU, error)
 	// native makes it an error if KVM interpreted the guest.
@@ -60,7 +62,7 @@ func (g payloadGuest) run(ctx context.Context, s Subject) (r guestRun, err error
 	)
 	start := time.Now()
 	m, err := vmm.New(vmm.Config{
-		Memory: g.size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Options: g.options, Console: &console, Event: g.event, Dumpable: true,
+		Memory: g.size, CPUs: g.cpus, Backend: s.Backend, Attach: s.Attach, Options: g.options, Devices: g.devices, Console: &console, Event: g.event, Dumpable: true,
 		Guest: func(mem memory.Guest, _, tscKHz int) ([]boot.CPU, error) {
 			ram, r.TSCKHz = mem, tscKHz
 			return g.load(mem, p, tscKHz)

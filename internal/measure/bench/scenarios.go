@@ -13,6 +13,7 @@ var groups = []func() []Scenario{
 	directMapScenarios,
 	neighbourScenarios,
 	exitScenarios,
+	diskScenarios,
 	linuxBootScenarios,
 	costScenarios,
 	userfaultScenarios,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -26,10 +27,17 @@ func build(t *testing.T) string {
 // reads, all of them positive.
 func TestCommands(t *testing.T) {
 	path := build(t)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args    string
 		figures int
 	}{
+		{"blk " + file + " read sequence anon 128K 100 4", 1},
+		{"blk " + file + " write random memfd 4K 100 4", 1},
+		{"blk " + file + " read random secret 4K 100 4", 1},
 		{"touch anon 4M 1", 3},
 		{"touch memfd 4M 2", 3},
 		{"touch secret 1M 1", 3},
@@ -73,6 +81,10 @@ func TestRefusals(t *testing.T) {
 		{"touch anon 4Kx 1", "4Kx: not a positive number"},
 		{"touch anon 4K 2", "less than a page"},
 		{"touch memfd 99999999999G 1", "not a positive number"},
+		{"blk /dev/null read sequence anon 4K 1 1", "smaller than a request"},
+		{"blk /dev/null over sequence anon 4K 1 1", "neither read nor write"},
+		{"blk /dev/null read over anon 4K 1 1", "neither random nor sequence"},
+		{"blk /nosuch read random anon 4K 1 1", "No such file"},
 		{"exits over 1", "no such exit"},
 		{"pager 64 64 1 1", "too many"},
 		{"pager 64 8 1 0", "0: not a positive number"},

@@ -41,6 +41,7 @@ int open_uffd(void);
 /* parallel runs body(arg) for 0 to n-1 in n threads, and returns when all ended. */
 void parallel(int n, void (*body)(int i, void *arg), void *arg);
 
+void blk(int argc, char **argv);
 void create(int argc, char **argv);
 void exits(int argc, char **argv);
 void fault(int argc, char **argv);

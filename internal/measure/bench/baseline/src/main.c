@@ -16,6 +16,7 @@
 #include <string.h>
 
 static const struct command commands[] = {
+	{ "blk", "FILE read|write random|sequence anon|memfd|secret SIZE REQUESTS BUFFERS", blk, 7 },
 	{ "create", "anon|memfd|secret BYTES", create, 2 },
 	{ "exits", "out|in|mmio COUNT", exits, 2 },
 	{ "fault", "copy|continue FAULTS", fault, 2 },
