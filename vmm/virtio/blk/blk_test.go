@@ -217,7 +217,7 @@ func TestReadOnly(t *testing.T) {
 	if err := os.Chmod(path, 0o400); err != nil {
 		t.Fatal(err)
 	}
-	disk, drv := openDisk(t, path, Options{ReadOnly: true})
+	disk, drv := openDisk(t, path, Options{ReadOnly: true, Log: func(err error) { t.Errorf("the host was asked: %v", err) }})
 	if f := disk.Features(); f>>featRO&1 != 1 || f>>featDiscard&1 != 0 || f>>featWriteZeroes&1 != 0 {
 		t.Errorf("features %#x", f)
 	}
@@ -321,23 +321,30 @@ func (c *counting) flush() error { c.n++; return c.store.flush() }
 // TestErrors has a host whose file fails: the guest gets I/O errors, and the log a
 // line of each kind.
 func TestErrors(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.name, func(t *testing.T) { testErrors(t, kind.Options) })
+	}
+}
+
+func testErrors(t *testing.T, o Options) {
 	path, want := newImage(t, 1<<20)
 	var log []string
 	var mu sync.Mutex
-	_, drv := openDisk(t, path, Options{Log: func(err error) {
+	o.Log = func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		log = append(log, err.Error())
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("%v", err)
 		}
-	}})
+	}
+	_, drv := openDisk(t, path, o)
 	if err := os.Truncate(path, 4096+100); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
 		st, written, out := ask(drv, typeIn, 0, nil, 4096, 4096)
-		if st != statusIOErr || written > 4096+100 || !bytes.Equal(out[:4096], want[:4096]) {
+		if st != statusIOErr || written > 4096+100 || !bytes.Equal(out[:written], want[:written]) {
 			t.Errorf("read of an image that has shrunk: status %d, %d bytes written", st, written)
 		}
 	}
@@ -380,6 +387,15 @@ func TestDiskFull(t *testing.T) {
 				full++
 			default:
 				t.Fatalf("status %d after %d errors", st, full)
+			}
+		}
+		// Where a write failed there is what it wrote, or what was there before.
+		tail := read(t, drv, uint64(1<<20/sector), 3<<20)
+		for i := 0; i < len(tail); i += sector {
+			at := 1<<20 + i
+			written := noise(uint64(at&^(256<<10-1)), 256<<10)[at%(256<<10):][:sector]
+			if !bytes.Equal(tail[i:i+sector], want[at:at+sector]) && !bytes.Equal(tail[i:i+sector], written) {
+				t.Fatalf("sector %d is neither", at/sector)
 			}
 		}
 		if full < 8 {

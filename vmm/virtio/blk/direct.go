@@ -105,7 +105,7 @@ func (d *direct) write(g memory.Guest, buf memory.Ranges, off int64, wait bool) 
 	})
 }
 
-// zero leaves parts of blocks of the file system to change, since fallocate(2) zeroes
+// zero leaves parts of blocks of the file system to change, since fallocate(2) may zero
 // these in the page cache.
 func (d *direct) zero(off, n int64, unmap bool) error {
 	start, end := inner(off, n)
