@@ -38,7 +38,7 @@ func (m *Machine) createDevices() error {
 	m.uart = serial.New(serial.Config{
 		Out:     out,
 		IRQ:     irqLine{m.vm, serial.COM1IRQ},
-		Sent:    m.panics.sent,
+		Sent:    m.panics.console(),
 		Ended:   m.ended,
 		OnError: m.warn,
 	})
@@ -90,6 +90,9 @@ func (v *pciVM) IOEventFD(addr memory.GPA, fd int) (remove func() error, err err
 // attachDevices puts the devices of Config on the PCI bus.
 func (m *Machine) attachDevices() error {
 	for _, d := range m.cfg.Devices {
+		if c, ok := d.(interface{ Watch(sent func(byte)) }); ok {
+			c.Watch(m.panics.console())
+		}
 		t, err := virtio.Attach(m.pci, m.attach.Guest(), d, m.warn)
 		if err != nil {
 			return err

@@ -38,7 +38,7 @@ func (m *Machine) finish(o Outcome, err error) {
 // call it.
 func (m *Machine) Stop() {
 	m.finish(m.stopOutcome(), nil)
-	m.uart.Stop()
+	m.stopOutput()
 }
 
 // stopOutcome is the outcome of a guest that was still running. It may have panicked

@@ -9,26 +9,31 @@ import (
 // panicMark is how the last words of a Linux kernel begin (kernel/panic.c).
 const panicMark = "Kernel panic - not syncing"
 
-// silentPanic is the detail of a panic of which the console has shown nothing.
-const silentPanic = "it printed no reason on the serial console"
+// silentPanic is the detail of a panic of which no console has shown anything.
+const silentPanic = "it printed no reason on its console"
 
 // panicWatch knows whether the guest's kernel has panicked. The panic device says
 // so, if the guest has its driver. The console says so too, and why: panicWatch looks
-// for the words in what the guest sends, byte by byte on the vCPU's thread, since a
-// guest can reset with its next instruction. It keeps only the beginning of a line. A
-// guest's userland can print the same words, which makes a reset a panic and harms
-// nobody.
+// for the words in what the guest sends, byte by byte and before the guest goes on,
+// since a guest can reset with its next instruction. It keeps only the beginning of a
+// line of each console, the serial port and virtio consoles. A guest's userland can
+// print the same words, which makes a reset a panic and harms nobody.
 //
 // A panic doesn't end the machine. Linux uses the panic device before the end of its
 // panic: it may still print, dump its log, or start a crash kernel. So the machine
 // goes on until the guest resets or halts, or is stopped, and that is then a panic.
 type panicWatch struct {
 	mu     sync.Mutex
-	line   [256]byte
-	n      int // bytes of line
+	lines  []*line // of the consoles
 	hit    string
 	end    string // wordHalt or wordRestart, whichever the kernel said last
 	device bool   // the panic device has been used
+}
+
+// line is the line that the guest sends to a console at the moment.
+type line struct {
+	b [256]byte
+	n int // bytes of b
 }
 
 // told is called when the guest uses the panic device.
@@ -38,18 +43,24 @@ func (w *panicWatch) told() {
 	w.device = true
 }
 
-// sent takes the guest's next byte.
-func (w *panicWatch) sent(b byte) {
+// console returns a function that takes the bytes that the guest sends to one console.
+func (w *panicWatch) console() (sent func(byte)) {
+	l := &line{}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case b == '\n':
-		w.hit = w.first()
-		w.end = w.lastEnd()
-		w.n = 0
-	case w.n < len(w.line):
-		w.line[w.n] = b
-		w.n++
+	w.lines = append(w.lines, l)
+	w.mu.Unlock()
+	return func(b byte) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case b == '\n':
+			w.hit = w.first()
+			w.end = w.lastEnd()
+			l.n = 0
+		case l.n < len(l.b):
+			l.b[l.n] = b
+			l.n++
+		}
 	}
 }
 
@@ -70,10 +81,12 @@ func (w *panicWatch) said(word string) bool {
 
 // lastEnd is the last word of that kind so far, or "".
 func (w *panicWatch) lastEnd() string {
-	if _, line, ok := bytes.Cut(w.line[:w.n], []byte(endMark)); ok {
-		for _, word := range [...]string{wordHalt, wordRestart} {
-			if bytes.Contains(line, []byte(word)) {
-				return word
+	for _, l := range w.lines {
+		if _, text, ok := bytes.Cut(l.b[:l.n], []byte(endMark)); ok {
+			for _, word := range [...]string{wordHalt, wordRestart} {
+				if bytes.Contains(text, []byte(word)) {
+					return word
+				}
 			}
 		}
 	}
@@ -82,9 +95,10 @@ func (w *panicWatch) lastEnd() string {
 
 // first is the first panic's line so far, or "".
 func (w *panicWatch) first() string {
-	line := w.line[:w.n]
-	if i := bytes.Index(line, []byte(panicMark)); i >= 0 && w.hit == "" {
-		return strings.TrimSpace(strings.ToValidUTF8(string(line[i:]), "?"))
+	for _, l := range w.lines {
+		if i := bytes.Index(l.b[:l.n], []byte(panicMark)); i >= 0 && w.hit == "" {
+			return strings.TrimSpace(strings.ToValidUTF8(string(l.b[i:l.n]), "?"))
+		}
 	}
 	return w.hit
 }

@@ -23,8 +23,9 @@ func TestPanicWatch(t *testing.T) {
 		{"hardly begun", "Kernel panic", ""},
 	} {
 		var w panicWatch
+		sent := w.console()
 		for i := range len(c.sent) {
-			w.sent(c.sent[i])
+			sent(c.sent[i])
 		}
 		if got, ok := w.seen(); got != c.want || ok != (c.want != "") {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
@@ -35,9 +36,10 @@ func TestPanicWatch(t *testing.T) {
 // To look at an unfinished line doesn't make it the finding.
 func TestPanicWatchUnfinished(t *testing.T) {
 	var w panicWatch
+	sent := w.console()
 	send := func(s string) {
 		for i := range len(s) {
-			w.sent(s[i])
+			sent(s[i])
 		}
 	}
 	send("Kernel panic - not syncing: VFS")
@@ -45,6 +47,24 @@ func TestPanicWatchUnfinished(t *testing.T) {
 	send(": no root\n")
 	if got, _ := w.seen(); got != "Kernel panic - not syncing: VFS: no root" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A guest's consoles don't get into each other's lines.
+func TestPanicWatchConsoles(t *testing.T) {
+	var w panicWatch
+	a, b := w.console(), w.console()
+	const one, other = "Kernel panic - not syncing: VFS\n", "reboot: System halted\n"
+	for i := range max(len(one), len(other)) {
+		if i < len(one) {
+			a(one[i])
+		}
+		if i < len(other) {
+			b(other[i])
+		}
+	}
+	if got, _ := w.seen(); got != strings.TrimSpace(one) || !w.said(wordHalt) {
+		t.Errorf("%q, said that it halts: %v", got, w.said(wordHalt))
 	}
 }
 
@@ -147,8 +167,9 @@ func TestSaid(t *testing.T) {
 		"reboot: Power down\n":                                     "",
 	} {
 		var w panicWatch
+		console := w.console()
 		for i := range len(sent) {
-			w.sent(sent[i])
+			console(sent[i])
 		}
 		for _, word := range []string{wordHalt, wordRestart} {
 			if w.said(word) != (word == want) {

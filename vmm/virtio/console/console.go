@@ -63,6 +63,7 @@ type Port struct {
 // Console is the device. It implements virtio.Device.
 type Console struct {
 	ports    []*port
+	sent     func(byte) // or nil
 	counters *virtio.Counters
 	control  control
 }
@@ -104,6 +105,12 @@ func checkName(p Port) error {
 	}
 	return nil
 }
+
+// Watch has sent called with each byte that the guest writes to a console port, before
+// the guest is told that it is written. It must be called before the device is attached.
+// sent must be quick, and is called from several goroutines if there are several
+// consoles.
+func (c *Console) Watch(sent func(byte)) { c.sent = sent }
 
 // Resize tells the guest the size of a console port's terminal, in characters. Linux
 // before 6.16 takes columns for rows (its commit 5326ab737a47).

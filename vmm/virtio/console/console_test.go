@@ -161,6 +161,26 @@ func TestPorts(t *testing.T) {
 	check()
 }
 
+// What is written to a console, and nothing else, is watched before the guest goes on.
+func TestWatch(t *testing.T) {
+	ports := []Port{{Console: true}, {Name: "p"}}
+	c := newConsole(t, ports...)
+	var watched output
+	c.Watch(func(b byte) { watched.Write([]byte{b}) })
+	g := start(t, c)
+	g.setUp(ports...)
+	_, tx := queues(1)
+	g.Request(tx, [][]byte{[]byte("not this\n")}, nil)
+	want := ""
+	for range 100 {
+		want += "Kernel panic - not syncing\n"
+		g.Request(1, [][]byte{[]byte("Kernel "), []byte("panic - not syncing\n")}, nil)
+		if got := watched.String(); got != want {
+			t.Fatalf("watched %q", got)
+		}
+	}
+}
+
 // Input isn't read before a process has the port open and wants it, and none is lost
 // when the port is closed and opened again.
 func TestInputWaits(t *testing.T) {

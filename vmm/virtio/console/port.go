@@ -90,6 +90,11 @@ func (p *port) transmit(q *virtio.Queue) error {
 			if err := head.CopyOut(q.Guest(), b); err != nil {
 				return err
 			}
+			if p.cfg.Console && p.console.sent != nil {
+				for _, v := range b {
+					p.console.sent(v)
+				}
+			}
 			if !p.out.Write(b, q.Stopped()) || isClosed(q.Stopped()) {
 				return nil // a request can be of 4 GiB
 			}
