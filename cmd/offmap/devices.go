@@ -54,7 +54,7 @@ func (f *deviceFlags) check(g guestFlags) error {
 		{"--disk", len(f.disks.values)}, {"--share", len(f.shares.values)},
 		{"--console " + consoleVirtio, number(f.console == consoleVirtio)}, {"--rng", number(f.rng)},
 	} {
-		if x.n > 0 && g.kernel == "" {
+		if x.n > 0 && g.kernel == "" && !(x.flag == "--disk" && g.drivesDisk()) {
 			return usage("%s needs a kernel: name one with --kernel", x.flag)
 		}
 		virtual += x.n

@@ -90,6 +90,12 @@ func (f *guestFlags) name() string {
 	return "payload " + defaultPayload
 }
 
+// drivesDisk reports whether the guest is a payload that uses a disk.
+func (f *guestFlags) drivesDisk() bool {
+	p, err := payload.Lookup(f.payload)
+	return err == nil && p.Disk()
+}
+
 // defaultPayload is the guest if the flags name none.
 const defaultPayload = "hello"
 

@@ -10,3 +10,6 @@ const (
 // BlkPattern returns the 64-bit word at offset off, a multiple of 8, of a disk with the
 // pattern.
 func BlkPattern(off uint64) uint64 { return (off + 1) * 0x9e3779b97f4a7c15 }
+
+// Disk reports whether the payload drives a disk.
+func (p Payload) Disk() bool { return p.Name == "blk" }
