@@ -53,6 +53,8 @@ type machine struct {
 	io     bus.Bus
 	tr     *virtio.Transport
 	closed bool
+	// slowLog is called before an error is in the log.
+	slowLog func()
 	// hostile: the guest has written anything anywhere, and takes no interrupts.
 	hostile atomic.Bool
 	rings   []*virtiotest.Ring
@@ -106,7 +108,7 @@ func (noReset) Write(_ uint64, p []byte) {}
 // at 1 GiB.
 func newMachine(t testing.TB, dev virtio.Device) *machine {
 	t.Helper()
-	m := &machine{t: t, ioeventfds: map[memory.GPA]int{}, caps: map[byte]capability{}}
+	m := &machine{t: t, slowLog: func() {}, ioeventfds: map[memory.GPA]int{}, caps: map[byte]capability{}}
 	m.changed.L = &m.mu
 	layout, err := memory.LayoutOf(memory.Region{Size: 16 << 20}, memory.Region{Start: 1 << 30, Size: 32 << 20})
 	if err != nil {
@@ -120,6 +122,7 @@ func newMachine(t testing.TB, dev virtio.Device) *machine {
 		t.Fatal(err)
 	}
 	m.tr, err = virtio.Attach(b, m.ram, dev, func(err error) {
+		m.slowLog()
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.errs = append(m.errs, err)
@@ -276,4 +279,11 @@ func (m *machine) awaitMessage(want uint32) {
 		m.messages = m.messages[i+1:]
 		return i >= 0
 	})
+}
+
+// logged returns what is in the log.
+func (m *machine) logged() []error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.errs)
 }

@@ -168,7 +168,7 @@ func (c common) Read(off uint64, p []byte) {
 // Write implements bus.Device. A write of a part of a register leaves the rest as it is.
 func (c common) Write(off uint64, p []byte) {
 	c.t.mu.Lock()
-	defer c.t.mu.Unlock()
+	defer c.t.unlock()
 	for _, r := range registers {
 		if c.t.resetting || c.t.closed {
 			return

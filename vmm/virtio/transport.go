@@ -23,7 +23,6 @@ type Transport struct {
 	offered uint64  // features
 	isr     atomic.Uint32
 	vector  atomic.Uint32 // of the configuration
-	logged  sync.Once
 
 	mu sync.Mutex // guards what follows
 	// The lock isn't held while a device or a queue waits. It is taken before
@@ -40,6 +39,8 @@ type Transport struct {
 	queues         []*queueState
 	window         window
 	removeNotifies []func() error
+	logged         bool
+	report         error // for the log, by who unlocks
 }
 
 // queueState is what the driver has said of a queue.
@@ -218,7 +219,7 @@ func (s *queueState) where() Rings {
 func (t *Transport) serve(i int, q *Queue, features uint64) {
 	err := t.dev.Serve(i, q, features)
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.unlock()
 	if err != nil && !errors.Is(err, ErrStopped) {
 		t.needsReset(fmt.Errorf("queue %d: %w", i, err))
 	}
@@ -259,10 +260,20 @@ func (t *Transport) needsReset(err error) {
 	if t.status&statusDriverOK != 0 {
 		t.interrupt(&t.vector, isrConfig)
 	}
-	// Once for a device: the guest could reset and break it again for ever.
-	t.logged.Do(func() {
-		t.log(fmt.Errorf("virtio device %s does nothing until its driver resets it: %w", t.dev.Name(), err))
-	})
+	if !t.logged { // once for a device: the guest could reset and break it again for ever
+		t.logged = true
+		t.report = fmt.Errorf("virtio device %s does nothing until its driver resets it: %w", t.dev.Name(), err)
+	}
+}
+
+// unlock ends what may have called needsReset. The log may be slow.
+func (t *Transport) unlock() {
+	err := t.report
+	t.report = nil
+	t.mu.Unlock()
+	if err != nil {
+		t.log(err)
+	}
 }
 
 // interrupt sends the interrupt of a vector register.

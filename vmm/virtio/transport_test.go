@@ -80,8 +80,8 @@ func TestTransport(t *testing.T) {
 	m.set(status, 1, 0) // no matter
 	m.set(status, 1, acknowledge)
 	m.notify(0)
-	if len(m.errs) > 0 {
-		t.Error(m.errs)
+	if errs := m.logged(); len(errs) > 0 {
+		t.Error(errs)
 	}
 	check()
 }
@@ -195,8 +195,8 @@ func TestEnableRefused(t *testing.T) {
 				t.Errorf("enabled %d, status 0x%x", m.get(queueEnable, 2), m.get(status, 1))
 			}
 			m.set(status, 1, acknowledge|driver|featuresOK|driverOK)
-			if len(m.errs) != 1 || !strings.Contains(m.errs[0].Error(), tt.want) {
-				t.Errorf("log: %v, want %q", m.errs, tt.want)
+			if errs := m.logged(); len(errs) != 1 || !strings.Contains(errs[0].Error(), tt.want) {
+				t.Errorf("log: %v, want %q", errs, tt.want)
 			}
 			m.reset()
 		})
@@ -237,9 +237,26 @@ func TestNeedsReset(t *testing.T) {
 	}
 	m.start(^uint64(0))
 	m.roundTrip(0)
-	if len(m.errs) != 1 {
-		t.Errorf("%d lines in the log: %v", len(m.errs), m.errs)
+	eventually(t, func() bool { return len(m.logged()) > 0 })
+	if errs := m.logged(); len(errs) != 1 {
+		t.Errorf("%d lines in the log: %v", len(errs), errs)
 	}
+}
+
+// TestSlowLog holds that a guest goes on while the log waits for its writer.
+func TestSlowLog(t *testing.T) {
+	m := newMachine(t, &echo{sizes: []int{8}})
+	called, let := make(chan struct{}), make(chan struct{})
+	m.slowLog = func() { close(called); <-let }
+	m.start(^uint64(0))
+	m.rings[0].SetAvailIndex(9)
+	m.notify(0)
+	<-called
+	m.reset()
+	m.start(^uint64(0))
+	m.roundTrip(0)
+	close(let)
+	eventually(t, func() bool { return len(m.logged()) == 1 })
 }
 
 // slow is a device whose requests wait until the test lets them go on.
@@ -309,8 +326,8 @@ func TestResetUnderLoad(t *testing.T) {
 			<-done
 		}
 	}
-	if len(m.errs) > 0 {
-		t.Error(m.errs)
+	if errs := m.logged(); len(errs) > 0 {
+		t.Error(errs)
 	}
 }
 
