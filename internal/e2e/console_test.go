@@ -153,21 +153,3 @@ exit 4`,
 		t.Logf("serial port:\n%s\nvirtio console:\n%s", serial.String(), said)
 	}
 }
-
-// TestSilentPanic: a panic of which the console shows nothing is a panic all the same.
-func TestSilentPanic(t *testing.T) {
-	needInside(t)
-	for _, tt := range []struct {
-		modules []string
-		want    vmm.Reason
-	}{{[]string{"pvpanic_mmio"}, vmm.Panic}, {nil, vmm.Reset}} {
-		var serial text
-		m := linuxMachine(t, "quiet loglevel=0", "echo c > /proc/sysrq-trigger", &serial, tt.modules)
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		r, err := m.Run(ctx)
-		if err != nil || r.Outcome.Reason != tt.want || strings.Contains(serial.String(), "panic") {
-			t.Errorf("with modules %v: %+v, %v\n%s", tt.modules, r.Outcome, err, serial.String())
-		}
-	}
-}
