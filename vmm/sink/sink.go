@@ -139,16 +139,17 @@ func (s *Sink) Put(b byte) {
 	if len(s.queue) >= QueueSize && !s.await(s.cfg.Ended) || s.closed {
 		return
 	}
-	s.append(b)
+	s.queue = append(s.queue, b)
+	s.queued(1)
 }
 
-// append queues bytes. While nobody waits for room any more, the queue may grow.
-func (s *Sink) append(p ...byte) {
-	s.queue = append(s.queue, p...)
-	if len(s.queue) == len(p) {
+// queued wakes the goroutine for n bytes more in the queue. While nobody waits for room
+// any more, the queue may grow.
+func (s *Sink) queued(n int) {
+	if len(s.queue) == n {
 		signal(s.wake)
 	}
-	if s.cfg.Patient || p[len(p)-1] == '\n' || len(s.queue) >= QueueSize {
+	if s.queue[len(s.queue)-1] == '\n' || len(s.queue) >= QueueSize || s.cfg.Patient {
 		signal(s.hurry)
 	}
 }
@@ -174,7 +175,8 @@ func (s *Sink) Write(p []byte, stop <-chan struct{}) bool {
 		}
 		n := min(len(p), QueueSize-len(s.queue))
 		s.sent += uint64(n)
-		s.append(p[:n]...)
+		s.queue = append(s.queue, p[:n]...)
+		s.queued(n)
 		p = p[n:]
 	}
 	s.sent += uint64(len(p)) // lost
