@@ -8,7 +8,8 @@
 // BARs don't move. A function decodes the address that Add gave it, as long as its
 // command register enables memory. So KVM can watch that address for kicks
 // (VM.IOEventFD) from the start, and a guest can't lay a BAR over another or over
-// RAM. Guests take BARs that firmware has placed as they are.
+// RAM. Guests take BARs that firmware has placed as they are. Kicks arrive with memory
+// disabled, too; that is harmless, since a kick says no more than "look".
 package pci
 
 import (
