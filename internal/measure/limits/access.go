@@ -33,18 +33,29 @@ func accessLimits(b memory.Backend) []Limit {
 			Title:    "get_user_pages refuses secret memory",
 			Source:   sourceCommit,
 			Link:     linkCommit,
-			How:      "Attacks of the audit on a child that holds the memory, by system calls that reach user memory by its pages (GUP) and not by its addresses: a write with O_DIRECT, vmsplice(2), process_vm_readv(2), a futex that may be shared, and /proc/PID/mem. Each is also made on a child with a memfd.",
+			How:      "Attacks of the audit on a child that holds the memory, by system calls that reach user memory by its pages (GUP) and not by its addresses: a write with O_DIRECT, a send with MSG_ZEROCOPY, vmsplice(2), process_vm_readv(2), a futex that may be shared, and /proc/PID/mem. Each is also made on a child with a memfd.",
 			Expected: "EFAULT for each, EIO for /proc/PID/mem",
-			Means:    "No zero-copy of any kind to or from guest RAM: no O_DIRECT, no registered io_uring buffers, no VFIO (see dma). A VMM's devices copy through buffers of their own.",
+			Means:    "No zero-copy of any kind to or from guest RAM: no O_DIRECT (see direct-io), no MSG_ZEROCOPY, no registered io_uring buffers and no VFIO (see dma). The kernel still copies to and from the memory for its owner, so a VMM's devices need no buffers of their own where one copy will do (see disk-in-page-cache).",
 			check: func(ctx context.Context) (Observation, error) {
 				return refused(b, []attempt{
 					{"O_DIRECT", unix.EFAULT, by(ctx, "o-direct")},
+					{"MSG_ZEROCOPY", unix.EFAULT, by(ctx, "msg-zerocopy")},
 					{"vmsplice", unix.EFAULT, by(ctx, "vmsplice")},
 					{"process_vm_readv", unix.EFAULT, by(ctx, "process-vm-readv")},
 					{"shared futex", unix.EFAULT, by(ctx, "futex")},
 					{"/proc/PID/mem", unix.EIO, by(ctx, "proc-mem")},
 				})
 			},
+		},
+		{
+			ID:       "direct-io",
+			Title:    "Files can't bypass the page cache to and from secret RAM",
+			Source:   sourceCommit + ": GUP refuses the memory, and O_DIRECT hands the disk's driver the pages that GUP returns",
+			Link:     linkCommit,
+			How:      "pwrite(2) of secret memory to a file that is open with O_DIRECT, and pread(2) of the file. The same with a memfd.",
+			Expected: "EFAULT for each",
+			Means:    "A disk without the page cache (cache=none) takes bounce buffers in ordinary memory. offmap has a bounded number of them, keeps them out of swap and core dumps, wipes each after its request, and counts them as exposed. On tmpfs, whose O_DIRECT is a copy, secret memory works.",
+			check:    func(context.Context) (Observation, error) { return checkDirect(b) },
 		},
 		{
 			ID:       "kvm-refused",
@@ -115,6 +126,26 @@ func checkFound(ctx context.Context, b memory.Backend) (o Observation, err error
 		Text:  fmt.Sprintf("canary found in %d pages, the memfd's in %d", hits[0].Pages, hits[1].Pages),
 		Holds: hits[0].Pages == 0,
 	}, nil
+}
+
+func checkDirect(b memory.Backend) (Observation, error) {
+	f, err := diskFile()
+	if err != nil {
+		return Observation{}, err
+	}
+	defer f.Close()
+	direct, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.O_RDWR|unix.O_CLOEXEC|unix.O_DIRECT, 0)
+	if err != nil {
+		return Observation{}, skipped("no O_DIRECT: %v", err)
+	}
+	defer unix.Close(direct)
+	if err := f.Truncate(attemptSize); err != nil {
+		return Observation{}, os.NewSyscallError("ftruncate", err)
+	}
+	return refused(b, []attempt{
+		{"a write", unix.EFAULT, func(a *area) error { _, err := unix.Pwrite(direct, a.mem, 0); return err }},
+		{"a read", unix.EFAULT, func(a *area) error { _, err := unix.Pread(direct, a.mem, 0); return err }},
+	})
 }
 
 func checkKVM(b memory.Backend) (o Observation, err error) {

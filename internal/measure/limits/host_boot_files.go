@@ -73,13 +73,7 @@ func checkBootFiles(ctx context.Context, b memory.Backend, search scan) (o Obser
 	}
 
 	var file, resting [3]int
-	for i, drop := range []func() error{
-		func() error { return nil },
-		func() error {
-			return errors.Join(f.Sync(), os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)))
-		},
-		f.Close,
-	} {
+	for i, drop := range dropped(f) {
 		if err := drop(); err != nil {
 			return o, err
 		}
@@ -95,10 +89,20 @@ func checkBootFiles(ctx context.Context, b memory.Backend, search scan) (o Obser
 	return o, nil
 }
 
-// canaryFile makes a temporary file without a name, with c in each of its pages. It
-// plants c in the page cache itself, so that there are no other copies. kind is the
-// file system.
-func canaryFile(pages int, c canary.Canary) (f *os.File, kind string, err error) {
+// dropped are the steps by which a file without a name leaves the page cache: none,
+// its pages written to the disk and dropped, the file gone.
+func dropped(f *os.File) [3]func() error {
+	return [3]func() error{
+		func() error { return nil },
+		func() error {
+			return errors.Join(f.Sync(), os.NewSyscallError("fadvise", unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)))
+		},
+		f.Close,
+	}
+}
+
+// scratchFile makes a temporary file without a name. kind is the file system.
+func scratchFile() (f *os.File, kind string, err error) {
 	f, err = os.CreateTemp("", ".offmap-limits-*")
 	if err != nil {
 		return nil, "", skipped("no scratch file: %v", err)
@@ -119,6 +123,21 @@ func canaryFile(pages int, c canary.Canary) (f *os.File, kind string, err error)
 	if fs.Type != unix.TMPFS_MAGIC {
 		kind = fmt.Sprintf("file system 0x%x", fs.Type)
 	}
+	return f, kind, nil
+}
+
+// canaryFile is scratchFile with c in each of so many pages. It plants c in the page
+// cache itself, so that there are no other copies.
+func canaryFile(pages int, c canary.Canary) (f *os.File, kind string, err error) {
+	f, kind, err = scratchFile()
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
 	size := pages * memory.PageSize
 	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(size)); err != nil { // a hole that the disk has no room for is a SIGBUS
 		return f, kind, fmt.Errorf("fallocate of %d bytes: %w", size, err)

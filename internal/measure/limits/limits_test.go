@@ -64,7 +64,7 @@ func TestOrdinary(t *testing.T) {
 	// or depend on what else is in memory; other tests have them.
 	memfd := map[string]bool{
 		"no-opt-in": false, "cloexec": true, "size-once": false, "no-file-io": false, "no-giving-back": false,
-		"direct-map": false, "gup-refused": false, "kvm-refused": false, "no-userfaultfd": false,
+		"direct-map": false, "gup-refused": false, "direct-io": false, "kvm-refused": false, "no-userfaultfd": false,
 		"memlock": false, "memlock-touch": false, "memlock-user": false,
 		"mlock": false, "mlockall": false, "unevictable": false, "no-populating": false,
 		"sealing": true, "shared-only": false, "core-dump": false, "unmovable": false,

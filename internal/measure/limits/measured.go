@@ -11,6 +11,7 @@ func measured() (all []Limit) {
 		registerLimits(),
 		ioLimits(),
 		bootFileLimits(),
+		diskLimits(),
 		uncachedLimits(),
 		paravirtualLimits(),
 		dirtyLimits(),

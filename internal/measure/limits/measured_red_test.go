@@ -50,6 +50,18 @@ func TestMeasuredGoesRed(t *testing.T) {
 		"boot-files": func(ctx context.Context) (Observation, error) {
 			return checkBootFiles(ctx, memory.Memfd, scanKcore)
 		},
+		"disk": func(ctx context.Context) (Observation, error) {
+			return checkDisk(ctx, memory.Memfd, scanKcore)
+		},
+		"a page of the disk missed": func(ctx context.Context) (Observation, error) {
+			return checkDisk(ctx, memory.Memfd, finds(diskPages-1, 0))
+		},
+		"a page of the disk twice": func(ctx context.Context) (Observation, error) {
+			return checkDisk(ctx, memory.Memfd, finds(diskPages+1, 0))
+		},
+		"RAM found beside the disk": func(ctx context.Context) (Observation, error) {
+			return checkDisk(ctx, memory.Memfd, finds(diskPages, 1))
+		},
 		"a page after exit": func(ctx context.Context) (Observation, error) {
 			return checkWipe(ctx, memory.Memfd, finds(1, 9, 0, 9))
 		},
@@ -112,6 +124,9 @@ func TestCopiesFound(t *testing.T) {
 	for name, check := range map[string]func() (Observation, error){
 		"io": func() (Observation, error) {
 			return checkIO(t.Context(), memory.Memfd, attach.Direct, finds(1, 0, 0))
+		},
+		"disk": func() (Observation, error) {
+			return checkDisk(t.Context(), memory.Memfd, finds(diskPages, 0))
 		},
 		"boot-files": func() (Observation, error) {
 			return checkBootFiles(t.Context(), memory.Memfd, finds(bootFilePages, 0))
