@@ -34,74 +34,78 @@ var kinds = []struct {
 func TestModel(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
-			const size = 4<<20 + 4096
-			path, want := newImage(t, size)
-			before := slices.Clone(want)
+			path, want := newImage(t, 4<<20+4096)
 			var change []func(*Disk)
 			if kind.name == "direct-4096" {
 				change = append(change, in4096)
 			}
-			disk, drv := openDisk(t, path, kind.Options, change...)
-			r := rand.New(rand.NewPCG(1, 2))
-			var counts [3]uint64
-			for i := range 1500 {
-				n := 1 + r.IntN(8)
-				if i%10 == 0 {
-					n = 1 + r.IntN(600)
-				}
-				at := r.IntN(size/sector - n + 1)
-				here := want[at*sector:][:n*sector]
-				cut := r.IntN(len(here)) // pieces need not be whole sectors
-				switch r.IntN(8) {
-				case 0, 1, 2:
-					data := noise(uint64(i), len(here))
-					copy(here, data)
-					write(t, drv, uint64(at), data[:cut+1], data[cut+1:])
-					counts[0]++
-					counts[2] += uint64(len(here))
-				case 3:
-					st, _, _ := ask(drv, typeWriteZeroes, 0, [][]byte{segmentBytes(uint64(at), uint32(n), uint32(r.IntN(2)))})
-					if st != statusOK {
-						t.Fatalf("write of zeros: status %d", st)
-					}
-					clear(here)
-				case 4:
-					st, _, _ := ask(drv, typeDiscard, 0, [][]byte{segmentBytes(uint64(at), uint32(n), 0)})
-					if st != statusOK {
-						t.Fatalf("discard: status %d", st)
-					}
-					// On this host's file systems a discard makes zeros.
-					start, end := int64(at*sector), int64((at+n)*sector)
-					if kind.Cache == CacheNone && !kind.Overlay {
-						start, end = inner(start, end-start) // it leaves edges alone
-					}
-					clear(want[min(start, end):end])
-				case 5:
-					if st, written, _ := ask(drv, typeFlush, 0, nil); st != statusOK || written != 1 {
-						t.Fatalf("flush: status %d, %d bytes written", st, written)
-					}
-				default:
-					got := read(t, drv, uint64(at), slices.DeleteFunc([]int{cut, len(here) - cut}, func(n int) bool { return n == 0 })...)
-					if !bytes.Equal(got, here) {
-						t.Fatalf("request %d: read of %d sectors at %d differs", i, n, at)
-					}
-					counts[1]++
-				}
-			}
-			if got := read(t, drv, 0, size); !bytes.Equal(got, want) {
-				t.Error("the disk isn't what was written")
-			}
-			if kind.Overlay {
-				want = before
-			}
-			if got := content(t, path); !bytes.Equal(got, want) {
-				t.Error("the image isn't what it should be")
-			}
-			s := disk.Stats()
-			if s.Requests["write"] != counts[0] || s.Requests["read"] != counts[1]+1 || s.WrittenBytes != counts[2] || s.ReadBytes < size {
-				t.Errorf("stats %+v", s)
-			}
+			testModel(t, path, want, kind.Options, change...)
 		})
+	}
+}
+
+// testModel does it with the disk at path, which has want at the start.
+func testModel(t *testing.T, path string, want []byte, o Options, change ...func(*Disk)) {
+	before, size := slices.Clone(want), len(want)
+	disk, drv := openDisk(t, path, o, change...)
+	r := rand.New(rand.NewPCG(1, 2))
+	var counts [3]uint64
+	for i := range 1500 {
+		n := 1 + r.IntN(8)
+		if i%10 == 0 {
+			n = 1 + r.IntN(600)
+		}
+		at := r.IntN(size/sector - n + 1)
+		here := want[at*sector:][:n*sector]
+		cut := r.IntN(len(here)) // pieces need not be whole sectors
+		switch r.IntN(8) {
+		case 0, 1, 2:
+			data := noise(uint64(i), len(here))
+			copy(here, data)
+			write(t, drv, uint64(at), data[:cut+1], data[cut+1:])
+			counts[0]++
+			counts[2] += uint64(len(here))
+		case 3:
+			st, _, _ := ask(drv, typeWriteZeroes, 0, [][]byte{segmentBytes(uint64(at), uint32(n), uint32(r.IntN(2)))})
+			if st != statusOK {
+				t.Fatalf("write of zeros: status %d", st)
+			}
+			clear(here)
+		case 4:
+			st, _, _ := ask(drv, typeDiscard, 0, [][]byte{segmentBytes(uint64(at), uint32(n), 0)})
+			if st != statusOK {
+				t.Fatalf("discard: status %d", st)
+			}
+			// On this host's file systems a discard makes zeros.
+			start, end := int64(at*sector), int64((at+n)*sector)
+			if !o.Overlay {
+				start, end = inner(start, end-start) // it leaves edges alone
+			}
+			clear(want[min(start, end):end])
+		case 5:
+			if st, written, _ := ask(drv, typeFlush, 0, nil); st != statusOK || written != 1 {
+				t.Fatalf("flush: status %d, %d bytes written", st, written)
+			}
+		default:
+			got := read(t, drv, uint64(at), slices.DeleteFunc([]int{cut, len(here) - cut}, func(n int) bool { return n == 0 })...)
+			if !bytes.Equal(got, here) {
+				t.Fatalf("request %d: read of %d sectors at %d differs", i, n, at)
+			}
+			counts[1]++
+		}
+	}
+	if got := read(t, drv, 0, size); !bytes.Equal(got, want) {
+		t.Error("the disk isn't what was written")
+	}
+	if o.Overlay {
+		want = before
+	}
+	if got := content(t, path); !bytes.Equal(got, want) {
+		t.Error("the image isn't what it should be")
+	}
+	s := disk.Stats()
+	if s.Requests["write"] != counts[0] || s.Requests["read"] != counts[1]+1 || s.WrittenBytes != counts[2] || s.ReadBytes < uint64(size) {
+		t.Errorf("stats %+v", s)
 	}
 }
 

@@ -120,19 +120,6 @@ func (d *direct) clear(off, n int64) error {
 	return err
 }
 
-func (d *direct) discard(off, n int64) error {
-	if start, end := inner(off, n); start < end {
-		return d.file.discard(start, end-start)
-	}
-	return nil
-}
-
-// inner returns the whole pages of n bytes from off on. File systems have blocks of up
-// to a page.
-func inner(off, n int64) (start, end int64) {
-	return (off + memory.PageSize - 1) &^ (memory.PageSize - 1), (off + n) &^ (memory.PageSize - 1)
-}
-
 // change writes n bytes from off on, a buffer at a time, which fill fills. It returns
 // how many it has written.
 func (d *direct) change(off, n int64, fill func(b []byte) error) (done uint64, err error) {

@@ -85,12 +85,23 @@ var zeros = sync.OnceValues(func() ([]byte, error) {
 	return b, os.NewSyscallError("mmap", err)
 })
 
+// discard frees whole blocks of the file system, and leaves parts of them alone.
 func (f *file) discard(off, n int64) error {
-	err := fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE, off, n)
+	start, end := inner(off, n)
+	if start >= end {
+		return nil
+	}
+	err := fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE, start, end-start)
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
 	return err
+}
+
+// inner returns the whole pages of n bytes from off on. File systems have blocks of up
+// to a page.
+func inner(off, n int64) (start, end int64) {
+	return (off + memory.PageSize - 1) &^ (memory.PageSize - 1), (off + n) &^ (memory.PageSize - 1)
 }
 
 // fallocate calls fallocate(2), which never changes the size. Its error is EOPNOTSUPP
