@@ -10,12 +10,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/vmm/fuse"
 	"offmap/vmm/virtio"
@@ -23,7 +21,6 @@ import (
 
 const (
 	deviceID = 26 // virtio 1.2 §5.11.1
-	maxTag   = 36 // bytes, §5.11.4
 
 	// Queues, §5.11.2. Requests that must not wait for others are in hiprio.
 	hiprio       = 0
@@ -53,8 +50,8 @@ type Share struct {
 // process's umask, and if the process is root, it belongs to the user in the guest who
 // made it. The guest can't make device nodes or set-id files.
 func Open(dir, tag string, writable bool) (*Share, error) {
-	if err := checkTag(tag); err != nil {
-		return nil, fmt.Errorf("share of %s: tag %q %w", dir, tag, err)
+	if err := protocol.CheckTag(tag); err != nil {
+		return nil, fmt.Errorf("share of %s: %w", dir, err)
 	}
 	server, err := fuse.New(dir, fuse.Options{Writable: writable, Validity: validity})
 	if err != nil {
@@ -63,26 +60,8 @@ func Open(dir, tag string, writable bool) (*Share, error) {
 	return &Share{tag: tag, server: server, counters: virtio.NewCounters(fuse.Kinds...)}, nil
 }
 
-// checkTag says what is wrong with a tag. Guests mount it at a directory of this name.
-func checkTag(tag string) error {
-	switch {
-	case tag == "":
-		return errors.New("is empty")
-	case len(tag) > maxTag:
-		return fmt.Errorf("has %d bytes, and %d are the most", len(tag), maxTag)
-	case tag == ".", tag == "..", strings.Contains(tag, "/"):
-		return errors.New("is no name of a directory")
-	case !utf8.ValidString(tag), strings.ContainsFunc(tag, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):
-		return errors.New("has a character that can't be printed, or a space")
-	}
-	return nil
-}
-
 // Name implements virtio.Device.
 func (*Share) Name() string { return "fs" }
-
-// Tag returns the name by which the guest finds the share.
-func (s *Share) Tag() string { return s.tag }
 
 // ID implements virtio.Device.
 func (*Share) ID() uint16 { return deviceID }
@@ -95,7 +74,7 @@ func (*Share) QueueSizes() []int { return []int{hiprio: hiprioSize, 1: requestsS
 
 // Config implements virtio.Device: struct virtio_fs_config, §5.11.4.
 func (s *Share) Config() []byte {
-	b := make([]byte, maxTag)
+	b := make([]byte, protocol.MaxTag)
 	copy(b, s.tag)
 	return binary.LittleEndian.AppendUint32(b, 1) // request queues
 }
