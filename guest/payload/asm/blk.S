@@ -73,15 +73,18 @@ _start:	jmp	main
 	.set QUEUE,   256			# descriptors
 	.set AVAIL,   0x1000
 	.set USED,    0x2000
-	.set HEADERS, 0x3000			# 16 bytes each
-	.set STATUSES, 0x3800			# 1 byte each
+	.set HEADERS, 0x3000			# of 16 bytes, each in a cache line of its own,
+	.set STATUSES, HEADERS + 16		# with the status byte behind it
+	.set LINE_SHIFT, 6
 	.set BUFFERS, 0x4000
 	.set AVAIL_EVENT, USED + 4 + 8 * QUEUE
 
 	.set NEXT,    1				# flags of a descriptor
 	.set DEVICE_WRITES, 2
 
-# A request that takes so many looks may be one of a device that has given up.
+# Each look at the used ring takes its cache line from the device's CPU, so there
+# are pauses between them. After so many looks the device may have given up.
+	.set PAUSES,   16
 	.set PATIENCE, 1 << 22
 
 	.data
@@ -166,7 +169,10 @@ transfer:
 3:	movzx	eax, word ptr [r14 + USED + 2]
 	cmp	ax, [rip + used]
 	jne	5f
-	pause
+	mov	ecx, PAUSES
+4:	pause
+	dec	ecx
+	jnz	4b
 	dec	r8d
 	jnz	3b
 	mov	rax, [rip + common]
@@ -183,7 +189,9 @@ transfer:
 	shr	r15d, 2
 	cmp	r15, [r13 + DEPTH]
 	jae	answer
-	cmp	byte ptr [r14 + r15 + STATUSES], 0
+	mov	rax, r15
+	shl	eax, LINE_SHIFT
+	cmp	byte ptr [r14 + rax + STATUSES], 0
 	jne	failed
 	cmp	edx, [rip + length]
 	jne	short
@@ -222,9 +230,9 @@ submit:	cmp	qword ptr [rip + left], 0
 2:	mul	qword ptr [r13 + SIZE]
 	shr	rax, 9
 	mov	rcx, r15
-	shl	ecx, 4
+	shl	ecx, LINE_SHIFT
 	mov	[r14 + rcx + HEADERS + 8], rax	# sector
-	mov	byte ptr [r14 + r15 + STATUSES], 0xff
+	mov	byte ptr [r14 + rcx + STATUSES], 0xff
 	mov	edx, [r13 + WHAT]
 	and	edx, WRITE | VERIFY
 	cmp	edx, WRITE | VERIFY
@@ -286,7 +294,7 @@ pattern:
 	imul	rdi, [r13 + SIZE]
 	lea	rdi, [r14 + rdi + BUFFERS]
 	mov	rcx, r15
-	shl	ecx, 4
+	shl	ecx, LINE_SHIFT
 	mov	rax, [r14 + rcx + HEADERS + 8]
 	shl	rax, 9
 	inc	rax				# no word is 0
@@ -466,7 +474,7 @@ set_up:	mov	rdi, r14
 	shl	ebx, 6
 	add	rbx, r14			# its descriptors
 	mov	rax, rcx
-	shl	eax, 4
+	shl	eax, LINE_SHIFT
 	lea	rax, [r14 + rax + HEADERS]
 	mov	edx, [r13 + WHAT]
 	and	edx, WRITE			# VIRTIO_BLK_T_OUT is 1, IN 0
@@ -483,7 +491,9 @@ set_up:	mov	rdi, r14
 	mov	[rbx + 28], bp
 	inc	edx
 	mov	[rbx + 30], dx
-	lea	rax, [r14 + rcx + STATUSES]
+	mov	rax, rcx
+	shl	eax, LINE_SHIFT
+	lea	rax, [r14 + rax + STATUSES]
 	mov	[rbx + 32], rax
 	mov	dword ptr [rbx + 40], 1
 	mov	word ptr [rbx + 44], DEVICE_WRITES
@@ -522,6 +532,7 @@ answer:	say	"blk: the device has used what is no request\n"
 	jmp	fail
 failed:	call	sector
 	say	" failed with status "
+	shl	r15d, LINE_SHIFT
 	movzx	eax, byte ptr [r14 + r15 + STATUSES]
 	jmp	2f
 short:	mov	ebx, edx
@@ -547,6 +558,6 @@ fail:	mov	al, 1
 # sector says which request it is.
 sector:	say	"blk: request at sector "
 	mov	rax, r15
-	shl	eax, 4
+	shl	eax, LINE_SHIFT
 	mov	rax, [r14 + rax + HEADERS + 8]
 	jmp	decimal
