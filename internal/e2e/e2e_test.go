@@ -38,7 +38,7 @@ var (
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
 	least  = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
 	keep   = flag.String("results", "", "directory to keep what TestLinuxBoots has measured in, as SERIES.json")
-	kills  = flag.Int("kills", 3, "how many VMMs TestWindowKilled kills")
+	kills  = flag.Int("kills", 3, "how many VMMs TestWindowKilled and TestDiskKilled kill")
 )
 
 // program is bin/offmap, seen from this package's directory.
@@ -65,6 +65,7 @@ func TestLab(t *testing.T) {
 	buildMutants(t, dir)
 	buildLibrary(t, dir)
 	fetchMemtest(t, dir)
+	makeImages(t, dir)
 	if *boots >= 5 {
 		preparePeers(t, dir)
 	}
@@ -100,6 +101,7 @@ func TestLab(t *testing.T) {
 				copyFile(t, measured, filepath.Join(*keep, j.series+".json"))
 				os.Remove(measured) // it isn't the next kernel's
 			}
+			checkKilled(t, dir)
 			if err != nil {
 				mu.Lock()
 				failed = append(failed, fmt.Sprintf("%s: %v\n%s", j.name, err, strings.Join(out.bad, "\n")))
