@@ -93,7 +93,7 @@ func acpiTables(at memory.GPA, cpus int) acpi {
 		return addr
 	}
 	facs := place(facsTable(), facsSize)
-	dsdt := place(sdt("DSDT", 2, dsdtCode), acpiAlign)
+	dsdt := place(sdt("DSDT", 2, dsdtCode()), acpiAlign)
 	fadt := place(fadtTable(facs, dsdt), acpiAlign)
 	madt := place(madtTable(cpus), acpiAlign)
 	var entries []byte

@@ -62,7 +62,7 @@ func TestDSDT(t *testing.T) {
 			t.Fatalf("iasl %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	table := sdt("DSDT", 2, dsdtCode)
+	table := sdt("DSDT", 2, dsdtCode())
 	if err := os.WriteFile(filepath.Join(dir, "ours.aml"), table, 0o600); err != nil {
 		t.Fatal(err)
 	}
