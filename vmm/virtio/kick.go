@@ -34,9 +34,8 @@ func (k *Kick) Signal() {
 	_, _ = unix.Write(k.fd, one[:])
 }
 
-// wait waits until Signal was called since the last wait. The read is a blocking
-// one. That wakes a goroutine sooner than Go's poller does, and than poll(2) of two
-// descriptors.
+// wait waits until Signal was called since the last wait. It is a blocking read, one
+// system call. Go's poller and poll(2) take two, and the goroutine runs later.
 func (k *Kick) wait() error {
 	for {
 		_, err := unix.Read(k.fd, k.buf[:])
