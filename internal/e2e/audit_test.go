@@ -181,6 +181,14 @@ func TestAuditRunning(t *testing.T) {
 var mutants = []struct{ name, file, from, to string }{
 	// Ordinary memory that is passed off as secret.
 	{"offmap-memfd", "memory/backend.go", "open: openSecret,", "open: openMemfd,"},
+	// A buffer in ordinary memory between files and guest RAM, which nobody wipes.
+	{"offmap-bouncing", "memory/vector_unsafe.go", `	return r.vector(unix.SYS_PWRITEV2, "pwritev", fd, buf, off, flags)`, `	b := make([]byte, buf.Size())
+	if err := buf.CopyOut(r, b); err != nil || off < 0 {
+		return r.vector(unix.SYS_PWRITEV2, "pwritev", fd, buf, off, flags)
+	}
+	return unix.Pwrite(fd, b, off)`},
+	// Bounce buffers that aren't wiped.
+	{"offmap-unwiped", "vmm/bounce/bounce.go", "	clear(b)\n	p.mu", "	p.mu"},
 	// Searches that find nothing.
 	{"offmap-blind", "audit/canary/set.go", "return s.filter[", "return 0 & s.filter["},
 }

@@ -134,18 +134,25 @@ type labJob struct {
 	run, skip    string   // tests
 }
 
+// withSwap gives a machine a swap disk.
+var withSwap = []string{"--swap", "256"}
+
 // labJobs gives all of a kernel's tests several machines, so that they are done
 // sooner. Audits have one with swap, which other tests do without.
 func labJobs() (jobs []labJob) {
 	for _, s := range series() {
 		if *only != everything {
-			jobs = append(jobs, labJob{name: s, series: s, run: *only})
+			job := labJob{name: s, series: s, run: *only}
+			if strings.Contains(*only, "Audit") {
+				job.lab = withSwap
+			}
+			jobs = append(jobs, job)
 			continue
 		}
 		const audits, packages = "^TestAudit", "^TestPackages$"
 		jobs = append(jobs,
 			labJob{name: s, series: s, run: everything, skip: audits + "|" + packages},
-			labJob{name: s + "-audit", series: s, run: audits, lab: []string{"--swap", "256"}})
+			labJob{name: s + "-audit", series: s, run: audits, lab: withSwap})
 		if s != middle {
 			jobs = append(jobs, labJob{name: s + "-packages", series: s, run: packages})
 		}
