@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"offmap/memory"
 	"offmap/vmm/sink"
 	"offmap/vmm/virtio"
 )
@@ -84,7 +85,8 @@ func (p *port) transmit(q *virtio.Queue) error {
 			continue
 		}
 		size := c.Readable.Size()
-		for rest, head := c.Readable, c.Readable; len(rest) > 0; {
+		for rest := c.Readable; len(rest) > 0; {
+			var head memory.Ranges
 			head, rest = rest.Cut(chunk)
 			b := buf[:head.Size()]
 			if err := head.CopyOut(q.Guest(), b); err != nil {
