@@ -99,6 +99,7 @@ func (w *text) String() string {
 // command in it, with an end of file in both directions.
 func TestConsolePorts(t *testing.T) {
 	needInside(t)
+	onlyOn(t, "6.12")
 	stream := make([]byte, 1<<20)
 	rand.NewChaCha8([32]byte{1}).Read(stream)
 	keys, keyboard := io.Pipe()

@@ -72,15 +72,10 @@ func checkKilled(t *testing.T, dir string) {
 
 // withDisks are the arguments of a guest that runs diskload's commands: its disks are
 // the tools and the image.
-func withDisks(place []string, disk, exec string) []string {
+func withDisks(p placing, disk, exec string) []string {
 	exec = "mkdir -p /a /b && mount -t ext4 /dev/vda /a && " + exec
-	return append(place, "-k", guestKernel, "--append", "quiet", "--disk", toolsImage+",overlay", "--disk", disk, "--exec", exec)
+	return append(p.args(), "-k", guestKernel, "--append", "quiet", "--disk", toolsImage+",overlay", "--disk", disk, "--exec", exec)
 }
-
-var (
-	bridged = []string{"--backend", "secret", "--attach", "bridge"}
-	behind  = []string{"--backend", "secret", "--attach", "window", "--window", "32M"}
-)
 
 // needImages skips a test without images.
 func needImages(t *testing.T) {
@@ -96,26 +91,13 @@ func needImages(t *testing.T) {
 // the way.
 func TestDiskMix(t *testing.T) {
 	needImages(t)
-	if kernelIs(t, middle) {
-		t.Skip("skipped: the oldest kernel and the newest are enough")
-	}
-	for _, c := range []struct {
-		name  string
-		place []string
-		cpus  string
-		disk  string // options
-	}{
-		{"bridge-1", bridged, "1", ""},
-		{"bridge-2", bridged, "2", ""},
-		{"window-1", behind, "1", ""},
-		{"window-2", behind, "2", ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, p := range placings(t) {
+		t.Run(p.String(), func(t *testing.T) {
 			image := filepath.Join(t.TempDir(), "disk.img")
 			if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, 16<<20)); err != nil {
 				t.Fatal(err)
 			}
-			d, r := report(t, 0, withDisks(append(c.place, "--cpus", c.cpus), image+c.disk, "/a/diskload mix /dev/vdb")...)
+			d, r := report(t, 0, withDisks(p, image, "/a/diskload mix /dev/vdb")...)
 			b, err := os.ReadFile(image)
 			if err != nil {
 				t.Fatal(err)
@@ -151,24 +133,24 @@ var flushedLine = regexp.MustCompile(`flushed (\d+)\r?\n`)
 // which is checked outside.
 func TestDiskKilled(t *testing.T) {
 	needImages(t)
-	if kernelIs(t, middle) {
-		t.Skip("skipped: the oldest kernel and the newest are enough")
+	if *soak == 0 {
+		onlyOn(t, "6.1")
 	}
 	image := filepath.Join(t.TempDir(), "disk.img")
 	copyFile(t, emptyImage, image)
 	last := -1
 	const mount = "mount -t ext4 -o discard /dev/vdb /b"
 	for i := range *kills {
-		place := bridged
+		p := placing{"bridge", fmt.Sprint(1 + i/2%2)}
 		if i%2 == 1 {
-			place = behind
+			p.attach = "window"
 		}
 		exec := mount
 		if last >= 0 {
 			exec += fmt.Sprintf(" && /a/diskload check /b %d", last)
 		}
 		exec += fmt.Sprintf(" && /a/diskload write /b %d", last+1)
-		g := startRun(t, withDisks(append(place, "--cpus", fmt.Sprint(1+i/2%2)), image, exec)...)
+		g := startRun(t, withDisks(p, image, exec)...)
 		if last >= 0 {
 			g.await(t, fmt.Sprint("checked up to ", last))
 		}
@@ -186,15 +168,10 @@ func TestDiskKilled(t *testing.T) {
 		t.Logf("kill %d: %d files flushed", i, n-last)
 		last = n
 	}
-	report(t, 0, withDisks(bridged, image, fmt.Sprintf("%s && /a/diskload check /b %d && umount /b", mount, last))...)
+	report(t, 0, withDisks(placing{"bridge", "1"}, image, fmt.Sprintf("%s && /a/diskload check /b %d && umount /b", mount, last))...)
 	name := fmt.Sprintf("killed-%s.img", kernelRelease(t))
 	copyFile(t, image, name+".part")
 	if err := os.Rename(name+".part", name); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// kernelIs reports whether the kernel is of a series.
-func kernelIs(t *testing.T, series string) bool {
-	return strings.HasPrefix(kernelRelease(t), series+".")
 }

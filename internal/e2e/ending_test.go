@@ -60,7 +60,7 @@ var endings = []ending{
 	{way: "SysRq o", rare: true, exec: "echo o > /proc/sysrq-trigger", reason: "poweroff"},
 	{way: "a triple fault", append: "reboot=t", exec: "echo b > /proc/sysrq-trigger", reason: "crash", code: 33, says: "the guest crashed: triple fault of vCPU 0"},
 	{way: "SysRq c, a panic", exec: "echo c > /proc/sysrq-trigger", reason: "panic", code: 34, says: saysPanic + sysrqC},
-	{way: "a panic, `--console virtio`", exec: "echo c > /proc/sysrq-trigger", flags: []string{"--console", "virtio"}, reason: "panic", code: 34, says: saysPanic + sysrqC},
+	{way: "a panic, `--console virtio`", rare: true, exec: "echo c > /proc/sysrq-trigger", flags: []string{"--console", "virtio"}, reason: "panic", code: 34, says: saysPanic + sysrqC},
 	{way: "a panic, `loglevel=0`", append: "loglevel=0", exec: "echo c > /proc/sysrq-trigger", reason: "panic", code: 34, says: saysPanic + `: "it printed no reason on its console"`},
 	{way: "a panic, `reboot=triple`", rare: true, append: "reboot=t", exec: "echo c > /proc/sysrq-trigger", reason: "panic", code: 34, says: saysPanic + sysrqC},
 	{way: "a panic, `panic=5`", rare: true, append: "panic=5", exec: "echo c > /proc/sysrq-trigger", reason: "panic", code: 34, says: saysPanic + sysrqC},
