@@ -65,6 +65,7 @@ func TestLab(t *testing.T) {
 	buildMutants(t, dir)
 	buildLibrary(t, dir)
 	fetchMemtest(t, dir)
+	fetchDebian(t, dir)
 	makeImages(t, dir)
 	if *boots >= 5 {
 		preparePeers(t, dir)
