@@ -43,7 +43,7 @@ var endings = []ending{
 	{way: "`poweroff`", rare: true, exec: "poweroff", reason: "poweroff"},
 	{way: "`poweroff`, without ACPI", append: "acpi=off", exec: "poweroff", reason: "halt", says: saysHalt},
 	{way: "`halt`", rare: true, exec: "halt", reason: "halt", says: saysHalt},
-	{way: "`halt`, 2 vCPUs", exec: "halt", flags: []string{"-c", "2"}, reason: "halt", says: saysHalt},
+	{way: "`halt`, 2 vCPUs", rare: true, exec: "halt", flags: []string{"-c", "2"}, reason: "halt", says: saysHalt},
 	{way: "`reboot`", exec: "reboot", reason: "reset", code: 32, says: saysReset},
 	{way: "`reboot`, without ACPI", rare: true, append: "acpi=off", exec: "reboot", reason: "reset", code: 32, says: saysReset},
 	{way: "`reboot`, `reboot=acpi`", rare: true, append: "reboot=a", exec: "reboot", reason: "reset", code: 32, says: saysReset},

@@ -14,6 +14,7 @@ import (
 // a host can have. That the kernel doesn't complain is the lab's own check.
 func TestLimits(t *testing.T) {
 	needInside(t)
+	notInTheMiddle(t)
 	r := offmapRunFor(t, 2*patience, "limits", "--json")
 	if r.code != 0 {
 		t.Fatalf("exit code %d\n%s", r.code, r.stderr)
