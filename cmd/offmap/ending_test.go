@@ -219,6 +219,15 @@ func TestHangup(t *testing.T) {
 // check waits for the process's end.
 func (e *ending) check(t *testing.T, cmd *exec.Cmd, limit time.Duration) {
 	t.Helper()
+	status := awaitEnd(t, cmd, limit)
+	if e.died != 0 && (!status.Signaled() || status.Signal() != e.died) || e.died == 0 && status.ExitStatus() != e.code {
+		t.Errorf("%v, want exit code %d or death by %v", cmd.ProcessState, e.code, e.died)
+	}
+}
+
+// awaitEnd waits for a process's end, and fails the test if it isn't there in time.
+func awaitEnd(t *testing.T, cmd *exec.Cmd, limit time.Duration) syscall.WaitStatus {
+	t.Helper()
 	overdue := time.AfterFunc(limit, func() { cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !overdue.Stop() {
@@ -227,10 +236,7 @@ func (e *ending) check(t *testing.T, cmd *exec.Cmd, limit time.Duration) {
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
 		t.Fatal(err)
 	}
-	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if e.died != 0 && (!status.Signaled() || status.Signal() != e.died) || e.died == 0 && cmd.ProcessState.ExitCode() != e.code {
-		t.Errorf("%v, want exit code %d or death by %v", cmd.ProcessState, e.code, e.died)
-	}
+	return cmd.ProcessState.Sys().(syscall.WaitStatus)
 }
 
 // awaitMode waits until the terminal has the wanted mode. cmd, if not nil, has to run
