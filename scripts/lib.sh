@@ -74,6 +74,7 @@ need() {
 		cc) missing+=(gcc libc6-dev linux-libc-dev binutils) ;;
 		make) missing+=(make) ;;
 		debootstrap) missing+=(debootstrap) ;;
+		e2fsprogs) missing+=(e2fsprogs) ;;
 		chromium) missing+=(chromium) ;;
 		esac
 	done
@@ -85,6 +86,7 @@ need() {
 	done
 }
 have_debootstrap() { command -v debootstrap >/dev/null; }
+have_e2fsprogs() { [ -x /sbin/mkfs.ext4 ] && [ -x /sbin/e2fsck ]; }
 have_make() { command -v make >/dev/null; }
 # A page of offmap report is tested in a browser.
 have_chromium() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; }

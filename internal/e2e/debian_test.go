@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"offmap/internal/lab/debian"
@@ -63,7 +64,7 @@ func makeDebian(t *testing.T, image string) {
 			t.Fatalf("%s: %v\n%s", cmd, err, out)
 		}
 	}
-	run("debootstrap", "--variant=minbase", "--include="+debianPackages, "bookworm", tree)
+	run("debootstrap", "--variant=minbase", "--include="+debianPackages, "bookworm", tree, mirror())
 	// Root logs in without a password.
 	run("chroot", tree, "passwd", "-d", "root")
 	if err := os.WriteFile(filepath.Join(tree, "etc/hostname"), []byte("guest\n"), 0o644); err != nil {
@@ -79,6 +80,17 @@ func makeDebian(t *testing.T, image string) {
 	if err := os.Rename(made, image); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// mirror returns where this machine gets its Debian from.
+func mirror() string {
+	out, _ := exec.Command("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)").Output()
+	for line := range strings.Lines(string(out)) {
+		if site, release, _ := strings.Cut(strings.TrimSpace(line), " "); release == "bookworm" {
+			return site
+		}
+	}
+	return "http://deb.debian.org/debian"
 }
 
 // TestDebianDisk boots Debian from a disk, and logs in.
