@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,7 +25,8 @@ const debianPackages = "systemd-sysv,udev"
 // the cache.
 func fetchDebian(t *testing.T, dir string) {
 	t.Helper()
-	if wanted, err := regexp.MatchString(*only, "TestDebianDisk"); err != nil || !wanted {
+	wanted, err := regexp.Compile(*only)
+	if err != nil || !slices.ContainsFunc([]string{"TestDebianDisk", "TestShareRoot"}, wanted.MatchString) {
 		return
 	}
 	cache, err := debian.CacheDir()

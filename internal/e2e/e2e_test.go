@@ -87,7 +87,7 @@ func TestLab(t *testing.T) {
 			args := append([]string{"lab"}, j.lab...)
 			args = append(args,
 				"--kernel", j.series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord+" "+*words, "--timeout", limit.String(), "-v",
-				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--program", self, "--",
+				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--module", "loop", "--program", self, "--",
 				"-test.v", "-test.timeout="+(limit-time.Minute).String(), "-test.run="+j.run, "-test.skip="+j.skip, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
 				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least))
 			cmd := exec.Command(offmap, args...)
