@@ -7,10 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
-	"sync"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"offmap/guest/initramfs"
 	"offmap/guest/protocol"
@@ -28,11 +25,7 @@ import (
 // drivers as modules, and the others have some built in.
 func labSeries(t *testing.T) string {
 	t.Helper()
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		t.Fatal(err)
-	}
-	release := unix.ByteSliceToString(u.Release[:])
+	release := kernelRelease(t)
 	for _, s := range debian.KnownSeries() {
 		if strings.HasPrefix(release+".", strings.TrimSuffix(s+".", "x.")) {
 			return s
@@ -77,24 +70,6 @@ func linuxMachine(t *testing.T, words, command string, out io.Writer, modules []
 	return m
 }
 
-// text is a writer that can be read meanwhile.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (w *text) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
-}
-
-func (w *text) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.String()
-}
-
 // TestConsolePorts talks to a guest on a virtio console, and passes a stream through a
 // command in it, with an end of file in both directions.
 func TestConsolePorts(t *testing.T) {
@@ -104,7 +79,7 @@ func TestConsolePorts(t *testing.T) {
 	rand.NewChaCha8([32]byte{1}).Read(stream)
 	keys, keyboard := io.Pipe()
 	defer keyboard.Close()
-	var serial, screen, got text
+	var serial, screen, got syncBuffer
 	closed := make(chan struct{}, 1)
 	con, err := console.New(
 		console.Port{Console: true, In: keys, Out: &screen},

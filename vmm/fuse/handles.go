@@ -151,11 +151,7 @@ func (s *Server) create(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, err := r.name()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := s.reach(r.Node)
+	dir, name, err := s.named(r)
 	if err != nil {
 		return nil, err
 	}

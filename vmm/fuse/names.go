@@ -112,14 +112,20 @@ func (s *Server) link(r *request) (any, error) {
 	})
 }
 
+// named takes a name from the request's arguments, and opens the directory that it is
+// in.
+func (s *Server) named(r *request) (dir *file, name string, err error) {
+	if name, err = r.name(); err != nil {
+		return nil, "", err
+	}
+	dir, err = s.reach(r.Node)
+	return dir, name, err
+}
+
 // make makes an entry in the request's directory by calling do. A file that is new
 // belongs to the user who asked for it.
 func (s *Server) make(r *request, isNew bool, do func(dir int, name string) error) (any, error) {
-	name, err := r.name()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := s.reach(r.Node)
+	dir, name, err := s.named(r)
 	if err != nil {
 		return nil, err
 	}
@@ -158,11 +164,7 @@ func (r *request) own(dir, f *file) error {
 }
 
 func (s *Server) remove(r *request, flags int) error {
-	name, err := r.name()
-	if err != nil {
-		return err
-	}
-	dir, err := s.reach(r.Node)
+	dir, name, err := s.named(r)
 	if err != nil {
 		return err
 	}

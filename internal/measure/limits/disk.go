@@ -65,16 +65,9 @@ func checkDisk(ctx context.Context, b memory.Backend, search scan) (o Observatio
 		return o, errors.New("what was written isn't what is read")
 	}
 
-	var file, resting [3]int
-	for i, drop := range dropped(f) {
-		if err := drop(); err != nil {
-			return o, err
-		}
-		hits, err := search(ctx, canaries)
-		if err != nil {
-			return o, err
-		}
-		file[i], resting[i] = hits[0].Total, hits[1].Total
+	file, resting, err := searchDropped(ctx, f, canaries, search)
+	if err != nil {
+		return o, err
 	}
 	o.Holds = file[0] == diskPages && resting == [3]int{}
 	o.Text = fmt.Sprintf("copies in the direct map of the canary in each of %d pages that are in a file on %s: %d when they are written and read back, %d after POSIX_FADV_DONTNEED, %d when the file is gone; of the one that stays in RAM %d, %d and %d; init_on_free is %s",

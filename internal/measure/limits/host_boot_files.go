@@ -72,21 +72,31 @@ func checkBootFiles(ctx context.Context, b memory.Backend, search scan) (o Obser
 		return o, errors.New("the initrd isn't where it was to be loaded")
 	}
 
-	var file, resting [3]int
-	for i, drop := range dropped(f) {
-		if err := drop(); err != nil {
-			return o, err
-		}
-		hits, err := search(ctx, canaries)
-		if err != nil {
-			return o, err
-		}
-		file[i], resting[i] = hits[0].Total, hits[1].Total
+	file, resting, err := searchDropped(ctx, f, canaries, search)
+	if err != nil {
+		return o, err
 	}
 	o.Holds = file[0] >= bootFilePages && resting == [3]int{}
 	o.Text = fmt.Sprintf("copies in the direct map of the canary in each of the %d pages of an initrd on %s: %d when it is loaded, %d after POSIX_FADV_DONTNEED, %d when the file is gone; of the one that is only in guest RAM %d, %d and %d; init_on_free is %s",
 		bootFilePages, kind, file[0], file[1], file[2], resting[0], resting[1], resting[2], initOnFree())
 	return o, nil
+}
+
+// searchDropped searches for two canaries after each step by which f leaves the page
+// cache. It returns how often it found the first, which is in the file, and the second,
+// which is in guest RAM only.
+func searchDropped(ctx context.Context, f *os.File, canaries []canary.Canary, search scan) (file, resting [3]int, err error) {
+	for i, drop := range dropped(f) {
+		if err := drop(); err != nil {
+			return file, resting, err
+		}
+		hits, err := search(ctx, canaries)
+		if err != nil {
+			return file, resting, err
+		}
+		file[i], resting[i] = hits[0].Total, hits[1].Total
+	}
+	return file, resting, nil
 }
 
 // dropped are the steps by which a file without a name leaves the page cache: none,
