@@ -118,14 +118,16 @@ func TestTouchRefused(t *testing.T) {
 	}
 }
 
-// plausible fails the test for a value that can't be a time or a size. NaN stands for
-// a metric that the subject doesn't have.
+// plausible fails the test for a value that can't be a time, a rate or a size. NaN
+// stands for a metric that the subject doesn't have.
 func plausible(t *testing.T, m Metric, v float64) {
 	t.Helper()
 	low, high := 1.0, 10e9
 	switch m.Unit {
 	case "ns/op":
 		low = 100 // less than any system call
+	case "B/s":
+		high = 1e12 // more than a CPU copies from a cache
 	case "B":
 		low, high = 0, 1<<50 // no page of that size is none of the bytes
 	}
