@@ -4,6 +4,7 @@
 //	diskload mix DEVICE       mixed requests; prints the SHA-256 of the device after them
 //	diskload write DIR FROM   writes files from number FROM on, and says which are flushed
 //	diskload check DIR LAST   checks the files that were flushed up to number LAST
+//	diskload speed NAME FILE  times requests to a file or a device; NAME is for its output
 package main
 
 import (
@@ -32,6 +33,8 @@ func run(args []string) error {
 	switch {
 	case len(args) == 2 && args[0] == "mix":
 		return mix(args[1], os.Stdout)
+	case len(args) == 3 && args[0] == "speed":
+		return speed(args[1], args[2], os.Stdout)
 	case len(args) == 3 && (args[0] == "write" || args[0] == "check"):
 		n, err := strconv.Atoi(args[2])
 		if err != nil {
@@ -47,12 +50,12 @@ func run(args []string) error {
 			fmt.Println("flushed", n)
 		}
 	}
-	return errors.New("usage: diskload mix DEVICE | write DIR FROM | check DIR LAST")
+	return errors.New("usage: diskload mix DEVICE | write DIR FROM | check DIR LAST | speed NAME FILE")
 }
 
 const (
 	block   = 4096
-	most    = 32 // blocks of a request
+	most    = 32 // blocks of a request: 128 KiB
 	workers = 4
 	steps   = 250 // requests of a worker
 )

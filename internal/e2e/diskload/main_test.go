@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -58,5 +59,34 @@ func TestFiles(t *testing.T) {
 		if err := check(dir, 98); err == nil {
 			t.Errorf("file 90 was replaced by %d bytes, which wasn't found", len(b))
 		}
+	}
+}
+
+// TestSpeed times requests to a file.
+func TestSpeed(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "disk")
+	before := make([]byte, 1<<20)
+	if err := os.WriteFile(name, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := speed("disk", name, &out); err != nil {
+		t.Fatal(err)
+	}
+	if got := regexp.MustCompile(`(?m)^speed: disk-(read|write)-(4|128)k [1-9]\d*$`).FindAllString(out.String(), -1); len(got) != len(kinds) {
+		t.Errorf("%d lines, want %d:\n%s", len(got), len(kinds), &out)
+	}
+	after, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(before, after) {
+		t.Error("nothing was written")
+	}
+	if err := os.Truncate(name, block-1); err != nil {
+		t.Fatal(err)
+	}
+	if err := speed("disk", name, &out); err == nil {
+		t.Error("requests to a file that is too small succeeded")
 	}
 }
