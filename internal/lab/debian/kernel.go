@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"offmap/internal/kernel"
 )
 
 // A Kernel is a stock Debian cloud kernel, unpacked in the cache.
@@ -28,6 +30,16 @@ type Kernel struct {
 	ModulesDir string `json:"-"`
 
 	dir string // holds the kernel, and what is built for it
+}
+
+// Modules returns the files of the kernel's modules to load for names, as
+// kernel.Modules.Files does.
+func (k Kernel) Modules(names ...string) ([]string, error) {
+	m, err := kernel.Installed(k.ModulesDir)
+	if err != nil {
+		return nil, err
+	}
+	return m.Files(names...)
 }
 
 // Progress is a function that is called with a description of the current step and

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -249,4 +250,29 @@ func TestGetKernelCancelled(t *testing.T) {
 		t.Errorf("error %v, want context.Canceled", err)
 	}
 	checkCache(t, cache)
+}
+
+// TestModulesOfCache asks for modules of the stock kernels in the cache.
+func TestModulesOfCache(t *testing.T) {
+	for _, series := range KnownSeries() {
+		k, err := Cached(series)
+		if err != nil {
+			t.Logf("skipped %s: %v", series, err)
+			continue
+		}
+		files, err := k.Modules("virtio_pci", "virtio_blk", "virtiofs", "virtio_console", "virtio_rng", "pvpanic_mmio")
+		if err != nil {
+			t.Errorf("%s: %v", series, err)
+		}
+		for _, f := range files {
+			if _, err := os.Stat(f); err != nil {
+				t.Errorf("%s: %v", series, err)
+			}
+		}
+		for _, name := range []string{"virtio_blk.ko", "virtio-rng.ko", "pvpanic.ko", "pvpanic-mmio.ko"} {
+			if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == name }) {
+				t.Errorf("%s: no %s in %q", series, name, files)
+			}
+		}
+	}
 }
