@@ -115,10 +115,9 @@ func (f *deviceFlags) words() (w []string) {
 	return w
 }
 
-// modules are the modules that drive the devices in a kernel of Debian's. Some series
-// have some of them built in.
-func (f *deviceFlags) modules() []string {
-	var drivers []string
+// drivers are the modules that drive the devices. A kernel may have some of them built
+// in.
+func (f *deviceFlags) drivers() (drivers []string) {
 	for _, x := range []struct {
 		wanted bool
 		driver string
@@ -133,7 +132,7 @@ func (f *deviceFlags) modules() []string {
 	if drivers != nil {
 		drivers = append([]string{"virtio_pci"}, drivers...)
 	}
-	return append(drivers, "pvpanic_mmio") // every machine has a pvpanic device
+	return drivers
 }
 
 // virtioConsole is Linux's name of the virtio console.

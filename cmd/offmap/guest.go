@@ -15,6 +15,7 @@ import (
 	"offmap/guest/protocol"
 	"offmap/internal/lab/debian"
 	"offmap/internal/process/exitcode"
+	"offmap/internal/regular"
 	"offmap/vmm/boot"
 )
 
@@ -29,16 +30,13 @@ type guestFlags struct {
 }
 
 func (f *guestFlags) add(fl *pflag.FlagSet) {
-	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, or debian:SERIES for a stock Debian\ncloud kernel ("+names(debian.KnownSeries())+"; or an exact version, such as\ndebian:6.1=6.1.176-1), fetched if the cache doesn't have it")
-	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` (default with debian: and --exec: offmap's own initramfs)")
+	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, a directory in which make has built a\nkernel and its modules, or debian:SERIES for a stock Debian cloud kernel\n("+names(debian.KnownSeries())+"; or an exact version, such as\ndebian:6.1=6.1.176-1), fetched if the cache doesn't have it")
+	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` (default with debian:, a build tree and --exec: offmap's own initramfs)")
 	fl.StringVar(&f.payload, "payload", "", "embedded guest to run without a kernel: "+strings.Join(payload.Names(), ", ")+" (default hello)")
 	fl.StringVar(&f.exec, "exec", "", "shell command `CMD` for offmap's own initramfs to run; the guest then powers off\nwith its exit code")
 	fl.StringVar(&f.append, "append", "", "`WORDS` for the end of the kernel's command line")
 	fl.StringVar(&f.cmdline, "cmdline", "", "the whole kernel command line, in place of offmap's own")
 }
-
-// debianPrefix marks a stock kernel from Debian's archive.
-const debianPrefix = "debian:"
 
 // guestFiles loads a guest into RAM. Its files are open until Close.
 type guestFiles struct {
@@ -133,29 +131,21 @@ func (f *guestFlags) words(d deviceFlags) string {
 
 // linux opens kernel and initrd.
 func (f *guestFlags) linux(ctx context.Context, g *guestFiles, d deviceFlags) (cfg boot.LinuxConfig, err error) {
-	path := f.kernel
-	var modules []string
-	series, stock := strings.CutPrefix(f.kernel, debianPrefix)
-	if stock {
-		k, err := debian.GetKernel(ctx, series, func(what string, _ float64) {
-			slog.Info(f.kernel + ": " + what)
-		})
-		if err != nil {
-			return cfg, err
-		}
-		slog.Debug(fmt.Sprintf("kernel %s, package version %s", k.Release, k.Version))
-		path = k.Image
-		if modules, err = k.Modules(d.modules()...); err != nil {
-			return cfg, err
-		}
+	k, err := findKernel(ctx, f.kernel)
+	if err != nil {
+		return cfg, err
 	}
-	if cfg.Kernel, err = g.file("kernel", path); err != nil {
+	if cfg.Kernel, err = g.file("kernel", k.image); err != nil {
 		return cfg, err
 	}
 	switch {
 	case f.initrd != "":
 		cfg.Initrd, err = g.file("initrd", f.initrd)
-	case stock || f.exec != "":
+	case k.modules != nil || f.exec != "":
+		var modules []string
+		if modules, err = k.moduleFiles(d.drivers()...); err != nil {
+			return cfg, err
+		}
 		cfg.Initrd, err = initramfs.New(initramfs.Options{Modules: modules})
 	}
 	return cfg, err
@@ -163,7 +153,7 @@ func (f *guestFlags) linux(ctx context.Context, g *guestFiles, d deviceFlags) (c
 
 // file opens a regular file until Close.
 func (g *guestFiles) file(what, path string) (*io.SectionReader, error) {
-	f, info, err := openRegular(path)
+	f, info, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}

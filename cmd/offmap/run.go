@@ -57,13 +57,14 @@ only reserved is hidden too.
 
 --disk and --share give a kernel disks, and directories of the host. What the guest
 stores there is in the host's files and in its page cache, which the host can read.
-offmap's own initramfs has the drivers for a debian: kernel, and starts the system on
-a disk that --append 'root=/dev/vda rw' names. A comma in the name of an image or of
-a directory is written twice.`,
+offmap's own initramfs has the drivers for a debian: kernel and for one in its build
+tree, and starts the system on a disk that --append 'root=/dev/vda rw' names. A comma
+in the name of an image or of a directory is written twice.`,
 		Example: `  offmap run
   offmap run -k debian:6.1
   offmap run -k debian:6.1 --exec 'cat /proc/meminfo'
   offmap run -k debian:6.12 --disk root.img,overlay --share data,rw
+  offmap run -k ~/linux --share data --exec 'ls /mnt/data'
   offmap run -k ./bzImage -i ./initrd.img --append 'root=/dev/ram0' -m 2G -c 4`,
 		Args: cobra.NoArgs,
 		RunE: run(func(cmd *cobra.Command, _ []string) error {

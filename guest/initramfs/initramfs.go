@@ -12,7 +12,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"offmap/guest/initramfs/userland"
+	"offmap/internal/regular"
 )
 
 // Options of New. The zero value is good.
@@ -119,7 +119,7 @@ func (a *archive) addDir(name string) error {
 func (a *archive) addFile(name, host string) error {
 	// A rooted clean path has no "..", so it can't lead out of the guest's root.
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
-	f, info, err := openRegular(host)
+	f, info, err := regular.Open(host)
 	if err != nil {
 		return err
 	}
@@ -130,19 +130,19 @@ func (a *archive) addFile(name, host string) error {
 	if err := a.addDir(path.Dir(name)); err != nil {
 		return err
 	}
-	return a.add(regular(name, f, info.Size(), info.Mode().Perm()))
+	return a.add(record(name, f, info.Size(), info.Mode().Perm()))
 }
 
 // addInit adds the program at file, or else the default, as /init.
 func (a *archive) addInit(file string) error {
 	if file == "" && small != nil {
-		return a.add(regular("init", bytes.NewReader(small), int64(len(small)), 0o755))
+		return a.add(record("init", bytes.NewReader(small), int64(len(small)), 0o755))
 	}
 	if file == "" {
 		// This link leads to the program even if its file has been replaced.
 		file = "/proc/self/exe"
 	}
-	f, _, err := openRegular(file)
+	f, _, err := regular.Open(file)
 	if errors.Is(err, fs.ErrPermission) {
 		// It may be a copy that nobody may read (package undumpable).
 		return fmt.Errorf("%w: this build of offmap has no program for guests embedded: build it with `make`", err)
@@ -155,26 +155,10 @@ func (a *archive) addInit(file string) error {
 	if err != nil {
 		return fmt.Errorf("%s as the guest's init: %w", file, err)
 	}
-	return a.add(regular("init", f, size, 0o755))
+	return a.add(record("init", f, size, 0o755))
 }
 
-func openRegular(file string) (*os.File, fs.FileInfo, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a regular file", file)
-	}
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, info, nil
-}
-
-func regular(name string, r io.ReaderAt, size int64, perm fs.FileMode) cpio.Record {
+func record(name string, r io.ReaderAt, size int64, perm fs.FileMode) cpio.Record {
 	return cpio.Record{
 		ReaderAt: io.NewSectionReader(r, 0, size),
 		Info: cpio.Info{

@@ -20,7 +20,7 @@ var rooms = [][]string{
 	{"vmm", "guest", "audit/canary"},
 	{"memory/attach"},
 	{"kvm", "memory"},
-	{"internal/process", "internal/jsondoc"},
+	{"internal/process", "internal/jsondoc", "internal/regular"},
 }
 
 // forbidden are imports that the order would allow and the design doesn't.

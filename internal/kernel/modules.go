@@ -1,14 +1,13 @@
 // Package kernel finds a kernel's modules, and the order in which they load: those of
-// an installed kernel, below lib/modules.
+// an installed kernel, below lib/modules, and those of a build tree, which needs no
+// installation.
 package kernel
 
 import (
-	"bytes"
-	"debug/elf"
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
-	"strings"
 )
 
 // Modules are the modules of one kernel.
@@ -33,6 +32,14 @@ func Installed(dir string) (*Modules, error) {
 		return nil, err
 	}
 	return &m, nil
+}
+
+// Has reports whether the kernel has a module, or has it built in.
+func (m *Modules) Has(name string) bool {
+	name = moduleName(name)
+	_, module := m.files[name]
+	_, builtin := m.builtin[name]
+	return module || builtin
 }
 
 // Files returns the files of the modules to load for names, each after those that it
@@ -73,6 +80,9 @@ func (l *loadOrder) add(name string) error {
 	}
 	l.done[name] = false
 	deps, err := dependencies(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l.missing(name)
+	}
 	if err != nil {
 		return err
 	}
@@ -84,45 +94,4 @@ func (l *loadOrder) add(name string) error {
 	l.done[name] = true
 	l.order = append(l.order, path)
 	return nil
-}
-
-// readList reads one of the lists of modules in dir: their files by name.
-func readList(dir, file string) (map[string]string, error) {
-	text, err := os.ReadFile(filepath.Join(dir, file))
-	if err != nil {
-		return nil, err
-	}
-	files := map[string]string{}
-	for line := range strings.Lines(string(text)) {
-		path := strings.TrimSpace(line)
-		files[moduleName(strings.TrimSuffix(filepath.Base(path), ".ko"))] = filepath.Join(dir, path)
-	}
-	return files, nil
-}
-
-// moduleName makes - and _ the same, as modprobe does.
-func moduleName(s string) string { return strings.ReplaceAll(s, "-", "_") }
-
-// dependencies reads the names that a module's .modinfo section lists. There is no
-// modules.dep until somebody runs depmod.
-func dependencies(path string) ([]string, error) {
-	f, err := elf.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	defer f.Close()
-	sec := f.Section(".modinfo")
-	if sec == nil {
-		return nil, fmt.Errorf("%s: no .modinfo section, not a kernel module", path)
-	}
-	data, err := sec.Data()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	for entry := range bytes.SplitSeq(data, []byte{0}) {
-		if list, ok := strings.CutPrefix(string(entry), "depends="); ok {
-			return strings.FieldsFunc(list, func(r rune) bool { return r == ',' }), nil
-		}
-	}
-	return nil, nil
 }
