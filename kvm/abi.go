@@ -346,6 +346,10 @@ const (
 	mmioLen      = 16
 	mmioIsWrite  = 20
 
+	debugException = 0
+	debugPC        = 8
+	debugDR6       = 16
+
 	failEntryReason = 0
 
 	internalSuberror = 0

@@ -62,7 +62,11 @@ type Exit struct {
 
 	// ExitFailEntry: the hardware's reason. ExitInternalError: the
 	// suberror. ExitSystemEvent: the type. ExitMemoryFault: the flags.
+	// ExitDebug: the exception's vector, at linear address Addr.
 	Code uint64
+
+	// ExitDebug: what a #DB would have put into the guest's DR6.
+	DR6 uint64
 
 	// ExitMemoryFault: the guest-physical range that KVM couldn't resolve
 	// (Addr) and its size in bytes.
@@ -133,6 +137,10 @@ func (c *VCPU) decode() *Exit {
 		x.Size = min(int(le.Uint32(u[mmioLen:])), 8)
 		x.Write = u[mmioIsWrite] != 0
 		x.Data = u[mmioData : mmioData+x.Size]
+	case ExitDebug:
+		x.Code = uint64(le.Uint32(u[debugException:]))
+		x.Addr = le.Uint64(u[debugPC:])
+		x.DR6 = le.Uint64(u[debugDR6:])
 	case ExitFailEntry:
 		x.Code = le.Uint64(u[failEntryReason:])
 	case ExitInternalError:

@@ -119,6 +119,9 @@ func (m *Machine) asleep() (why string, halts []uint64) {
 	m.pause.Store(p)
 	defer p.end()
 	defer m.pause.Store(nil)
+	if m.debug != nil && m.debug.busy() {
+		return "", nil
+	}
 	for _, c := range m.cpus {
 		c.kick()
 	}

@@ -80,6 +80,7 @@ type Machine struct {
 	uart   *serial.UART
 	panics panicWatch
 	pause  atomic.Pointer[pause]
+	debug  *Debugger // nil without one
 
 	userland atomic.Int64 // nanoseconds from start, 0 before
 	ended    chan struct{}
@@ -254,6 +255,9 @@ func (m *Machine) Close() error {
 		var errs []error
 		closeAll := func(c io.Closer) { errs = append(errs, c.Close()) }
 		errs = append(errs, m.closeDevices())
+		if m.debug != nil {
+			m.debug.close()
+		}
 		for _, c := range m.cpus {
 			closeAll(c)
 		}

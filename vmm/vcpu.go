@@ -75,6 +75,9 @@ func (c *vcpu) loop() {
 	defer keepSignalsOut()()
 	c.setThread(unix.Gettid())
 	defer c.setThread(0)
+	if d := c.machine.debug; d != nil {
+		d.hold(c)
+	}
 	for c.turn() {
 	}
 }
@@ -117,6 +120,10 @@ func (c *vcpu) turn() bool {
 // handle handles one exit.
 func (c *vcpu) handle(x *kvm.Exit) {
 	m := c.machine
+	if x.Reason == kvm.ExitDebug && m.debug != nil {
+		m.debug.trap(c, x)
+		return
+	}
 	switch x.Reason {
 	case kvm.ExitIO:
 		// A string instruction brings several accesses at once.
@@ -189,6 +196,9 @@ func (c *vcpu) kicked() {
 	c.ClearExit()
 	if p := c.machine.pause.Load(); p != nil {
 		p.hold(c)
+	}
+	if d := c.machine.debug; d != nil {
+		d.hold(c)
 	}
 }
 
