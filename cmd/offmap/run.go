@@ -39,6 +39,7 @@ type runFlags struct {
 	json    bool
 	report  string
 	watch   watchFlags
+	gdb     gdbFlags
 }
 
 func newRunCmd() *cobra.Command {
@@ -83,6 +84,7 @@ in the name of an image or of a directory is written twice.`,
 	fl.BoolVar(&f.json, "json", false, "print the report, in JSON, on stdout, and the guest's console on stderr")
 	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`; the console stays on stdout")
 	f.watch.add(fl)
+	f.gdb.add(fl)
 	return cmd
 }
 
@@ -119,6 +121,10 @@ func runGuest(ctx context.Context, f runFlags) error {
 	if err := f.devices.checkFiles(map[string]*string{"--report": &s.report.file, "--exposure": &s.view.file}); err != nil {
 		return err
 	}
+	if s.debug, err = f.gdb.open(ctx, f.json, f.watch.live); err != nil {
+		return err
+	}
+	defer s.debug.close()
 	if f.timeout > 0 {
 		var cancel func()
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
@@ -172,6 +178,7 @@ type session struct {
 	devices *devices
 	report  reportTarget
 	view    *watch
+	debug   *debugging
 }
 
 // run runs the guest, and writes its report.
@@ -198,15 +205,22 @@ func (s *session) run(ctx context.Context) (err error) {
 		return errors.Join(err, s.report.write(ctx, s.refused(err)))
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	if err := s.debug.start(m); err != nil {
+		disarm()
+		return errors.Join(err, s.report.write(ctx, s.refused(err)))
+	}
+	defer s.debug.close()
 
 	if err := tty.Start(); err != nil {
 		return err
 	}
 	s.view.start(ctx, m, s.runFlags, s.machine.Backend, s.machine.Options.Window, s.devices, tty)
 	defer s.view.end(ctx)
-	if tty == nil {
+	switch {
+	case s.gdb.stdio():
+	case tty == nil:
 		go io.Copy(s.input(m), os.Stdin)
-	} else {
+	default:
 		go typeIn(tty, s.view.quitKeys(s.runFlags), s.input(m), func() { m.Stop(); stop(errStopped) })
 	}
 	result, err := m.Run(ctx)
@@ -224,11 +238,11 @@ func (s *session) run(ctx context.Context) (err error) {
 	return end
 }
 
-// open makes the machine. Its console is on standard output, or with --json on standard
-// error.
+// open makes the machine. Its console is on standard output, or with --json or --gdb -
+// on standard error.
 func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
 	console := &output{w: os.Stdout, stopping: ctx.Done()}
-	if s.json {
+	if s.json || s.gdb.stdio() {
 		console.w = os.Stderr
 	}
 	out := &shared{w: s.view.console(console)}

@@ -1,0 +1,256 @@
+package gdb_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"offmap/guest/protocol"
+	"offmap/kvm"
+	"offmap/memory"
+	"offmap/memory/memtest"
+	"offmap/vmm"
+	"offmap/vmm/boot"
+	"offmap/vmm/gdb"
+	"offmap/vmm/gdb/gdbtest"
+)
+
+// image is where a payload's code begins.
+const image = 0x3000
+
+// guest is a payload that a server lets clients debug.
+type guest struct {
+	t       *testing.T
+	addr    string
+	outcome vmm.Outcome // after wait
+	done    chan struct{}
+	server  *gdb.Server
+}
+
+// start runs code at a privilege level.
+func start(t *testing.T, code []byte, ring uint8, cpus int) *guest {
+	t.Helper()
+	sys, err := kvm.Open("")
+	if err != nil {
+		t.Skipf("SKIPPED: no usable /dev/kvm (%v); the lab has one", err)
+	}
+	sys.Close()
+	m, err := vmm.New(vmm.Config{
+		Memory: 32 << 20, CPUs: cpus, Backend: memory.Memfd,
+		Guest: boot.PayloadLoader(code, boot.PayloadConfig{Ring: ring}),
+		Warn:  func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := gdb.ParseAddress(filepath.Join(t.TempDir(), "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guest{t: t, done: make(chan struct{})}
+	if g.server, err = gdb.Listen(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	d, err := m.Debug()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.addr = g.server.Addr()
+	g.server.Start(d, func(err error) { t.Log(err) })
+	go func() {
+		defer close(g.done)
+		r, err := m.Run(context.Background())
+		if err != nil {
+			t.Error(err)
+		}
+		g.outcome = r.Outcome
+		if err := g.server.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { m.Stop(); <-g.done })
+	return g
+}
+
+// connect connects a client.
+func (g *guest) connect() (*gdbtest.Client, string) {
+	g.t.Helper()
+	conn, err := net.Dial("unix", g.addr)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.t.Cleanup(func() { conn.Close() })
+	c, stop, err := gdbtest.New(conn)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return c, stop
+}
+
+// script sends packets, each with the reply that is wanted: a prefix of it. A packet
+// "^C" is an interrupt.
+func (g *guest) script(c *gdbtest.Client, lines ...[2]string) {
+	g.t.Helper()
+	for _, l := range lines {
+		var reply string
+		var err error
+		if l[0] == "^C" {
+			if err = c.Interrupt(); err == nil {
+				reply, err = c.Receive()
+			}
+		} else {
+			reply, err = c.Do(l[0])
+		}
+		if err != nil || !strings.HasPrefix(reply, l[1]) || l[1] == "" && reply != "" {
+			g.t.Fatalf("%q: %q, %v; want %q", l[0], reply, err, l[1])
+		}
+	}
+}
+
+func (g *guest) register(c *gdbtest.Client, n int) uint64 {
+	g.t.Helper()
+	v, err := c.Register(n)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return v
+}
+
+// counter counts in EBX for ever: inc ebx; jmp -4.
+var counter = []byte{0xff, 0xc3, 0xeb, 0xfc}
+
+// TestSession holds what a debugger sees and changes of a guest with two vCPUs: the
+// first instruction, registers, memory, the stop of a running guest. The guest goes on
+// after a detach, and after a client that only hangs up; it ends by a kill.
+func TestSession(t *testing.T) {
+	leaks := memtest.Leaks(t)
+	defer leaks()
+	g := start(t, counter, 3, 2)
+	c, stop := g.connect()
+	if stop != "T05thread:1;" {
+		t.Errorf("the first stop: %q", stop)
+	}
+	if rip := g.register(c, gdbtest.RIP); rip != image {
+		t.Errorf("RIP 0x%x before the first instruction", rip)
+	}
+	g.script(c,
+		[2]string{"qfThreadInfo", "m1,2"}, [2]string{"qsThreadInfo", "l"}, [2]string{"T2", "OK"}, [2]string{"T3", "E"},
+		[2]string{"m3000,4", hex.EncodeToString(counter)},
+		[2]string{"m3000,0", ""},
+		[2]string{"mffff800000000000,4", "E"}, [2]string{"m1000000000000,4", "E"},
+		[2]string{"x3000,2", "b\xff\xc3"},
+		[2]string{"M3800,3:010203", "OK"}, [2]string{"X3803,2:}\x03}\x04", "OK"}, [2]string{"m3800,5", "0102032324"},
+		[2]string{"m3ffe,4", "00000000"},
+		[2]string{"M3800,3:0102", "E"}, [2]string{"M3800", "E"},
+		[2]string{"Hg2", "OK"}, [2]string{"P1=0500000000000000", "OK"}, [2]string{"p1", "0500000000000000"},
+		[2]string{"Hg1", "OK"}, [2]string{"p1", "0000000000000000"},
+		[2]string{"P2c=0000000000000000", "E"}, // CR3
+		[2]string{"P2f=0000000000000000", "E"}, // there is none
+		[2]string{"p18", "xxxxxxxxxxxxxxxxxxxx"},
+		[2]string{"vMustReplyEmpty", ""}, [2]string{"", ""},
+	)
+	if err := c.Send("vCont;c"); err != nil {
+		t.Fatal(err)
+	}
+	g.script(c, [2]string{"^C", "T02thread:1;"})
+	before := g.register(c, gdbtest.RBX)
+	if err := c.Send("vCont;c:2"); err != nil { // vCPU 0 stays
+		t.Fatal(err)
+	}
+	g.script(c, [2]string{"^C", "T02thread:1;"})
+	if after := g.register(c, gdbtest.RBX); after != before {
+		t.Errorf("vCPU 0 has run from %d to %d", before, after)
+	}
+	// All registers, as they are.
+	all, err := c.Do("g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.script(c, [2]string{"G" + all, "OK"}, [2]string{"g", all}, [2]string{"G" + all + "00", "E"})
+	g.script(c, [2]string{"D", "OK"})
+	c.Close()
+
+	for after := before; after == before; c.Close() { // vCPU 0 may take its time
+		c, stop = g.connect()
+		if !strings.HasPrefix(stop, "T05thread:") {
+			t.Fatalf("the stop of a guest that was running: %q", stop)
+		}
+		g.script(c, [2]string{"Hg1", "OK"})
+		after = g.register(c, gdbtest.RBX)
+	}
+
+	c, _ = g.connect()
+	if err := c.Send("k"); err != nil {
+		t.Fatal(err)
+	}
+	<-g.done
+	if g.outcome.Reason != vmm.Stopped {
+		t.Errorf("%+v", g.outcome)
+	}
+	c.Close()
+}
+
+// TestEnd holds that a client is told how the guest has ended.
+func TestEnd(t *testing.T) {
+	code := []byte{0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, 0xb0, 7, 0xee} // mov dx, ExitPort; mov al, 7; out dx, al
+	g := start(t, code, 3, 1)
+	c, _ := g.connect()
+	g.script(c, [2]string{"vCont;c", "W07"})
+	<-g.done
+}
+
+// TestTarget holds that the target description names every register, in order, with
+// its size.
+func TestTarget(t *testing.T) {
+	g := start(t, counter, 3, 1)
+	c, _ := g.connect()
+	var text string
+	for more := "m"; more == "m"; {
+		part, err := c.Do(fmt.Sprintf("qXfer:features:read:target.xml:%x,300", len(text)))
+		if err != nil || part == "" {
+			t.Fatalf("%q, %v", part, err)
+		}
+		more, part = part[:1], part[1:]
+		text += part
+	}
+	bits := 0
+	for _, r := range strings.Split(text, "<reg ")[1:] {
+		var n int
+		if _, err := fmt.Sscanf(r[strings.Index(r, "bitsize="):], "bitsize=\"%d\"", &n); err != nil {
+			t.Fatal(err)
+		}
+		bits += n
+	}
+	if all, err := c.Do("g"); err != nil || len(all) != bits/4 || !strings.HasSuffix(text, "</target>\n") {
+		t.Errorf("%d hex digits, %v; the description has %d bits\n%s", len(all), err, bits, text)
+	}
+}
+
+// TestBadPackets holds that the server asks for a broken packet once more, and hangs up
+// on one that is too long. The guest runs on.
+func TestBadPackets(t *testing.T) {
+	g := start(t, counter, 3, 1)
+	conn, err := net.Dial("unix", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "junk$?#00")
+	b := make([]byte, 1)
+	if _, err := conn.Read(b); err != nil || b[0] != '-' {
+		t.Fatalf("%q, %v", b, err)
+	}
+	go io.WriteString(conn, "$"+strings.Repeat("m", 1<<20))
+	if rest, err := io.ReadAll(conn); err == nil && !bytes.Equal(rest, nil) {
+		t.Errorf("%q", rest)
+	}
+}
