@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 
 	"offmap/guest/initramfs/userland"
 	"offmap/internal/lab/inside"
@@ -35,6 +38,9 @@ func Main(args []string) int {
 	ctx, uncatch := withSignals(context.Background())
 	root := newRootCmd()
 	root.SetArgs(args)
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		addCompletions(root)
+	}
 	err := root.ExecuteContext(ctx)
 	uncatch()
 	if endedBy(ctx, syscall.SIGPIPE) {

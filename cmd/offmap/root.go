@@ -37,10 +37,10 @@ ended by signal n.`,
 	fl.BoolVarP(&g.verbose, "verbose", "v", false, "log more")
 	fl.BoolVarP(&g.quiet, "quiet", "q", false, "log only errors")
 	fl.StringVar(&g.logFormat, "log-format", "text", "format of the log on stderr: text or json")
-	root.Version = thisVersion().String()
-	root.SetVersionTemplate("{{.Version}}")
+	root.Version = "-" // for the flag --version; its text is made when it is asked for
+	cobra.AddTemplateFunc("version", func() string { return thisVersion().String() })
+	root.SetVersionTemplate("{{version}}")
 	root.AddCommand(newRunCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd(), newReportCmd(), newCompletionCmd(), newVersionCmd(), newManCmd())
-	addCompletions(root)
 	return root
 }
 

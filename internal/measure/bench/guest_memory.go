@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/cpuid/v2"
+	"golang.org/x/sys/cpu"
 
 	"offmap/guest/payload"
 	"offmap/memory"
@@ -55,7 +55,7 @@ func memoryScenario(sc Scenario, cpus int, size uint64, before func(size uint64)
 		p := accesses{cpus: cpus, size: size, ops: before(size)}
 		last := make(map[int]int) // by metric, the index of the result that counts
 		for i, m := range metrics {
-			if op := m.ops[len(m.ops)-1]; op.kind.AVX() && !cpuid.CPU.Supports(cpuid.AVX2) || e.Quick && !sc.Slow && !m.quick {
+			if op := m.ops[len(m.ops)-1]; op.kind.AVX() && !cpu.X86.HasAVX2 || e.Quick && !sc.Slow && !m.quick {
 				continue
 			}
 			p.ops = append(p.ops, m.ops...)

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klauspost/cpuid/v2"
+	"golang.org/x/sys/cpu"
 
 	"offmap/guest/payload"
 	"offmap/internal/measure/bench/baseline"
@@ -43,7 +43,7 @@ func everything(cpus int) accesses {
 		"copy-8", "copy-16", "copy-32", "copy-rep", "copy-nt",
 		"write-8", "write-16", "write-32", "write-rep", "write-nt", "random-write", "scatter", "link", "chase",
 	} {
-		if !k.AVX() || cpuid.CPU.Supports(cpuid.AVX2) {
+		if !k.AVX() || cpu.X86.HasAVX2 {
 			p.ops = append(p.ops, access{k, 0, size, cacheLine, time.Millisecond})
 		}
 	}

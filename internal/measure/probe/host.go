@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/klauspost/cpuid/v2"
 	"golang.org/x/sys/unix"
 
 	"offmap/kvm"
@@ -33,7 +32,7 @@ type Host struct {
 
 // ThisHost describes the host.
 func ThisHost() Host {
-	h := Host{KVM: "none", Kernel: release(), CPUs: runtime.NumCPU(), Model: cpuid.CPU.BrandName}
+	h := Host{KVM: "none", Kernel: release(), CPUs: runtime.NumCPU(), Model: brand()}
 	if unix.Access(kvm.DefaultPath, unix.F_OK) == nil {
 		h.KVM = files{os.DirFS("/")}.vendor()
 	}
@@ -59,7 +58,7 @@ func release() string {
 
 // emulated reports whether this machine's processor is QEMU's TCG, which says
 // so by a hypervisor signature of its own.
-func emulated() bool { return cpuid.CPU.HypervisorVendorID == cpuid.QEMU }
+func emulated() bool { return hypervisor() == "TCGTCGTCGTCG" }
 
 // vendors maps KVM's vendor modules to the names of the extensions that they use. A
 // built-in module has a directory in /sys/module too, since it has parameters.
