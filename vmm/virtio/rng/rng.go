@@ -86,10 +86,13 @@ func (r *RNG) Serve(_ int, q *virtio.Queue, _ uint64) error {
 		}
 		buf, _ := c.Writable.Cut(Burst)
 		n := int(buf.Size())
-		wait.Reset(r.take(max(n, minCost)))
+		cost := max(n, minCost)
+		wait.Reset(r.take(cost))
 		select {
 		case <-wait.C:
 		case <-q.Stopped():
+			// The next driver doesn't pay for what this one hasn't got.
+			r.giveBack(cost)
 			return nil
 		}
 		for n > 0 {
@@ -121,6 +124,13 @@ func (r *RNG) take(n int) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.bucket.take(n, time.Now())
+}
+
+// giveBack undoes take.
+func (r *RNG) giveBack(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bucket.full = r.bucket.full.Add(-fill(n))
 }
 
 // bucket is a token bucket of Burst bytes that fills at Rate.

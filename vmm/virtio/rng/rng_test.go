@@ -72,6 +72,23 @@ func TestResetWhileWaiting(t *testing.T) {
 	}
 }
 
+// Requests that are lost in resets aren't paid for: the next driver doesn't wait for
+// longer than for its own.
+func TestResetsCostNothing(t *testing.T) {
+	r := newRNG(t)
+	d := virtiotest.New(t, r)
+	for range 200 {
+		d.Rings[0].Send(nil, []int{Burst})
+		d.Rings[0].Send(nil, []int{Burst})
+		if err := d.Reset(^uint64(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if wait := r.take(minCost); wait > fill(2*Burst) {
+		t.Errorf("a small request after them waits for %v", wait)
+	}
+}
+
 func TestBucket(t *testing.T) {
 	now := time.Now()
 	b := bucket{full: now}
