@@ -5,7 +5,6 @@
 package initramfs
 
 import (
-	"bytes"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -38,19 +37,22 @@ type Options struct {
 
 // New builds an initramfs in the kernel's newc format
 // (Documentation/driver-api/early-userspace/buffer-format.rst). It is uncompressed,
-// because a guest copies faster than it decompresses, above all under emulation.
+// because a guest copies faster than it decompresses, above all under emulation. Files
+// are read when the result is, and have to stay as they are until then.
 func New(opts Options) (*io.SectionReader, error) {
-	var out bytes.Buffer
-	w := archive{records: cpio.Newc.Writer(&out), dirs: map[string]bool{".": true}}
-	if err := w.addAll(opts); err != nil {
+	a := archive{dirs: map[string]bool{".": true}}
+	if err := a.addAll(opts); err != nil {
 		return nil, fmt.Errorf("build the initramfs: %w", err)
 	}
-	return io.NewSectionReader(bytes.NewReader(out.Bytes()), 0, int64(out.Len())), nil
+	return a.content.reader(), nil
 }
+
+// maxFile is the most bytes of a file: newc has 32 bits for a size.
+const maxFile = 1<<32 - 1
 
 // archive writes records, and writes each directory before its entries.
 type archive struct {
-	records cpio.RecordWriter
+	content pieces
 	dirs    map[string]bool
 	inode   uint64
 }
@@ -63,21 +65,13 @@ func (a *archive) addAll(opts Options) error {
 	}
 	// The kernel opens the console for process 1 before that can mount a
 	// devtmpfs.
-	for _, dev := range []cpio.Record{
-		cpio.CharDev("dev/console", 0o600, 5, 1),
-		cpio.CharDev("dev/null", 0o666, 1, 3),
-	} {
-		if err := a.add(dev); err != nil {
-			return err
-		}
-	}
+	a.add(cpio.CharDev("dev/console", 0o600, 5, 1))
+	a.add(cpio.CharDev("dev/null", 0o666, 1, 3))
 	if err := a.addInit(opts.Init); err != nil {
 		return err
 	}
 	for _, name := range userland.Names() {
-		if err := a.add(cpio.Symlink("bin/"+name, "/init")); err != nil {
-			return err
-		}
+		a.add(cpio.Symlink("bin/"+name, "/init"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(opts.Files)) {
 		if err := a.addFile(name, opts.Files[name]); err != nil {
@@ -90,19 +84,29 @@ func (a *archive) addAll(opts Options) error {
 			return err
 		}
 	}
-	return cpio.WriteTrailer(a.records)
+	a.add(cpio.Record{Info: cpio.Info{Name: "TRAILER!!!", NLink: 1}})
+	return nil
 }
 
 // add writes a record, whose directory has been written.
-func (a *archive) add(r cpio.Record) error {
+func (a *archive) add(r cpio.Record) {
 	// Files with the same inode number would be hard links of each other.
 	a.inode++
-	r.Ino = a.inode
-	if err := a.records.WriteRecord(r); err != nil {
-		return fmt.Errorf("%s: %w", r.Name, err)
+	size := uint64(0)
+	if r.ReaderAt != nil {
+		size = r.FileSize
 	}
-	return nil
+	w := &a.content
+	fmt.Fprintf(w, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
+		a.inode, r.Mode, r.UID, r.GID, r.NLink, r.MTime, size, r.Major, r.Minor, r.Rmajor, r.Rminor, len(r.Name)+1, 0, r.Name)
+	const header = 110
+	w.Write(padding(header + len(r.Name) + 1))
+	w.add(r.ReaderAt, int64(size))
+	w.Write(padding(int(size % 4)))
 }
+
+// padding is what follows size bytes up to a multiple of 4.
+func padding(size int) []byte { return make([]byte, -size&3) }
 
 func (a *archive) addDir(name string) error {
 	if a.dirs[name] {
@@ -112,7 +116,8 @@ func (a *archive) addDir(name string) error {
 		return err
 	}
 	a.dirs[name] = true
-	return a.add(cpio.Directory(name, 0o755))
+	a.add(cpio.Directory(name, 0o755))
+	return nil
 }
 
 // addFile adds a file of the host with its permissions.
@@ -123,20 +128,25 @@ func (a *archive) addFile(name, host string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	f.Close()
+	if info.Size() > maxFile {
+		return fmt.Errorf("%s: %d bytes are too many for an initramfs", host, info.Size())
+	}
 	if name == "" || a.dirs[name] {
 		return fmt.Errorf("%s: %q is a directory in the guest", host, "/"+name)
 	}
 	if err := a.addDir(path.Dir(name)); err != nil {
 		return err
 	}
-	return a.add(record(name, f, info.Size(), info.Mode().Perm()))
+	a.add(record(name, hostFile{host, info.Size()}, info.Size(), info.Mode().Perm()))
+	return nil
 }
 
 // addInit adds the program at file, or else the default, as /init.
 func (a *archive) addInit(file string) error {
-	if file == "" && small != nil {
-		return a.add(record("init", bytes.NewReader(small), int64(len(small)), 0o755))
+	if file == "" && small != "" {
+		a.add(record("init", strings.NewReader(small), int64(len(small)), 0o755))
+		return nil
 	}
 	if file == "" {
 		// This link leads to the program even if its file has been replaced.
@@ -155,12 +165,13 @@ func (a *archive) addInit(file string) error {
 	if err != nil {
 		return fmt.Errorf("%s as the guest's init: %w", file, err)
 	}
-	return a.add(record("init", f, size, 0o755))
+	a.add(record("init", hostFile{file, size}, size, 0o755))
+	return nil
 }
 
 func record(name string, r io.ReaderAt, size int64, perm fs.FileMode) cpio.Record {
 	return cpio.Record{
-		ReaderAt: io.NewSectionReader(r, 0, size),
+		ReaderAt: r,
 		Info: cpio.Info{
 			Name: name, Mode: cpio.S_IFREG | uint64(perm), NLink: 1, FileSize: uint64(size),
 		},
@@ -187,7 +198,7 @@ func loadedSize(r io.ReaderAt) (int64, error) {
 			size = max(size, p.Off+p.Filesz)
 		}
 	}
-	if size == 0 || size > 1<<32-1 { // newc has 32 bits for a size
+	if size == 0 || size > maxFile {
 		return 0, fmt.Errorf("%d bytes to load", size)
 	}
 	return int64(size), nil

@@ -122,6 +122,44 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// TestChanged reads an initramfs, one of whose files has shrunk since.
+func TestChanged(t *testing.T) {
+	file := write(t, []byte("a module"), 0o600)
+	r, err := New(Options{Init: write(t, program(t, elf.EM_X86_64, false, 5000), 0o600), Modules: []string{file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 2); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(r); err == nil {
+		t.Errorf("read %d bytes of %d and no error", len(b), r.Size())
+	}
+}
+
+// TestPieces reads all ranges of content that is made of pieces.
+func TestPieces(t *testing.T) {
+	var p pieces
+	for _, s := range []string{"one", "", "two", "a longer one"} {
+		p.add(strings.NewReader(s), int64(len(s)))
+		p.Write([]byte(s))
+	}
+	const whole = "oneonetwotwoa longer onea longer one"
+	if r := p.reader(); r.Size() != int64(len(whole)) {
+		t.Fatalf("%d bytes, want %d", r.Size(), len(whole))
+	}
+	for from := range len(whole) + 2 {
+		for to := from; to <= len(whole)+2; to++ {
+			b := make([]byte, to-from)
+			n, err := p.ReadAt(b, int64(from))
+			want := whole[min(from, len(whole)):min(to, len(whole))]
+			if string(b[:n]) != want || (err != nil) != (n < len(b)) {
+				t.Errorf("%d to %d: %q, %v, want %q", from, to, b[:n], err, want)
+			}
+		}
+	}
+}
+
 func readAll(t *testing.T, r *io.SectionReader) []byte {
 	t.Helper()
 	b := make([]byte, r.Size())

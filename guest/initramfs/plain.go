@@ -2,6 +2,6 @@
 
 package initramfs
 
-// small is nil because `make` didn't build this program: it then serves as the
+// small is empty because `make` didn't build this program: it then serves as the
 // guests' userland itself.
-var small []byte
+var small string

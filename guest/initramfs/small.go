@@ -7,4 +7,4 @@ import _ "embed"
 // small is the program in the directory small.
 //
 //go:embed small.elf
-var small []byte
+var small string
