@@ -19,6 +19,7 @@ import (
 	"offmap/internal/measure/probe"
 	"offmap/internal/process/exitcode"
 	"offmap/internal/process/terminal"
+	"offmap/internal/process/trim"
 	"offmap/internal/process/undumpable"
 	"offmap/kvm"
 	"offmap/memory"
@@ -222,6 +223,9 @@ func (s *session) run(ctx context.Context) (err error) {
 		go io.Copy(s.input(m), os.Stdin)
 	default:
 		go typeIn(tty, s.view.quitKeys(s.runFlags), s.input(m), func() { m.Stop(); stop(errStopped) })
+	}
+	if err := trim.Program(); err != nil {
+		slog.Debug(fmt.Sprintf("what only the start needed stays in memory: %v", err))
 	}
 	result, err := m.Run(ctx)
 	disarm()
