@@ -17,10 +17,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 
+	"offmap/guest/agent"
 	"offmap/internal/lab"
 	"offmap/internal/lab/debian"
 	"offmap/internal/lab/inside"
-	"offmap/internal/lab/wire"
 	"offmap/internal/process/exitcode"
 	"offmap/internal/process/terminal"
 	"offmap/memory/kmod"
@@ -223,12 +223,12 @@ func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
 }
 
 // describeTerminal describes offmap's terminal to a machine.
-func describeTerminal() wire.Terminal {
+func describeTerminal() agent.Terminal {
 	cols, rows, err := term.GetSize(1)
 	if err != nil {
 		cols, rows = 80, 24
 	}
-	return wire.Terminal{Rows: uint16(rows), Cols: uint16(cols), StderrPipe: !term.IsTerminal(2)}
+	return agent.Terminal{Rows: uint16(rows), Cols: uint16(cols), StderrPipe: !term.IsTerminal(2)}
 }
 
 // runSideBySide runs several machines, as many at a time as processors and memory allow.
@@ -290,7 +290,7 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 		defer cancel()
 	}
 	res, err := lab.Run(ctx, cfg)
-	switch stop, _ := errors.AsType[*lab.SignalError](err); {
+	switch stop, _ := errors.AsType[*agent.SignalError](err); {
 	case stop != nil:
 		return &signalError{stop.Signal}
 	case errors.Is(err, errLabTimeout):

@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"offmap/guest/agent"
 	"offmap/internal/lab/debian"
 	"offmap/internal/lab/inside"
 	"offmap/internal/lab/wire"
@@ -67,7 +68,7 @@ type Config struct {
 	Stdout, Stderr io.Writer
 	// Terminal gives the program a terminal of the size that it returns;
 	// nil: pipes. It is asked again when SIGWINCH comes through Signals.
-	Terminal func() wire.Terminal
+	Terminal func() agent.Terminal
 	// Ready is called when the program starts, if it is there.
 	Ready func()
 	// Signals are passed on to the program. One that comes before the program
@@ -236,10 +237,12 @@ func (cfg *Config) spec() wire.Spec {
 	spec := wire.Spec{
 		Swap:   cfg.Swap > 0,
 		Shares: cfg.shares(),
-		Path:   inside.BinDir + "/" + cfg.Name,
-		Argv:   append([]string{cfg.Name}, cfg.Args...),
-		Env:    append([]string{"PATH=" + inside.BinDir, "HOME=/root", "TMPDIR=" + inside.TempDir}, cfg.Env...),
-		Dir:    cfg.Dir,
+		Command: agent.Command{
+			Path: inside.BinDir + "/" + cfg.Name,
+			Argv: append([]string{cfg.Name}, cfg.Args...),
+			Env:  append([]string{"PATH=" + inside.BinDir, "HOME=/root", "TMPDIR=" + inside.TempDir}, cfg.Env...),
+			Dir:  cfg.Dir,
+		},
 	}
 	if cfg.Program != "" {
 		spec.Path = programPath(cfg.Program)

@@ -19,6 +19,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"offmap/guest/agent"
 	"offmap/internal/lab/debian"
 	"offmap/memory/kmod"
 )
@@ -228,7 +229,7 @@ func (l *labTest) secondSignal(t *testing.T) {
 	signals := make(chan os.Signal, 2)
 	out := &onOutput{f: func() { signals <- os.Interrupt; signals <- syscall.SIGTERM }}
 	_, _, _, err := l.run(t, func(cfg *Config) { cfg.Signals, cfg.Stdout = signals, out }, "stubborn")
-	if se, ok := errors.AsType[*SignalError](err); !ok || se.Signal != syscall.SIGTERM {
+	if se, ok := errors.AsType[*agent.SignalError](err); !ok || se.Signal != syscall.SIGTERM {
 		t.Errorf("error %v, want SIGTERM", err)
 	}
 }
@@ -237,7 +238,7 @@ func (l *labTest) earlySignal(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- os.Interrupt
 	_, _, _, err := l.run(t, func(cfg *Config) { cfg.Signals = signals }, "wait")
-	if se, ok := errors.AsType[*SignalError](err); !ok || se.Signal != syscall.SIGINT {
+	if se, ok := errors.AsType[*agent.SignalError](err); !ok || se.Signal != syscall.SIGINT {
 		t.Errorf("error %v, want SIGINT", err)
 	}
 }

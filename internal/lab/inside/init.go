@@ -6,12 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"offmap/guest/agent"
 	"offmap/internal/lab/wire"
 )
 
@@ -63,29 +62,29 @@ func live() error {
 			return fmt.Errorf("swapon: %w", err)
 		}
 	}
-	if err := linkPorts(); err != nil {
+	if err := agent.LinkPorts(wire.ControlPort, wire.FilesPort, wire.ScanPort); err != nil {
 		return err
 	}
-	port, err := os.OpenFile("/dev/virtio-ports/"+wire.ControlPort, os.O_RDWR, 0)
+	port, err := os.OpenFile(agent.PortDevice(wire.ControlPort), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	conn := wire.NewConn(port)
+	conn := agent.NewConn(port)
 	report := run(spec, conn)
 	if spec.Offmap != "" {
 		if err := unix.DeleteModule("offmap", unix.O_NONBLOCK); err != nil && report.Failure == "" {
 			report.Unload = err.Error()
 		}
 	}
-	log, lost, err := kernelLog()
+	log, lost, err := agent.KernelLog()
 	if err != nil {
 		return err
 	}
 	report.LostLog = lost
-	if err := conn.Send(wire.KernelLog, log); err != nil {
+	if err := conn.Send(agent.KernelLogFrame, log); err != nil {
 		return err
 	}
-	if err := conn.SendJSON(wire.Exit, report); err != nil {
+	if err := conn.SendJSON(agent.Exit, report); err != nil {
 		return err
 	}
 	// The host ends the machine. Should it be gone, so is its end of the
@@ -95,8 +94,8 @@ func live() error {
 }
 
 // run prepares what the program needs and runs it.
-func run(spec wire.Spec, conn *wire.Conn) wire.Report {
-	fail := func(err error) wire.Report { return wire.Report{Failure: err.Error()} }
+func run(spec wire.Spec, conn *agent.Conn) wire.Report {
+	fail := func(err error) wire.Report { return wire.Report{Report: agent.Report{Failure: err.Error()}} }
 	if spec.Offmap != "" {
 		if err := loadModule(spec.Offmap); err != nil {
 			return fail(err)
@@ -107,11 +106,7 @@ func run(spec wire.Spec, conn *wire.Conn) wire.Report {
 			return fail(err)
 		}
 	}
-	code, err := runProgram(spec, conn)
-	if err != nil {
-		return fail(err)
-	}
-	return wire.Report{Code: code}
+	return wire.Report{Report: agent.Run(spec.Command, conn)}
 }
 
 // mountAll mounts what programs expect of a machine.
@@ -160,39 +155,4 @@ func loadModule(path string) error {
 		return fmt.Errorf("load %s: %w", path, err)
 	}
 	return nil
-}
-
-// linkPorts makes /dev/virtio-ports/NAME for every virtio-serial port, as
-// udev would. Ports announce their names one by one, just after the driver
-// has found the device.
-func linkPorts() error {
-	const dir = "/dev/virtio-ports"
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	want := []string{wire.ControlPort, wire.FilesPort, wire.ScanPort}
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
-		if err != nil {
-			return err
-		}
-		found := 0
-		for _, n := range names {
-			text, err := os.ReadFile(n)
-			name := strings.TrimSpace(string(text))
-			if err != nil || name == "" {
-				continue
-			}
-			found++
-			os.Symlink("/dev/"+filepath.Base(filepath.Dir(n)), filepath.Join(dir, name))
-		}
-		if found >= len(want) {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of the virtio-serial ports are there, want %d", found, len(want))
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
 }

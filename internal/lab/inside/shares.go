@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"offmap/guest/agent"
 	"offmap/internal/lab/wire"
 )
 
@@ -22,7 +23,7 @@ func mountShares(dirs []string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/dev/fuse", Err: err}
 	}
-	port, err := unix.Open("/dev/virtio-ports/"+wire.FilesPort, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	port, err := unix.Open(agent.PortDevice(wire.FilesPort), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: wire.FilesPort, Err: err}
 	}

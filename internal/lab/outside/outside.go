@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"offmap/audit/canary"
+	"offmap/guest/agent"
 	"offmap/internal/lab/wire"
 )
 
@@ -29,7 +30,7 @@ type Reply struct {
 	Error string        `json:"error,omitempty"`
 }
 
-const device = "/dev/virtio-ports/" + wire.ScanPort
+var device = agent.PortDevice(wire.ScanPort)
 
 // Available says whether this is the inside of a lab machine.
 func Available() bool {

@@ -1,4 +1,4 @@
-package lab
+package agent
 
 import (
 	"context"
@@ -7,8 +7,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"offmap/internal/lab/wire"
 )
 
 // interrupted is a reader whose Read waits for Interrupt, as a terminal's does.
@@ -37,7 +35,7 @@ func TestPassInputEnds(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			passInput(ctx, in, wire.NewConn(nil), nil)
+			passInput(ctx, in, NewConn(nil), nil)
 		}()
 		time.AfterFunc(10*time.Millisecond, cancel)
 		select {

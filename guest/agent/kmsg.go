@@ -1,4 +1,4 @@
-package inside
+package agent
 
 import (
 	"bytes"
@@ -13,12 +13,12 @@ import (
 
 // lastWords end the log. A record that might still be continued is not to be
 // read before another one follows it.
-const lastWords = "<6>offmap: lab: the end\n"
+const lastWords = "<6>offmap: the end\n"
 
-// kernelLog reads the kernel's log from its beginning, formatted as dmesg
+// KernelLog reads the kernel's log from its beginning, formatted as dmesg
 // does, and counts the records that were overwritten before.
 // Documentation/ABI/testing/dev-kmsg has the format.
-func kernelLog() (text []byte, lost uint64, err error) {
+func KernelLog() (text []byte, lost uint64, err error) {
 	if err := os.WriteFile("/dev/kmsg", []byte(lastWords), 0); err != nil {
 		return nil, 0, err
 	}

@@ -1,4 +1,4 @@
-package inside
+package agent
 
 import (
 	"fmt"
@@ -6,8 +6,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"offmap/internal/lab/wire"
 )
 
 // streams are a program's standard streams: its ends and ours. With a
@@ -20,11 +18,22 @@ type streams struct {
 	attr    *syscall.SysProcAttr
 }
 
-func openStreams(spec wire.Spec) (*streams, error) {
-	if spec.Terminal == nil {
-		return openPipes()
+func openStreams(c Command) (s *streams, err error) {
+	if c.Terminal == nil {
+		s, err = openPipes()
+	} else {
+		s, err = openTerminal(*c.Terminal)
 	}
-	return openTerminal(*spec.Terminal)
+	if err != nil || c.User == nil {
+		return s, err
+	}
+	// The program may open its streams once more by name, such as /dev/stdout.
+	for _, f := range s.program {
+		if err := f.Chown(int(c.User.UID), int(c.User.GID)); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 func openPipes() (_ *streams, err error) {
@@ -42,7 +51,7 @@ func openPipes() (_ *streams, err error) {
 	return s, nil
 }
 
-func openTerminal(t wire.Terminal) (*streams, error) {
+func openTerminal(t Terminal) (*streams, error) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
