@@ -25,15 +25,18 @@ type deviceFlags struct {
 	shares  listOf[shareValue]
 	console string
 	rng     bool
+	agent   bool // a port and the drivers for the command of exec
 }
 
 func (f *deviceFlags) add(fl *pflag.FlagSet) {
 	f.disks.parse, f.shares.parse = parseDisk, parseShare
-	fl.Var(&f.disks, "disk", "give the guest a disk: `FILE[,OPTION]...` is a raw image or a block device. Options:\nro (the guest can't write), overlay (its writes are dropped at the end),\ncache=none (past the host's page cache). May be repeated: /dev/vda, /dev/vdb, ...")
+	fl.Var(&f.disks, "disk", diskUsage)
 	fl.Var(&f.shares, "share", "give the guest a directory: `DIR[=TAG][,rw]`, read-only without rw. offmap's own\ninitramfs mounts it at /mnt/TAG (default TAG: the directory's name). May be repeated")
 	fl.StringVar(&f.console, "console", consoleSerial, "what the guest's console is: serial (ttyS0), or virtio (hvc0), which is faster")
 	fl.BoolVar(&f.rng, "rng", false, "give the guest the host's random numbers (virtio-rng)")
 }
+
+const diskUsage = "give the guest a disk: `FILE[,OPTION]...` is a raw image or a block device. Options:\nro (the guest can't write), overlay (its writes are dropped at the end),\ncache=none (past the host's page cache). May be repeated: /dev/vda, /dev/vdb, ..."
 
 // Values of --console.
 const (
@@ -52,7 +55,7 @@ func (f *deviceFlags) check(g guestFlags) error {
 		n    int
 	}{
 		{"--disk", len(f.disks.values)}, {"--share", len(f.shares.values)},
-		{"--console " + consoleVirtio, number(f.console == consoleVirtio)}, {"--rng", number(f.rng)},
+		{"--console " + consoleVirtio, number(f.console == consoleVirtio)}, {"--rng", number(f.rng)}, {"exec", number(f.agent)},
 	} {
 		if x.n > 0 && g.kernel == "" && !(x.flag == "--disk" && g.drivesDisk()) {
 			return usage("%s needs a kernel: name one with --kernel", x.flag)
@@ -123,7 +126,7 @@ func (f *deviceFlags) drivers() (drivers []string) {
 		driver string
 	}{
 		{len(f.disks.values) > 0, "virtio_blk"}, {len(f.shares.values) > 0, "virtiofs"},
-		{f.console == consoleVirtio, "virtio_console"}, {f.rng, "virtio_rng"},
+		{f.console == consoleVirtio || f.agent, "virtio_console"}, {f.rng, "virtio_rng"}, {f.agent, "overlay"},
 	} {
 		if x.wanted {
 			drivers = append(drivers, x.driver)
@@ -228,6 +231,16 @@ func (d *devices) addConsole(out io.Writer) error {
 	}
 	d.typed = typed
 	d.list = append(d.list, device{c, guestrun.Device{Kind: guestrun.Console, Name: virtioConsole}})
+	return nil
+}
+
+// addPort adds a virtio console that has no terminal, but a port with a name.
+func (d *devices) addPort(name string, in io.Reader, out io.Writer) error {
+	c, err := console.New(console.Port{Name: name, In: in, Out: out})
+	if err != nil {
+		return err
+	}
+	d.list = append(d.list, device{c, guestrun.Device{Kind: guestrun.Console, Name: name}})
 	return nil
 }
 

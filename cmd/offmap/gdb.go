@@ -72,7 +72,7 @@ func (d *debugging) start(m *vmm.Machine) error {
 	}
 	if d.server != nil {
 		d.server.Start(target, warn)
-		slog.Info(fmt.Sprintf("the guest waits for gdb: target remote %s", d.server.Addr()))
+		slog.Log(context.Background(), levelNotice, fmt.Sprintf("the guest waits for gdb: target remote %s", d.server.Addr()))
 		return nil
 	}
 	d.done = make(chan struct{})

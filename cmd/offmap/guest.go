@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"offmap/guest/agent"
 	"offmap/guest/initramfs"
 	"offmap/guest/payload"
 	"offmap/guest/protocol"
@@ -27,15 +28,20 @@ type guestFlags struct {
 	exec    string
 	append  string
 	cmdline string
+	spec    *agent.Spec // the command of exec, or nil
 }
 
 func (f *guestFlags) add(fl *pflag.FlagSet) {
-	fl.StringVarP(&f.kernel, "kernel", "k", "", "`KERNEL` to boot: a bzImage or ELF file, a directory in which make has built a\nkernel and its modules, or debian:SERIES for a stock Debian cloud kernel\n("+names(debian.KnownSeries())+"; or an exact version, such as\ndebian:6.1=6.1.176-1), fetched if the cache doesn't have it")
+	fl.StringVarP(&f.kernel, "kernel", "k", "", kernelUsage())
 	fl.StringVarP(&f.initrd, "initrd", "i", "", "initrd `FILE` (default with debian:, a build tree and --exec: offmap's own initramfs)")
 	fl.StringVar(&f.payload, "payload", "", "embedded guest to run without a kernel: "+strings.Join(payload.Names(), ", ")+" (default hello)")
 	fl.StringVar(&f.exec, "exec", "", "shell command `CMD` for offmap's own initramfs to run; the guest then powers off\nwith its exit code")
 	fl.StringVar(&f.append, "append", "", "`WORDS` for the end of the kernel's command line")
 	fl.StringVar(&f.cmdline, "cmdline", "", "the whole kernel command line, in place of offmap's own")
+}
+
+func kernelUsage() string {
+	return "`KERNEL` to boot: a bzImage or ELF file, a directory in which make has built a\nkernel and its modules, or debian:SERIES for a stock Debian cloud kernel\n(" + names(debian.KnownSeries()) + "; or an exact version, such as\ndebian:6.1=6.1.176-1), fetched if the cache doesn't have it"
 }
 
 // guestFiles loads a guest into RAM. Its files are open until Close.
@@ -119,7 +125,12 @@ func (f *guestFlags) openPayload() (*guestFiles, error) {
 // words are the words for the kernel's command line: those for offmap's own initramfs,
 // and the user's.
 func (f *guestFlags) words(d deviceFlags) string {
-	w := append([]string{protocol.PortWord}, d.words()...)
+	w := []string{protocol.PortWord}
+	if f.spec != nil {
+		w = append(w, "quiet")
+	} else {
+		w = append(w, d.words()...)
+	}
 	if f.exec != "" {
 		w = append(w, protocol.ExecWord(f.exec))
 	}
@@ -141,12 +152,12 @@ func (f *guestFlags) linux(ctx context.Context, g *guestFiles, d deviceFlags) (c
 	switch {
 	case f.initrd != "":
 		cfg.Initrd, err = g.file("initrd", f.initrd)
-	case k.modules != nil || f.exec != "":
+	case k.modules != nil || f.exec != "" || f.spec != nil:
 		var modules []string
 		if modules, err = k.moduleFiles(d.drivers()...); err != nil {
 			return cfg, err
 		}
-		cfg.Initrd, err = initramfs.New(initramfs.Options{Modules: modules})
+		cfg.Initrd, err = initramfs.New(initramfs.Options{Modules: modules, Exec: f.spec})
 	}
 	return cfg, err
 }

@@ -27,7 +27,7 @@ type bootKernel struct {
 func findKernel(ctx context.Context, value string) (k bootKernel, err error) {
 	if series, ok := strings.CutPrefix(value, debianPrefix); ok {
 		stock, err := debian.GetKernel(ctx, series, func(what string, _ float64) {
-			slog.Info(value + ": " + what)
+			slog.Log(ctx, levelNotice, value+": "+what)
 		})
 		if err != nil {
 			return k, err

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -201,24 +199,12 @@ func getKernel(ctx context.Context, series string, withModule bool) (k debian.Ke
 
 // runHere runs one machine on offmap's own standard streams.
 func runHere(ctx context.Context, f labFlags, cfg lab.Config) error {
-	cfg.Stdin, cfg.Stdout, cfg.Stderr = os.Stdin, os.Stdout, os.Stderr
-	tty, err := terminal.Open(os.Stdin, func(what string) { slog.Debug(what) })
+	own, tty, err := ownStreams()
 	if err != nil {
 		return err
 	}
 	defer tty.Close()
-	if tty != nil {
-		cfg.Stdin = tty
-	}
-	if tty != nil && term.IsTerminal(1) {
-		cfg.Terminal = describeTerminal
-		// Not before the program runs: until then Ctrl-C ends offmap.
-		cfg.Ready = func() {
-			if err := tty.Start(); err != nil {
-				slog.Warn(err.Error())
-			}
-		}
-	}
+	cfg.Stdin, cfg.Stdout, cfg.Stderr, cfg.Terminal, cfg.Ready = own.Stdin, own.Stdout, own.Stderr, own.Terminal, own.Ready
 	return oneLab(ctx, f, cfg)
 }
 
@@ -263,27 +249,12 @@ func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 
 // oneLab runs one machine. The program's exit code comes back as an error.
 func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
-	// Signals go to the program inside, and the machine ends when that ends.
-	// The command's own context would end the machine at the first signal.
-	signals := make(chan os.Signal, 8)
-	for _, s := range append([]os.Signal{syscall.SIGWINCH}, endSignals...) {
-		if !signal.Ignored(s) {
-			signal.Notify(signals, s)
-		}
-	}
-	defer signal.Stop(signals)
-	if ctx.Err() != nil { // a signal came before Notify
+	ctx, signals, end := forwardSignals(ctx)
+	defer end()
+	if ctx.Err() != nil { // a signal came before
 		return context.Cause(ctx)
 	}
 	cfg.Signals = signals
-	outer := ctx
-	ctx, end := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer end(nil)
-	defer context.AfterFunc(outer, func() {
-		if endedBy(outer, syscall.SIGPIPE) { // nobody reads the program's output
-			end(context.Cause(outer))
-		}
-	})()
 	if f.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%w after %s", errLabTimeout, f.timeout))

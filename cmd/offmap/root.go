@@ -29,8 +29,12 @@ it; 32 guest reset; 33 guest crash; 34 guest kernel panic; 124 timeout; 128+n
 ended by signal n.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			return setLog(g)
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			level := slog.LevelInfo
+			if _, ok := cmd.Annotations[terse]; ok {
+				level = levelNotice
+			}
+			return setLog(g, level)
 		},
 	}
 	fl := root.PersistentFlags()
@@ -40,7 +44,7 @@ ended by signal n.`,
 	root.Version = "-" // for the flag --version; its text is made when it is asked for
 	cobra.AddTemplateFunc("version", func() string { return thisVersion().String() })
 	root.SetVersionTemplate("{{version}}")
-	root.AddCommand(newRunCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd(), newReportCmd(), newCompletionCmd(), newVersionCmd(), newManCmd())
+	root.AddCommand(newRunCmd(), newExecCmd(), newDoctorCmd(), newAuditCmd(), newLimitsCmd(), newLimitsChildCmd(), newBenchCmd(), newLabCmd(), newLabInitCmd(), newReportCmd(), newCompletionCmd(), newVersionCmd(), newManCmd())
 	return root
 }
 
@@ -62,8 +66,14 @@ func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, [
 	}
 }
 
-func setLog(g globals) error {
-	level := slog.LevelInfo
+// terse is the annotation of a command that logs from levelNotice on.
+const terse = "terse"
+
+// levelNotice is above what describes a normal run.
+const levelNotice = slog.LevelInfo + 2
+
+// setLog sets up the log, from level on by default.
+func setLog(g globals, level slog.Level) error {
 	switch {
 	case g.verbose && g.quiet:
 		return usage("--verbose and --quiet exclude each other")

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"offmap/internal/measure/guestrun"
 	"offmap/internal/measure/probe"
@@ -75,18 +76,23 @@ in the name of an image or of a directory is written twice.`,
 	}
 	fl := cmd.Flags()
 	f.guest.add(fl)
+	f.addMachine(fl)
+	f.devices.add(fl)
+	fl.BoolVar(&f.json, "json", false, "print the report, in JSON, on stdout, and the guest's console on stderr")
+	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`; the console stays on stdout")
+	f.watch.add(fl)
+	return cmd
+}
+
+// addMachine adds the flags that describe the machine, but for its devices.
+func (f *runFlags) addMachine(fl *pflag.FlagSet) {
 	fl.VarP(&f.memory, "memory", "m", "guest RAM: MiB, or with K, M, G")
 	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of vCPUs")
 	fl.StringVar(&f.backend, "backend", string(memory.Secret), "kind of memory that holds guest RAM: "+names(memory.Backends()))
 	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how the backend's pages get into KVM: "+names(attach.Methods()))
 	f.window.add(fl)
-	f.devices.add(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
-	fl.BoolVar(&f.json, "json", false, "print the report, in JSON, on stdout, and the guest's console on stderr")
-	fl.StringVar(&f.report, "report", "", "write the JSON report to `FILE`; the console stays on stdout")
-	f.watch.add(fl)
 	f.gdb.add(fl)
-	return cmd
 }
 
 func names[T ~string](list []T) string {
@@ -99,45 +105,69 @@ func names[T ~string](list []T) string {
 
 // runGuest runs the guest that the flags describe.
 func runGuest(ctx context.Context, f runFlags) error {
-	pair, err := f.pair()
+	s, ctx, err := f.prepare(ctx, nil)
 	if err != nil {
 		return err
+	}
+	defer s.end()
+	return s.run(ctx)
+}
+
+// prepare checks the flags, and opens the guest's files. outputs are further files that
+// the caller writes, as for checkFiles. The context is one that --timeout ends.
+func (f runFlags) prepare(ctx context.Context, outputs map[string]*string) (s *session, _ context.Context, err error) {
+	pair, err := f.pair()
+	if err != nil {
+		return nil, nil, err
 	}
 	if !pair.Backend.Exposed() {
 		// Before anything else, since this executes the program again.
 		if err := undumpable.Self("offmap"); err != nil {
-			return advise(pair.Backend, err)
+			return nil, nil, advise(pair.Backend, err)
 		}
 	}
-	s := session{runFlags: f}
+	s = &session{runFlags: f}
 	if s.machine, err = f.config(pair); err != nil {
-		return err
+		return nil, nil, err
 	}
 	if s.report, err = openReport(f.json, f.report); err != nil {
-		return err
+		return nil, nil, err
 	}
 	if s.view, err = f.watch.open(f.json); err != nil {
-		return err
+		return nil, nil, err
 	}
-	if err := f.devices.checkFiles(map[string]*string{"--report": &s.report.file, "--exposure": &s.view.file}); err != nil {
-		return err
+	files := map[string]*string{"--report": &s.report.file, "--exposure": &s.view.file}
+	for flag, path := range outputs {
+		if *path != "" {
+			if err := checkTarget(*path); err != nil {
+				return nil, nil, fmt.Errorf("%s: %w", flag, err)
+			}
+		}
+		files[flag] = path
+	}
+	if err := f.devices.checkFiles(files); err != nil {
+		return nil, nil, err
 	}
 	if s.debug, err = f.gdb.open(ctx, f.json, f.watch.live); err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer s.debug.close()
+	cancel := func() {}
 	if f.timeout > 0 {
-		var cancel func()
 		ctx, cancel = context.WithTimeoutCause(ctx, f.timeout, errTimeout)
-		defer cancel()
 	}
 	guest, err := f.guest.open(ctx, f.devices)
 	if err != nil {
-		return err
+		cancel()
+		s.debug.close()
+		return nil, nil, err
 	}
-	defer guest.Close()
 	s.machine.Guest = guest.load
-	return s.run(ctx)
+	s.end = func() {
+		cancel()
+		s.debug.close()
+		guest.Close()
+	}
+	return s, ctx, nil
 }
 
 // pair returns the backend and attach for guest RAM.
@@ -180,6 +210,7 @@ type session struct {
 	report  reportTarget
 	view    *watch
 	debug   *debugging
+	end     func() // closes what prepare has opened
 }
 
 // run runs the guest, and writes its report.
@@ -210,7 +241,6 @@ func (s *session) run(ctx context.Context) (err error) {
 		disarm()
 		return errors.Join(err, s.report.write(ctx, s.refused(err)))
 	}
-	defer s.debug.close()
 
 	if err := tty.Start(); err != nil {
 		return err
@@ -256,6 +286,11 @@ func (s *session) open(ctx context.Context) (*vmm.Machine, error) {
 			return nil, errors.Join(err, s.devices.close())
 		}
 	}
+	return s.machineWithDevices()
+}
+
+// machineWithDevices makes the machine with the session's devices, and says so.
+func (s *session) machineWithDevices() (*vmm.Machine, error) {
 	s.machine.Devices = s.devices.virtio()
 	m, err := vmm.New(s.machine)
 	if err != nil {

@@ -99,3 +99,29 @@ func endedBy(ctx context.Context, sig syscall.Signal) bool {
 	s, ok := errors.AsType[*signalError](context.Cause(ctx))
 	return ok && s.Signal == sig
 }
+
+// forwardSignals has signals sent to the channel, for a program that runs elsewhere.
+// The context that it returns ends with ctx for a signal that came before, and for
+// SIGPIPE: nobody reads the program's output then. end stops that.
+func forwardSignals(ctx context.Context) (_ context.Context, signals <-chan os.Signal, end func()) {
+	forward := make(chan os.Signal, 8)
+	for _, s := range append([]os.Signal{syscall.SIGWINCH}, endSignals...) {
+		if !signal.Ignored(s) {
+			signal.Notify(forward, s)
+		}
+	}
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	if ctx.Err() != nil {
+		cancel(context.Cause(ctx))
+	}
+	stop := context.AfterFunc(ctx, func() {
+		if _, bySignal := errors.AsType[*signalError](context.Cause(ctx)); !bySignal || endedBy(ctx, syscall.SIGPIPE) {
+			cancel(context.Cause(ctx))
+		}
+	})
+	return inner, forward, func() {
+		stop()
+		signal.Stop(forward)
+		cancel(nil)
+	}
+}

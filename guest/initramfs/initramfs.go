@@ -5,7 +5,9 @@
 package initramfs
 
 import (
+	"bytes"
 	"debug/elf"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +19,7 @@ import (
 
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"offmap/guest/agent"
 	"offmap/guest/initramfs/userland"
 	"offmap/internal/regular"
 )
@@ -33,6 +36,8 @@ type Options struct {
 	// Modules are files of the host with kernel modules, not compressed.
 	// Process 1 loads them in this order, before it does anything else.
 	Modules []string
+	// Exec, if not nil, has process 1 run a command of the host, and end.
+	Exec *agent.Spec
 }
 
 // New builds an initramfs in the kernel's newc format
@@ -83,6 +88,13 @@ func (a *archive) addAll(opts Options) error {
 		if err := a.addFile(name, file); err != nil {
 			return err
 		}
+	}
+	if opts.Exec != nil {
+		text, err := json.Marshal(opts.Exec)
+		if err != nil {
+			return err
+		}
+		a.add(record(agent.SpecPath[1:], bytes.NewReader(text), int64(len(text)), 0o600))
 	}
 	a.add(cpio.Record{Info: cpio.Info{Name: "TRAILER!!!", NLink: 1}})
 	return nil

@@ -1,6 +1,7 @@
 package userland
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -27,7 +28,11 @@ func boot() {
 	for _, m := range mounts[1:] {
 		errs = append(errs, mountOn(m))
 	}
-	errs = append(errs, loadModules(), awaitConsole(opts.Console))
+	errs = append(errs, loadModules())
+	if spec, err := execSpec(); spec != nil || err != nil {
+		execute(spec, errors.Join(append(errs, err)...))
+	}
+	errs = append(errs, awaitConsole(opts.Console))
 	fmt.Println(protocol.UserlandLine)
 	for _, err := range errs {
 		complain(err)
@@ -62,7 +67,10 @@ func boot() {
 	if opts.EventPort != 0 {
 		_ = report(opts.ExitPort, byte(code)) // the report at the start has told of a failure
 	}
-	// The VMM didn't end the guest: power off.
+	powerOff() // the VMM didn't end the guest
+}
+
+func powerOff() {
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 	for {
 		time.Sleep(time.Hour)

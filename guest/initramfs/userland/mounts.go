@@ -48,8 +48,7 @@ func mountShare(s protocol.Share) error {
 // newRoot is where the root file system is mounted before it becomes the root.
 const newRoot = "/newroot"
 
-// enterRoot mounts a root file system, takes /dev, /proc and /sys along, and makes it
-// the root of this process and of all that it starts.
+// enterRoot mounts a root file system and makes it the root.
 func enterRoot(r protocol.Root) error {
 	if err := os.Mkdir(newRoot, 0o755); err != nil {
 		return err
@@ -57,6 +56,12 @@ func enterRoot(r protocol.Root) error {
 	if err := mountRoot(r); err != nil {
 		return err
 	}
+	return switchRoot()
+}
+
+// switchRoot takes /dev, /proc and /sys along to newRoot, and makes that the root of
+// this process and of all that it starts.
+func switchRoot() error {
 	// What the guest doesn't need any more would stay in its RAM.
 	errs := []error{os.Remove("/init"), os.RemoveAll(ModulesDir)}
 	for _, m := range mounts[:3] {

@@ -14,5 +14,6 @@ const (
 	Crash   = 33  // the guest can't go on, such as after a triple fault
 	Panic   = 34  // the guest's kernel panicked
 	Timeout = 124 // as timeout(1)
+	Exec    = 125 // `offmap exec` itself failed: Error may be the command's
 	Signal  = 128 // plus the number of the signal that ended the command
 )
