@@ -254,3 +254,17 @@ func TestNothingLeft(t *testing.T) {
 	}
 	t.Errorf("%d descriptors and %d goroutines before, %d and %d after", before, routines, fds(), runtime.NumGoroutine())
 }
+
+// TestRunCancelled holds that a context that has ended before Run is its error, even if
+// the guest needs no time.
+func TestRunCancelled(t *testing.T) {
+	needKVM(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errTooLong)
+	for range 20 {
+		r, _, err := run(ctx, t, payloadConfig(t, "hello", 1, 32<<20))
+		if !errors.Is(err, errTooLong) || r.Outcome.Reason != Stopped {
+			t.Fatalf("%+v, %v; want %v", r.Outcome, err, errTooLong)
+		}
+	}
+}

@@ -42,6 +42,10 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	if !m.cfg.KeepProcs {
 		leaveOneIdle(len(m.cpus))
 	}
+	if ctx.Err() != nil {
+		// Here, because a guest may end before the select below looks.
+		m.finish(m.stopOutcome(), context.Cause(ctx))
+	}
 	var wg sync.WaitGroup
 	for _, c := range m.cpus {
 		wg.Go(c.loop)

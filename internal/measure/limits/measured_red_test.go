@@ -94,7 +94,13 @@ func TestMeasuredGoesRed(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			switch o, err := check(t.Context()); {
+			o, err := check(t.Context())
+			// Other tests on this host, and other programs, split the direct map too.
+			for try := 1; o.Holds && name == "direct-map-fragmentation" && try < 10; try++ {
+				t.Log(o.Text)
+				o, err = check(t.Context())
+			}
+			switch {
 			case errors.Is(err, ErrSkipped):
 				t.Skipf("SKIPPED: %v", err)
 			case err != nil:
