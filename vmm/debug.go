@@ -16,6 +16,7 @@ import (
 type Debugger struct {
 	m        *Machine
 	blockIRQ uint32 // kvm.DebugBlockIRQ, or 0 where KVM hasn't it
+	int3     bool   // KVM ends KVM_RUN at an INT3
 	stops    chan Stop
 
 	mu       sync.Mutex
@@ -81,8 +82,12 @@ func (m *Machine) Debug() (*Debugger, error) {
 	if uint32(flags)&needed != needed {
 		return nil, fmt.Errorf("%w: this KVM can't debug guests (KVM_CAP_SET_GUEST_DEBUG2 is 0x%x): it needs Linux 5.13 or newer", unavailable.Err, flags)
 	}
+	traps, err := trapsINT3(m.cfg.KVM)
+	if err != nil {
+		return nil, err
+	}
 	d := &Debugger{
-		m: m, blockIRQ: uint32(flags) & kvm.DebugBlockIRQ, stops: make(chan Stop, 1),
+		m: m, blockIRQ: uint32(flags) & kvm.DebugBlockIRQ, int3: traps, stops: make(chan Stop, 1),
 		attached: true, running: true, stopping: true,
 		cpus: make([]debugCPU, len(m.cpus)),
 	}

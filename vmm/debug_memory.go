@@ -13,10 +13,12 @@ import (
 type BreakpointKind int
 
 const (
-	Software BreakpointKind = 1 + iota // an instruction, by INT3 in guest RAM
-	Hardware                           // an instruction, by a debug register
-	Write                              // a write, by a debug register
-	Access                             // a read or a write, by a debug register
+	// Software is for an instruction, by INT3 in guest RAM. Where KVM hasn't that,
+	// it takes a debug register.
+	Software BreakpointKind = 1 + iota
+	Hardware                // an instruction, by a debug register
+	Write                   // a write, by a debug register
+	Access                  // a read or a write, by a debug register
 )
 
 // Breakpoint stops the guest at an instruction, or after an access of Len bytes at
@@ -212,10 +214,10 @@ func (d *Debugger) Insert(cpu int, b Breakpoint) error {
 	if err != nil {
 		return err
 	}
-	if b.Kind == Software {
+	if b.Kind == Software && d.int3 {
 		return d.patch(c, b.Addr)
 	}
-	if b.Kind == Hardware {
+	if b.Kind == Software || b.Kind == Hardware {
 		b.Len = 1
 	}
 	switch b.Len {
@@ -247,7 +249,7 @@ func (d *Debugger) Remove(b Breakpoint) error {
 	if _, err := d.stopped(0); err != nil {
 		return err
 	}
-	if b.Kind == Software {
+	if b.Kind == Software && d.int3 {
 		i := slices.IndexFunc(d.software, func(p patch) bool { return p.linear == b.Addr })
 		if i < 0 {
 			return nil
@@ -256,7 +258,7 @@ func (d *Debugger) Remove(b Breakpoint) error {
 		d.software = slices.Delete(d.software, i, i+1)
 		return d.restore(p)
 	}
-	if b.Kind == Hardware {
+	if b.Kind == Software || b.Kind == Hardware {
 		b.Len = 1
 	}
 	if i := d.slot(b); i >= 0 {

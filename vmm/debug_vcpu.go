@@ -98,7 +98,12 @@ func (d *Debugger) judge(c *vcpu, x *kvm.Exit) (s Stop, inject uint32) {
 	}
 	for i, b := range d.hardware {
 		if b.Kind != 0 && x.DR6&(1<<i) != 0 {
-			if s.Reason = AtHardware; b.Kind != Hardware {
+			switch b.Kind {
+			case Software:
+				s.Reason = AtSoftware
+			case Hardware:
+				s.Reason = AtHardware
+			default:
 				s.Reason, s.At = AtWatch, b
 			}
 			return s, 0

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"offmap/guest/protocol"
 	"offmap/kvm"
@@ -132,6 +134,11 @@ var counter = []byte{0xff, 0xc3, 0xeb, 0xfc}
 // first instruction, registers, memory, the stop of a running guest. The guest goes on
 // after a detach, and after a client that only hangs up; it ends by a kill.
 func TestSession(t *testing.T) {
+	if l, err := net.Listen("unix", filepath.Join(t.TempDir(), "first")); err != nil { // the runtime's poller stays
+		t.Fatal(err)
+	} else {
+		l.Close()
+	}
 	leaks := memtest.Leaks(t)
 	defer leaks()
 	g := start(t, counter, 3, 2)
@@ -179,7 +186,8 @@ func TestSession(t *testing.T) {
 	g.script(c, [2]string{"D", "OK"})
 	c.Close()
 
-	for after := before; after == before; c.Close() { // vCPU 0 may take its time
+	for after := before; after == before; c.Close() {
+		time.Sleep(time.Millisecond) // it runs meanwhile
 		c, stop = g.connect()
 		if !strings.HasPrefix(stop, "T05thread:") {
 			t.Fatalf("the stop of a guest that was running: %q", stop)
@@ -253,4 +261,108 @@ func TestBadPackets(t *testing.T) {
 	if rest, err := io.ReadAll(conn); err == nil && !bytes.Equal(rest, nil) {
 		t.Errorf("%q", rest)
 	}
+}
+
+// softwareKVM reports whether KVM works without the processor's help. At CPL 0 it then
+// knows neither INT3 nor watchpoints, and at CPL 3 nothing of a debugger.
+func softwareKVM() bool {
+	for _, m := range []string{"kvm_intel", "kvm_amd"} {
+		if _, err := os.Stat("/sys/module/" + m); err == nil {
+			return false
+		}
+	}
+	return true
+}
+
+const softwareSkip = "SKIPPED: neither kvm_intel nor kvm_amd is loaded; the lab has one"
+
+// TestSteps holds that a step is one instruction, of the vCPU that was chosen, and that
+// a hardware breakpoint stops before its instruction, again and again until it is
+// removed.
+func TestSteps(t *testing.T) {
+	g := start(t, counter, 0, 2)
+	c, _ := g.connect()
+	g.script(c,
+		[2]string{"vCont;s:1", "T05thread:1;"}, [2]string{"p10", "0230000000000000"}, [2]string{"p1", "0100000000000000"},
+		[2]string{"vCont;s:1", "T05thread:1;"}, [2]string{"p10", "0030000000000000"},
+		[2]string{"Hc1", "OK"}, [2]string{"s", "T05thread:1;"}, [2]string{"p10", "0230000000000000"},
+		[2]string{"Hg2", "OK"}, [2]string{"p10", "0030000000000000"}, [2]string{"p1", "0000000000000000"},
+		[2]string{"Z1,3000,1", "OK"}, [2]string{"Z1,3000,1", "OK"},
+		[2]string{"vCont;c:1", "T05thread:1;hwbreak:;"}, [2]string{"p10", "0030000000000000"}, [2]string{"p1", "0200000000000000"},
+		[2]string{"z1,3000,1", "OK"}, [2]string{"z1,3000,1", "OK"}, [2]string{"vCont;s:1", "T05thread:1;"}, [2]string{"Z1,3000,1", "OK"},
+		[2]string{"vCont;c:1", "T05thread:1;hwbreak:;"}, [2]string{"p1", "0300000000000000"},
+		[2]string{"Z1,1,1", "OK"}, [2]string{"Z1,2,1", "OK"}, [2]string{"Z1,3,1", "OK"}, [2]string{"Z1,4,1", "E"},
+		[2]string{"z1,1,1", "OK"}, [2]string{"Z2,1001,4", "E"}, [2]string{"Z2,1000,3", "E"}, [2]string{"Z3,1000,4", ""}, [2]string{"Z2,1000,4", "OK"},
+	)
+}
+
+// TestSoftware holds that a software breakpoint stops before its instruction, that
+// the client doesn't see it in memory, and that it is gone after a detach.
+func TestSoftware(t *testing.T) {
+	for _, ring := range []uint8{0, 3} {
+		if ring == 3 && softwareKVM() {
+			t.Skip(softwareSkip)
+		}
+		g := start(t, counter, ring, 1)
+		c, _ := g.connect()
+		g.script(c,
+			[2]string{"Z0,3002,1", "OK"}, [2]string{"Z0,3002,1", "OK"}, [2]string{"m3000,4", "ffc3ebfc"},
+			[2]string{"vCont;c", "T05thread:1;swbreak:;"}, [2]string{"p10", "0230000000000000"}, [2]string{"p1", "0100000000000000"},
+			// A write goes below it: jmp -4 becomes jmp -2, the jump itself.
+			[2]string{"M3002,2:ebfe", "OK"}, [2]string{"vCont;c", "T05thread:1;swbreak:;"},
+			[2]string{"z0,3002,1", "OK"}, [2]string{"m3000,4", "ffc3ebfe"},
+			[2]string{"vCont;s:1", "T05thread:1;"}, [2]string{"p10", "0230000000000000"},
+			[2]string{"M3002,2:ebfc", "OK"}, [2]string{"Z0,3000,1", "OK"}, [2]string{"vCont;c", "T05thread:1;swbreak:;"}, [2]string{"p10", "0030000000000000"},
+			[2]string{"D", "OK"},
+		)
+		c.Close()
+		for rbx := uint64(1); rbx <= 1; c.Close() {
+			time.Sleep(time.Millisecond)
+			c, _ = g.connect()
+			rbx = g.register(c, gdbtest.RBX)
+		}
+	}
+}
+
+// TestWatch holds that a watchpoint stops after a write, and says where.
+func TestWatch(t *testing.T) {
+	if softwareKVM() {
+		t.Skip(softwareSkip)
+	}
+	code := []byte{0x89, 0x1c, 0x25, 0x00, 0x38, 0x00, 0x00, 0xff, 0xc3, 0xeb, 0xf5} // mov [0x3800], ebx; inc ebx; jmp -11
+	g := start(t, code, 0, 1)
+	c, _ := g.connect()
+	g.script(c,
+		[2]string{"Z2,3800,4", "OK"},
+		[2]string{"vCont;c", "T05thread:1;watch:3800;"}, [2]string{"p10", "0730000000000000"}, [2]string{"m3800,4", "00000000"},
+		[2]string{"vCont;c", "T05thread:1;watch:3800;"}, [2]string{"m3800,4", "01000000"},
+		[2]string{"z2,3800,4", "OK"}, [2]string{"Z4,3800,4", "OK"},
+		[2]string{"vCont;c", "T05thread:1;awatch:3800;"}, [2]string{"m3800,4", "02000000"},
+	)
+}
+
+// TestOwnINT3 holds that a guest gets its own INT3, also while there are breakpoints.
+func TestOwnINT3(t *testing.T) {
+	if softwareKVM() {
+		t.Skip(softwareSkip)
+	}
+	code := make([]byte, 0x70)
+	copy(code, []byte{
+		0x0f, 0x01, 0x1d, 0x19, 0, 0, 0, // lidt [0x3020]
+		0xcc,       // int3
+		0x88, 0xd8, // mov al, bl
+		0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, 0xee, // mov dx, ExitPort; out dx, al
+	})
+	copy(code[0x18:], []byte{0xff, 0xc3, 0x48, 0xcf})       // inc ebx; iretq
+	copy(code[0x20:], []byte{0x3f, 0, 0x30, 0x30})          // the IDT: 4 gates at 0x3030
+	copy(code[0x60:], []byte{0x18, 0x30, 0x10, 0, 0, 0x8e}) // that of #BP: 0x3018, by code segment 0x10
+	g := start(t, code, 0, 1)
+	c, _ := g.connect()
+	g.script(c,
+		[2]string{"Z0,301a,1", "OK"}, // the handler's iretq
+		[2]string{"vCont;c", "T05thread:1;swbreak:;"}, [2]string{"p10", "1a30000000000000"},
+		[2]string{"z0,301a,1", "OK"}, [2]string{"Z0,3008,1", "OK"},
+		[2]string{"vCont;c", "T05thread:1;swbreak:;"}, [2]string{"p10", "0830000000000000"},
+		[2]string{"z0,3008,1", "OK"}, [2]string{"vCont;c", "W01"},
+	)
 }
