@@ -48,7 +48,7 @@ const program = "../../bin/offmap"
 const guestKernel = "debian:6.1"
 
 // packages have tests that want a real KVM, a real memfd_secret or root.
-var packages = []string{"kvm", "memory", "memory/uffd", "internal/process/undumpable", "memory/attach", "memory/attach/scrubber", "memory/attach/window", "audit", "audit/canary", "audit/inject", "vmm"}
+var packages = []string{"kvm", "memory", "memory/uffd", "internal/process/undumpable", "memory/attach", "memory/attach/scrubber", "memory/attach/window", "audit", "audit/canary", "audit/inject", "vmm", "vmm/gdb"}
 
 func TestLab(t *testing.T) {
 	offmap := needLab(t)

@@ -63,7 +63,7 @@ func (s *session) command(p string) error {
 	case 'P':
 		number, value, _ := strings.Cut(args, "=")
 		n, err := strconv.ParseUint(number, 16, 16)
-		if err != nil || n >= uint64(len(registers)) || len(value) != registers[n].bits/4 {
+		if err != nil || n >= uint64(len(registers())) || len(value) != registers()[n].bits/4 {
 			return s.reply(failed(errArgument))
 		}
 		return s.reply(done(s.writeRegisters(int(n), value)))
@@ -153,7 +153,7 @@ func (s *session) transfer(args string) error {
 	if err != nil {
 		return s.reply(failed(err))
 	}
-	text := description[min(offset, uint64(len(description))):]
+	text := description()[min(offset, uint64(len(description()))):]
 	more := "l"
 	if n := min(length, maxPacket/2); uint64(len(text)) > n {
 		text, more = text[:n], "m"
@@ -312,7 +312,7 @@ func (s *session) readRegisters() error {
 		return s.reply(failed(err))
 	}
 	var p []byte
-	for _, r := range registers {
+	for _, r := range registers() {
 		p = r.append(p, &regs, &sregs)
 	}
 	return s.send(p)
@@ -321,14 +321,14 @@ func (s *session) readRegisters() error {
 // readRegister sends one register.
 func (s *session) readRegister(args string) error {
 	n, err := strconv.ParseUint(args, 16, 16)
-	if err != nil || n >= uint64(len(registers)) {
+	if err != nil || n >= uint64(len(registers())) {
 		return s.reply(failed(errArgument))
 	}
 	regs, sregs, err := s.target.Registers(s.cpu)
 	if err != nil {
 		return s.reply(failed(err))
 	}
-	return s.send(registers[n].append(nil, &regs, &sregs))
+	return s.send(registers()[n].append(nil, &regs, &sregs))
 }
 
 // writeRegisters writes the registers from number first on that text has values for.
@@ -338,8 +338,8 @@ func (s *session) writeRegisters(first int, text string) error {
 		return err
 	}
 	var sets [base + 1]bool
-	for i := first; text != "" && i < len(registers); i++ {
-		rest, set, err := registers[i].change(text, &regs, &sregs)
+	for i := first; text != "" && i < len(registers()); i++ {
+		rest, set, err := registers()[i].change(text, &regs, &sregs)
 		if err != nil {
 			return err
 		}
@@ -396,15 +396,27 @@ func (s *session) writeMemory(binary bool, args string) error {
 	return err
 }
 
-// kinds are the kinds of breakpoints by GDB's numbers. Number 3 is missing: no debug
+// kind returns the kind of a breakpoint by GDB's number. Number 3 is missing: no debug
 // register of x86 tells reads from writes. GDB then uses number 4.
-var kinds = map[string]vmm.BreakpointKind{"0": vmm.Software, "1": vmm.Hardware, "2": vmm.Write, "4": vmm.Access}
+func kind(number string) (k vmm.BreakpointKind, known bool) {
+	switch number {
+	case "0":
+		return vmm.Software, true
+	case "1":
+		return vmm.Hardware, true
+	case "2":
+		return vmm.Write, true
+	case "4":
+		return vmm.Access, true
+	}
+	return 0, false
+}
 
 // breakpoint inserts or removes a breakpoint.
 func (s *session) breakpoint(insert bool, args string) error {
 	number, where, _ := strings.Cut(args, ",")
 	where, _, _ = strings.Cut(where, ";") // conditions, which the client checks too
-	kind, known := kinds[number]
+	kind, known := kind(number)
 	if !known {
 		return s.reply(unsupported)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"offmap/kvm"
 )
@@ -46,8 +47,8 @@ func system(name string, get func(*kvm.SRegs) *uint64) register {
 	return register{name: name, bits: 64, kind: "int64", get: func(_ *kvm.Regs, s *kvm.SRegs) *uint64 { return get(s) }}
 }
 
-// registers are all registers, in the order of GDB's own x86-64 targets.
-var registers = func() []register {
+// registers returns all registers, in the order of GDB's own x86-64 targets.
+var registers = sync.OnceValue(func() []register {
 	list := []register{
 		gpr("rax", "int64", func(r *kvm.Regs) *uint64 { return &r.RAX }),
 		gpr("rbx", "int64", func(r *kvm.Regs) *uint64 { return &r.RBX }),
@@ -93,7 +94,7 @@ var registers = func() []register {
 		system("cr4", func(s *kvm.SRegs) *uint64 { return &s.CR4 }),
 		system("efer", func(s *kvm.SRegs) *uint64 { return &s.EFER }),
 	)
-}()
+})
 
 // flagNames are the bits of EFLAGS (Intel SDM vol. 1 §3.4.3).
 var flagNames = []struct {
@@ -104,12 +105,12 @@ var flagNames = []struct {
 	{"NT", 14, 14}, {"RF", 16, 16}, {"VM", 17, 17}, {"AC", 18, 18}, {"VIF", 19, 19}, {"VIP", 20, 20}, {"ID", 21, 21},
 }
 
-// description is the target description, target.xml: what registers there are (GDB
+// description returns the target description, target.xml: what registers there are (GDB
 // manual, appendix G).
-var description = func() string {
+var description = sync.OnceValue(func() string {
 	var b strings.Builder
 	b.WriteString("<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n<target version=\"1.0\">\n<architecture>i386:x86-64</architecture>\n")
-	for i, r := range registers {
+	for i, r := range registers() {
 		if r.feature != "" {
 			if i > 0 {
 				b.WriteString("</feature>\n")
@@ -127,7 +128,7 @@ var description = func() string {
 	}
 	b.WriteString("</feature>\n</target>\n")
 	return b.String()
-}()
+})
 
 // append appends the register's value in hex, in the guest's byte order, or x for what
 // isn't known.
