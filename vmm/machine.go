@@ -86,6 +86,7 @@ type Machine struct {
 	ended    chan struct{}
 	end      sync.Once
 	outcome  Outcome
+	stopped  bool // it didn't end by itself
 	err      error
 
 	detach    sync.Once

@@ -23,9 +23,11 @@ type Outcome struct {
 
 // finish ends the guest. The first call decides the outcome. Any goroutine may call
 // it, device callbacks on a vCPU's thread included.
-func (m *Machine) finish(o Outcome, err error) {
+func (m *Machine) finish(o Outcome, err error) { m.finishAs(o, err, false) }
+
+func (m *Machine) finishAs(o Outcome, err error, stopped bool) {
 	m.end.Do(func() {
-		m.outcome, m.err = o, err
+		m.outcome, m.err, m.stopped = o, err, stopped
 		close(m.ended)
 		for _, c := range m.cpus {
 			c.kick()
@@ -37,8 +39,13 @@ func (m *Machine) finish(o Outcome, err error) {
 // Console that takes no output. It doesn't wait for Run to return. Callbacks may
 // call it.
 func (m *Machine) Stop() {
-	m.finish(m.stopOutcome(), nil)
+	m.stop(nil)
 	m.stopOutput()
+}
+
+// stop ends a guest that still runs.
+func (m *Machine) stop(err error) {
+	m.finishAs(m.stopOutcome(), err, true)
 }
 
 // stopOutcome is the outcome of a guest that was still running. It may have panicked

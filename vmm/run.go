@@ -24,6 +24,9 @@ type Result struct {
 	attach.Usage
 	// Faults are those that the window's pager answered, nil for other attaches.
 	Faults *attach.Faults
+	// Doing is what each vCPU of a guest that was stopped was doing. It is empty of
+	// one that ended by itself, or if KVM doesn't say.
+	Doing []Doing
 	// Exits counts the returns of KVM_RUN by kind, over all vCPUs.
 	Exits map[string]uint64
 	// Devices are the statistics of Config.Devices, in their order.
@@ -44,7 +47,7 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	}
 	if ctx.Err() != nil {
 		// Here, because a guest may end before the select below looks.
-		m.finish(m.stopOutcome(), context.Cause(ctx))
+		m.stop(context.Cause(ctx))
 	}
 	var wg sync.WaitGroup
 	for _, c := range m.cpus {
@@ -56,7 +59,7 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	defer context.AfterFunc(ctx, m.stopOutput)()
 	select {
 	case <-ctx.Done():
-		m.finish(m.stopOutcome(), context.Cause(ctx))
+		m.stop(context.Cause(ctx))
 	case <-m.attach.Failed():
 		m.finish(Outcome{Reason: Crash}, m.attach.Err())
 	case <-m.ended:
@@ -78,6 +81,9 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 				r.Exits[kvm.Reason(reason).String()] += n
 			}
 		}
+	}
+	if m.stopped {
+		r.Doing = m.doing()
 	}
 	r.Faults = m.attach.Faults()
 	var uerr, serr error

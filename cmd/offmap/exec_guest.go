@@ -68,6 +68,7 @@ func (x *execution) run(ctx context.Context) (err error) {
 	)
 	gone.Go(func() {
 		result, runErr = m.Run(ctx)
+		runErr = x.explainTimeout(result, runErr)
 		x.hangUp()
 	})
 	var report agent.Report

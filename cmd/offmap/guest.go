@@ -46,8 +46,9 @@ func kernelUsage() string {
 
 // guestFiles loads a guest into RAM. Its files are open until Close.
 type guestFiles struct {
-	load  boot.Loader
-	files []io.Closer
+	load   boot.Loader
+	kernel bootKernel // zero for a payload
+	files  []io.Closer
 }
 
 func (g *guestFiles) Close() error {
@@ -146,6 +147,7 @@ func (f *guestFlags) linux(ctx context.Context, g *guestFiles, d deviceFlags) (c
 	if err != nil {
 		return cfg, err
 	}
+	g.kernel = k
 	if cfg.Kernel, err = g.file("kernel", k.image); err != nil {
 		return cfg, err
 	}

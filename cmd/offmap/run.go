@@ -161,7 +161,7 @@ func (f runFlags) prepare(ctx context.Context, outputs map[string]*string) (s *s
 		s.debug.close()
 		return nil, nil, err
 	}
-	s.machine.Guest = guest.load
+	s.machine.Guest, s.kernel = guest.load, guest.kernel
 	s.end = func() {
 		cancel()
 		s.debug.close()
@@ -210,7 +210,8 @@ type session struct {
 	report  reportTarget
 	view    *watch
 	debug   *debugging
-	end     func() // closes what prepare has opened
+	kernel  bootKernel // zero without one
+	end     func()     // closes what prepare has opened
 }
 
 // run runs the guest, and writes its report.
@@ -258,6 +259,7 @@ func (s *session) run(ctx context.Context) (err error) {
 		slog.Debug(fmt.Sprintf("what only the start needed stays in memory: %v", err))
 	}
 	result, err := m.Run(ctx)
+	err = s.explainTimeout(result, err)
 	disarm()
 	viewErr := s.view.end(ctx)
 	tty.Close()
@@ -334,6 +336,9 @@ func (s *session) ended(m *vmm.Machine, r vmm.Result, end error) guestrun.Docume
 		doc.ToUserland = &ms
 	}
 	doc.Exit = guestrun.Exit{Reason: r.Outcome.Reason, Code: exitCode(end), Detail: r.Outcome.Detail}
+	if t, ok := errors.AsType[*timeoutError](end); ok {
+		doc.Exit.Detail = t.doing
+	}
 	return doc
 }
 
@@ -396,7 +401,11 @@ func outcome(o vmm.Outcome, err error) error {
 	case errors.Is(err, errTimeout) && o.Reason == vmm.Panic:
 		// The text names the timeout, but the error doesn't wrap it: the guest
 		// counts as panicked.
-		return exitWith(exitcode.Panic, fmt.Errorf("the guest's kernel panicked, and was still running when its time was over: %s", quote(o.Detail)))
+		text := "the guest's kernel panicked, and was still running when its time was over: " + quote(o.Detail)
+		if t, ok := errors.AsType[*timeoutError](err); ok {
+			text += ": " + t.doing
+		}
+		return exitWith(exitcode.Panic, errors.New(text))
 	case err != nil && o.Reason == vmm.Panic:
 		return fmt.Errorf("%w; the guest's kernel had panicked: %s", err, quote(o.Detail))
 	case err != nil:

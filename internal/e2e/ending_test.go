@@ -97,6 +97,9 @@ func TestEndings(t *testing.T) {
 			if !strings.Contains(r.stdout, `"reason": "`+e.reason+`"`) || r.code != e.code || e.says != "" && !strings.Contains(r.stderr, "offmap: "+e.says) {
 				t.Errorf("exit code %d, want %s with %d, and %q said\n%s\n%s", r.code, e.reason, e.code, e.says, r.stdout, r.stderr)
 			}
+			if e.timed && !strings.Contains(r.stderr, "vCPU 0 ") {
+				t.Errorf("what the guest was doing isn't said:\n%s", r.stderr)
+			}
 			t.Logf("%v", r.took)
 		})
 	}
