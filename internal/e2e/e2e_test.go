@@ -67,6 +67,7 @@ func TestLab(t *testing.T) {
 	fetchMemtest(t, dir)
 	fetchDebian(t, dir)
 	makeImages(t, dir)
+	buildHostile(t, dir)
 	if *boots >= 5 {
 		preparePeers(t, dir)
 	}

@@ -161,30 +161,7 @@ func TestShareRoot(t *testing.T) {
 // mountImage mounts a file system in a file, read-only, for the time of the test.
 func mountImage(t *testing.T, image, dir string) {
 	t.Helper()
-	ctl, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ctl.Close()
-	n, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	path := fmt.Sprint("/dev/loop", n)
-	loop, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer loop.Close()
-	config := unix.LoopConfig{Fd: uint32(f.Fd()), Info: unix.LoopInfo64{Flags: unix.LO_FLAGS_READ_ONLY | unix.LO_FLAGS_AUTOCLEAR}}
-	if err := unix.IoctlLoopConfigure(int(loop.Fd()), &config); err != nil {
-		t.Fatalf("%s: %v", path, err)
-	}
+	path := loopDevice(t, image, unix.LO_FLAGS_READ_ONLY)
 	if err := unix.Mount(path, dir, "ext4", unix.MS_RDONLY, "noload"); err != nil {
 		t.Fatalf("mount %s: %v", image, err)
 	}
