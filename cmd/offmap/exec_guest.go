@@ -67,8 +67,7 @@ func (x *execution) run(ctx context.Context) (err error) {
 		gone   sync.WaitGroup
 	)
 	gone.Go(func() {
-		result, runErr = m.Run(ctx)
-		runErr = x.explainTimeout(result, runErr)
+		result, runErr = x.runMachine(ctx, m)
 		x.hangUp()
 	})
 	var report agent.Report

@@ -255,11 +255,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	default:
 		go typeIn(tty, s.view.quitKeys(s.runFlags), s.input(m), func() { m.Stop(); stop(errStopped) })
 	}
-	if err := trim.Program(); err != nil {
-		slog.Debug(fmt.Sprintf("what only the start needed stays in memory: %v", err))
-	}
-	result, err := m.Run(ctx)
-	err = s.explainTimeout(result, err)
+	result, err := s.runMachine(ctx, m)
 	disarm()
 	viewErr := s.view.end(ctx)
 	tty.Close()
@@ -272,6 +268,15 @@ func (s *session) run(ctx context.Context) (err error) {
 		return err
 	}
 	return end
+}
+
+// runMachine runs a machine that is ready.
+func (s *session) runMachine(ctx context.Context, m *vmm.Machine) (vmm.Result, error) {
+	if err := trim.Program(); err != nil {
+		slog.Debug(fmt.Sprintf("what only the start needed stays in memory: %v", err))
+	}
+	result, err := m.Run(ctx)
+	return result, s.explainTimeout(result, err)
 }
 
 // open makes the machine. Its console is on standard output, or with --json or --gdb -
