@@ -37,7 +37,7 @@ var (
 	only   = flag.String("only", everything, "of the tests inside, run those that match")
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
 	least  = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
-	keep   = flag.String("results", "", "directory to keep what TestLinuxBoots has measured in, as SERIES.json")
+	keep   = flag.String("results", "", "directory to keep what TestLinuxBoots and TestIOSpeed have measured in, as SERIES.json and SERIES-io.json")
 	kills  = flag.Int("kills", 3, "how many VMMs TestWindowKilled and TestDiskKilled kill")
 )
 
@@ -70,6 +70,7 @@ func TestLab(t *testing.T) {
 	buildHostile(t, dir)
 	if *boots >= 5 {
 		preparePeers(t, dir)
+		prepareIOSpeed(t, dir)
 	}
 	// The machines run beside each other, so what failed in one is lost among what
 	// the others say. It is repeated at the end.
@@ -99,9 +100,11 @@ func TestLab(t *testing.T) {
 			err := cmd.Run()
 			out.flush()
 			out.silent.Stop()
-			if measured := filepath.Join(dir, bootResults); *keep != "" && exists(measured) {
-				copyFile(t, measured, filepath.Join(*keep, j.series+".json"))
-				os.Remove(measured) // it isn't the next kernel's
+			for _, r := range []struct{ file, suffix string }{{bootResults, ""}, {ioResults, "-io"}} {
+				if measured := filepath.Join(dir, r.file); *keep != "" && exists(measured) {
+					copyFile(t, measured, filepath.Join(*keep, j.series+r.suffix+".json"))
+					os.Remove(measured) // it isn't the next kernel's
+				}
 			}
 			checkKilled(t, dir)
 			if err != nil {

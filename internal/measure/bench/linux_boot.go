@@ -126,7 +126,7 @@ func (e *Env) linux(ctx context.Context, dir string) (g linuxGuest, err error) {
 			return g, err
 		}
 	}
-	g.tscKHz, err = tscKHz()
+	g.tscKHz, err = TSCKHz()
 	return g, err
 }
 
@@ -143,10 +143,10 @@ func writeInitrd(path string) (err error) {
 	return errors.Join(err, f.Close())
 }
 
-// tscKHz returns the frequency of a guest's TSC, which is passed to the guests of
+// TSCKHz returns the frequency of a guest's TSC, which is passed to the guests of
 // all VMMs. If a guest measured it with an emulated PIT, it would be wrong on a busy
 // machine.
-func tscKHz() (khz int, err error) {
+func TSCKHz() (khz int, err error) {
 	sys, err := kvm.Open("")
 	if err != nil {
 		return 0, cannot(err)

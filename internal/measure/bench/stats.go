@@ -41,10 +41,10 @@ func sample(values []float64) *benchmath.Sample {
 	return benchmath.NewSample(slices.Clone(values), &benchmath.DefaultThresholds)
 }
 
-// compare compares r with base. A difference counts if it is statistically
+// Compare compares r with base. A difference counts if it is statistically
 // significant and at least as wide as either interval. A smaller one may well not
 // be there in the next run.
-func compare(r, base *Result) *Comparison {
+func Compare(r, base *Result) *Comparison {
 	c := benchmath.AssumeNothing.Compare(sample(r.Values), sample(base.Values))
 	d := &Comparison{Subject: base.Subject.String(), P: c.P, Verdict: NoDifference}
 	if ratio := r.Median / base.Median; !math.IsNaN(ratio) && !math.IsInf(ratio, 0) {
@@ -114,10 +114,10 @@ func compareAll(results []Result) {
 		}
 		base := first(r, controls...)
 		if base != nil && base != r {
-			r.Against = compare(r, base)
+			r.Against = Compare(r, base)
 		}
 		if baseline := first(r, Subject{Pair: attach.Pair{Backend: r.Backend}, Peer: C}, Subject{Peer: C}); baseline != nil {
-			r.AgainstBaseline = compare(r, baseline)
+			r.AgainstBaseline = Compare(r, baseline)
 		}
 	}
 }

@@ -100,18 +100,18 @@ func TestCompare(t *testing.T) {
 		{"too few values", measuredAs(secret, around(200, 5)...), false, TooFew, 2},
 	} {
 		c.r.More = c.more
-		got := compare(&c.r, &base)
+		got := Compare(&c.r, &base)
 		if got.Verdict != c.verdict || got.Subject != "memfd+direct" || c.ratio != 0 && math.Abs(got.Ratio-c.ratio) > 0.02 {
 			t.Errorf("%s: %+v; want %s, %v", c.name, got, c.verdict, c.ratio)
 		}
 	}
-	if p := compare(ptr(measuredAs(secret, around(106, 10)...)), &base).P; p >= 0.05 {
+	if p := Compare(ptr(measuredAs(secret, around(106, 10)...)), &base).P; p >= 0.05 {
 		t.Errorf("p = %v: that wasn't the width's doing", p)
 	}
 	// No value that JSON can't represent.
 	zero := measuredAs(memfd, 0, 0, 0, 0, 0, 0)
 	for _, r := range []Result{zero, base} {
-		if got := compare(&r, &zero); got.Ratio != 0 || math.IsNaN(got.P) {
+		if got := Compare(&r, &zero); got.Ratio != 0 || math.IsNaN(got.P) {
 			t.Errorf("against 0: %+v", got)
 		}
 	}
@@ -128,7 +128,7 @@ func TestFalseDifferences(t *testing.T) {
 		byP, seen := 0, 0
 		for range runs {
 			a, b := skewed(rng, n, 100), skewed(rng, n, 100)
-			c := compare(&a, &b)
+			c := Compare(&a, &b)
 			if c.P < 0.05 {
 				byP++
 			}
