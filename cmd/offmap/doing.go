@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"offmap/kvm"
@@ -35,19 +36,26 @@ func (s *session) explainTimeout(r vmm.Result, err error) error {
 			slog.Debug(fmt.Sprintf("addresses are without names: %v", e))
 		}
 	}
-	return &timeoutError{doing(r.Doing, table)}
+	// KASLR is the work of a bzImage's decompressor: an ELF file, which has its own
+	// symbols, isn't moved.
+	unmoved := slices.Contains(strings.Fields(s.guest.append+" "+s.guest.cmdline), "nokaslr") || table != nil && table.File == s.kernel.image
+	return &timeoutError{doing(r.Doing, table, unmoved)}
 }
 
-// doing tells what vCPUs were doing. table may be nil.
-func doing(cpus []vmm.Doing, table *symbols.Table) string {
+// doing tells what vCPUs were doing. table may be nil. unmoved says that KASLR hasn't
+// moved the kernel.
+func doing(cpus []vmm.Doing, table *symbols.Table, unmoved bool) string {
 	name := func(uint64) (string, bool) { return "", false }
 	if table != nil {
-		for _, c := range cpus {
-			// Any vCPU tells where the kernel is; those that haven't started don't.
-			if offset, ok := table.Offset(c.Syscall); ok {
-				name = func(addr uint64) (string, bool) { return table.Name(addr - offset) }
-				break
+		var lstar uint64
+		for _, c := range cpus { // those that haven't started have none
+			lstar = max(lstar, c.Syscall)
+		}
+		if offset, ok := table.Offset(lstar); ok || lstar == 0 && unmoved {
+			if lstar == 0 {
+				offset = 0
 			}
+			name = func(addr uint64) (string, bool) { return table.Name(addr - offset) }
 		}
 	}
 	var list []string

@@ -29,19 +29,26 @@ func TestDoing(t *testing.T) {
 	}
 	const named = "vCPU 0 was halted at 0xffffffff9fe01005 (default_idle+0x5), vCPU 1 ran at 0xffffffff9fe00010 (startup_64+0x10), vCPU 2 ran at 0x401000 in user mode, vCPU 3 had not been started"
 	const unnamed = "vCPU 0 was halted at 0xffffffff9fe01005, vCPU 1 ran at 0xffffffff9fe00010, vCPU 2 ran at 0x401000 in user mode, vCPU 3 had not been started"
-	if got := doing(guest, table); got != named {
+	if got := doing(guest, table, false); got != named {
 		t.Errorf("%q", got)
 	}
-	if got := doing(guest, nil); got != unnamed {
+	if got := doing(guest, nil, false); got != unnamed {
 		t.Errorf("without a table: %q", got)
+	}
+	early := []vmm.Doing{{RIP: 0xffffffff81001005}} // LSTAR isn't set yet
+	if got, want := doing(early, table, true), "vCPU 0 ran at 0xffffffff81001005 (default_idle+0x5)"; got != want {
+		t.Errorf("%q", got)
+	}
+	if got, want := doing(early, table, false), "vCPU 0 ran at 0xffffffff81001005"; got != want {
+		t.Errorf("with KASLR: %q", got)
 	}
 	for i := range guest { // another kernel's table
 		guest[i].Syscall += 0x1000
 	}
-	if got := doing(guest, table); got != unnamed {
+	if got := doing(guest, table, true); got != unnamed {
 		t.Errorf("with another kernel's table: %q", got)
 	}
-	if got, want := doing(make([]vmm.Doing, maxDoing+2), nil), ", and 2 more"; got[len(got)-len(want):] != want {
+	if got, want := doing(make([]vmm.Doing, maxDoing+2), nil, false), ", and 2 more"; got[len(got)-len(want):] != want {
 		t.Errorf("%q", got)
 	}
 }
