@@ -366,3 +366,24 @@ func TestOwnINT3(t *testing.T) {
 		[2]string{"z0,3008,1", "OK"}, [2]string{"vCont;c", "W01"},
 	)
 }
+
+// TestHalted holds that a guest that has halted for good stays while a debugger is
+// attached, and ends as always without one.
+func TestHalted(t *testing.T) {
+	code := []byte{0x66, 0xba, protocol.HaltPort & 0xff, protocol.HaltPort >> 8, 0xee, 0xeb, 0xfd} // mov dx, HaltPort; 1: out dx, al; jmp 1b
+	g := start(t, code, 3, 2)
+	c, _ := g.connect()
+	if err := c.Send("vCont;c"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(4 * time.Second) // in which the machine would look at it twice
+	g.script(c,
+		[2]string{"^C", "T02thread:1;"},
+		[2]string{"qThreadExtraInfo,2", hex.EncodeToString([]byte("vCPU 1, halted"))},
+		[2]string{"D", "OK"},
+	)
+	<-g.done
+	if g.outcome.Reason != vmm.Crash || !strings.Contains(g.outcome.Detail, "halted") {
+		t.Errorf("%+v", g.outcome)
+	}
+}
