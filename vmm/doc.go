@@ -41,6 +41,12 @@
 // panicked or crashed, or Stop or the context ended it. A guest can end itself at
 // any time and in any way. Nothing that it does panics or hangs the VMM.
 //
+// # Debugging
+//
+// Debug returns a Debugger, which stops the vCPUs and works on their registers and on
+// guest memory. Package gdb has GDB use it. Only a machine with a Debugger can be
+// debugged.
+//
 // # The process
 //
 // A machine changes three attributes of its process, and leaves them so:

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -385,5 +386,47 @@ func TestHalted(t *testing.T) {
 	<-g.done
 	if g.outcome.Reason != vmm.Crash || !strings.Contains(g.outcome.Detail, "halted") {
 		t.Errorf("%+v", g.outcome)
+	}
+}
+
+// TestStorm stops and resumes four vCPUs in many ways, in quick succession. Each has to
+// lead to a stop.
+func TestStorm(t *testing.T) {
+	rounds := 300
+	if testing.Short() {
+		rounds = 30
+	}
+	g := start(t, counter, 0, 4)
+	c, _ := g.connect()
+	random := rand.New(rand.NewPCG(1, 2))
+	inserted := false
+	for i := range rounds {
+		if random.IntN(4) == 0 {
+			what := map[bool]string{false: "Z", true: "z"}[inserted]
+			g.script(c, [2]string{what + "1,3002,1", "OK"})
+			inserted = !inserted
+		}
+		packet := []string{"vCont;c", "vCont;s", "vCont;s:2;c", "vCont;c:3", "vCont;s:1", "vCont;s:1;s:2", "vCont;c:4;s:1"}[random.IntN(7)]
+		if err := c.Send(packet); err != nil {
+			t.Fatal(err)
+		}
+		// The interrupt may come before the stop or after it: then it does nothing.
+		if err := c.Interrupt(); err != nil {
+			t.Fatal(err)
+		}
+		if stop, err := c.Receive(); err != nil || !strings.HasPrefix(stop, "T0") {
+			t.Fatalf("round %d, %s: %q, %v", i, packet, stop, err)
+		}
+		switch random.IntN(8) {
+		case 0:
+			c.Close() // without a word
+			c, _ = g.connect()
+			inserted = false
+		case 1:
+			g.script(c, [2]string{"D", "OK"})
+			c.Close()
+			c, _ = g.connect()
+			inserted = false
+		}
 	}
 }
