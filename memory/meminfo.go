@@ -17,6 +17,16 @@ func ReadMeminfo() (Meminfo, error) {
 	return ParseMeminfo(string(text)), err
 }
 
+// Room returns how many times size, in bytes, this host's available memory is enough for.
+// It is 1 if nobody knows.
+func Room(size uint64) int {
+	info, err := ReadMeminfo()
+	if err != nil {
+		return 1
+	}
+	return int(info["MemAvailable"] / size)
+}
+
 // ParseMeminfo reads the file's text. It skips what it doesn't understand.
 func ParseMeminfo(text string) Meminfo {
 	m := Meminfo{}

@@ -107,6 +107,9 @@ func (l *listOf[T]) Set(s string) error {
 func (l *listOf[T]) String() string { return strings.Join(l.texts, " ") }
 func (*listOf[T]) Type() string     { return "value" }
 
+// GetSlice returns the values as they were given.
+func (l *listOf[T]) GetSlice() []string { return l.texts }
+
 // words are the words on the kernel's command line for the devices.
 func (f *deviceFlags) words() (w []string) {
 	for _, v := range f.shares.values {

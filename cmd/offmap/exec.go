@@ -23,8 +23,10 @@ import (
 // execFlags are the flags of offmap exec.
 type execFlags struct {
 	runFlags
-	writable []string
-	dmesg    string
+	matrix    matrixFlags
+	writable  []string
+	dmesg     string
+	artifacts string
 }
 
 func newExecCmd() *cobra.Command {
@@ -43,11 +45,23 @@ The guest sees all files of this machine that its user can read. What it writes 
 into its RAM, and is gone at the end, except below the directories of --rw. It has no
 network but its own loopback. Processes that the command leaves behind end with it.
 
+With several values of --kernel, --backend or --cpus the command runs in a guest for each
+combination of them. Its standard input is empty then, each line of its output begins with
+the guest's name, and a table of the results comes last, on standard error. The exit code
+is 0 if the command's is 0 in all guests, else 3. A signal goes to the guests that run, and
+no other starts. --json and --junit, with one guest too, leave standard input empty.
+
+--artifacts makes DIR/dmesg.txt, the kernel's log, and DIR/guest, where the guest writes
+core dumps (core.NAME.PID) and the kernel's coverage data (gcov). With several guests each
+has a directory of its own below DIR. A core dump has what was in hidden RAM: it is a file
+of the host's then.
+
 Exit codes of exec's own: 125 it failed, 126 the command can't be executed, 127 there
 is no such command; and 2, 4, 32 to 34 and 124 as for run. Then it says why on
 standard error.`,
 		Example: `  offmap exec -- uname -a
   offmap exec -k debian:6.1 -- make test
+  offmap exec -k all --backend secret --backend anon --junit results.xml -- make test
   offmap exec -k ~/linux --rw . -- ./selftest -o result.txt
   go test -exec 'offmap exec -k debian:6.12 --' ./...`,
 		Args:        cobra.ArbitraryArgs,
@@ -60,16 +74,22 @@ standard error.`,
 			if err != nil {
 				return err
 			}
-			return f.exec(cmd.Context(), args, verbose)
+			cells := f.cells()
+			if len(cells) > 1 || f.json || f.matrix.junit != "" {
+				return execError(f.execMatrix(cmd.Context(), cells, args, givenFlags(cmd.Flags())))
+			}
+			return cells[0].exec(cmd.Context(), args, verbose)
 		}),
 	}
 	fl := cmd.Flags()
 	fl.SetInterspersed(false) // the command has flags of its own
-	fl.StringVarP(&f.guest.kernel, "kernel", "k", debianPrefix+series[len(series)-1], kernelUsage())
+	f.matrix.add(fl, series[len(series)-1])
 	fl.StringVar(&f.guest.append, "append", "", "`WORDS` for the end of the kernel's command line")
 	f.addMachine(fl)
 	f.addExecDevices(fl)
+	fl.BoolVar(&f.json, "json", false, "print the results, in JSON, on stdout, and the command's output on stderr")
 	fl.StringVar(&f.report, "report", "", "write a report in JSON, as run's, to `FILE`")
+	fl.StringVar(&f.artifacts, "artifacts", "", "leave in `DIR` the core dumps of the guest's programs, the coverage data of its\nkernel, and its kernel's log if the command fails")
 	fl.StringVar(&f.dmesg, "dmesg", "", "write the guest kernel's log to `FILE`")
 	return cmd
 }
@@ -101,12 +121,13 @@ func (f execFlags) exec(ctx context.Context, argv []string, verbose bool) error 
 	if verbose {
 		f.guest.append = strings.TrimSpace("loglevel=7 " + f.guest.append)
 	}
-	s, ctx, err := f.prepare(ctx, map[string]*string{"--dmesg": &f.dmesg})
+	log := f.kernelLog()
+	s, ctx, err := f.prepare(ctx, map[string]*string{"--dmesg": &f.dmesg, "--artifacts": &log})
 	if err != nil {
 		return execError(err)
 	}
 	defer s.end()
-	x := execution{session: s, verbose: verbose, dmesg: f.dmesg}
+	x := execution{session: s, verbose: verbose, dmesg: f.dmesg, failed: log}
 	return execError(x.run(ctx))
 }
 
@@ -149,7 +170,7 @@ func (f *execFlags) spec(argv []string) (*agent.Spec, error) {
 		Root:     rootTag,
 		Writable: map[string]string{},
 		Hostname: host,
-		Log:      f.dmesg != "",
+		Log:      f.dmesg != "" || f.artifacts != "",
 	}
 	if term.IsTerminal(0) && term.IsTerminal(1) {
 		t := describeTerminal()
@@ -175,5 +196,5 @@ func (f *execFlags) spec(argv []string) (*agent.Spec, error) {
 		spec.Writable[v.dir] = v.tag
 		f.devices.shares.values = append(f.devices.shares.values, v)
 	}
-	return spec, nil
+	return spec, f.addArtifacts(spec)
 }

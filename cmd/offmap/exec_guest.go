@@ -23,6 +23,7 @@ type execution struct {
 	*session
 	verbose bool
 	dmesg   string // file for the kernel's log, or ""
+	failed  string // the same, if the command fails
 
 	console lastOutput // what the guest's kernel wrote
 	conn    *agent.Conn
@@ -83,7 +84,11 @@ func (x *execution) run(ctx context.Context) (err error) {
 	if log == "" {
 		log = x.console.String()
 	}
-	return errors.Join(ending, x.writeLog(ctx, log), x.report.write(ctx, x.ended(m, result, ending)))
+	var failed error
+	if ending != nil {
+		failed = x.writeLog(ctx, x.failed, log)
+	}
+	return errors.Join(ending, failed, x.writeLog(ctx, x.dmesg, log), x.report.write(ctx, x.ended(m, result, ending)))
 }
 
 // open makes the machine.
@@ -138,12 +143,12 @@ func (x *execution) ending(r agent.Report, result vmm.Result, err, runErr error)
 	return err
 }
 
-// writeLog writes the kernel's log, if it is wanted.
-func (x *execution) writeLog(ctx context.Context, log string) error {
-	if x.dmesg == "" {
+// writeLog writes the kernel's log to a file, if there is to be one.
+func (x *execution) writeLog(ctx context.Context, file, log string) error {
+	if file == "" {
 		return nil
 	}
-	return writeTarget(ctx, x.dmesg, func(w io.Writer) error {
+	return writeTarget(ctx, file, func(w io.Writer) error {
 		_, err := io.WriteString(w, log)
 		return err
 	})

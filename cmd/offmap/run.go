@@ -76,6 +76,8 @@ in the name of an image or of a directory is written twice.`,
 	}
 	fl := cmd.Flags()
 	f.guest.add(fl)
+	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of vCPUs")
+	fl.StringVar(&f.backend, "backend", string(memory.Secret), backendUsage())
 	f.addMachine(fl)
 	f.devices.add(fl)
 	fl.BoolVar(&f.json, "json", false, "print the report, in JSON, on stdout, and the guest's console on stderr")
@@ -84,11 +86,12 @@ in the name of an image or of a directory is written twice.`,
 	return cmd
 }
 
-// addMachine adds the flags that describe the machine, but for its devices.
+func backendUsage() string { return "kind of memory that holds guest RAM: " + names(memory.Backends()) }
+
+// addMachine adds the flags that describe the machine, but for its processors, the kind
+// of memory, and its devices.
 func (f *runFlags) addMachine(fl *pflag.FlagSet) {
 	fl.VarP(&f.memory, "memory", "m", "guest RAM: MiB, or with K, M, G")
-	fl.IntVarP(&f.cpus, "cpus", "c", 1, "number of vCPUs")
-	fl.StringVar(&f.backend, "backend", string(memory.Secret), "kind of memory that holds guest RAM: "+names(memory.Backends()))
 	fl.StringVar(&f.attach, "attach", string(attach.Auto), "how the backend's pages get into KVM: "+names(attach.Methods()))
 	f.window.add(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")

@@ -61,6 +61,8 @@ type Spec struct {
 	// Writable are the shares that the guest writes to, by the absolute path of
 	// their directory.
 	Writable map[string]string `json:"writable,omitempty"`
+	// Artifacts is the tag of the share for what a failed test leaves, or "".
+	Artifacts string `json:"artifacts,omitempty"`
 	// Hostname is the machine's name.
 	Hostname string `json:"hostname"`
 	// Log has the kernel's log sent at the end.

@@ -31,12 +31,8 @@ func Check(ctx context.Context) error {
 // Room is how many machines with size bytes of RAM each the free memory is
 // enough for.
 func Room(size int64) int {
-	info, err := memory.ReadMeminfo()
-	if err != nil {
-		return 1
-	}
 	const emulator = 768 << 20 // QEMU's translated code, and its own
-	return int(info["MemAvailable"] / (uint64(size) + emulator))
+	return memory.Room(uint64(size) + emulator)
 }
 
 // findQEMU returns the emulator's path and version.

@@ -56,6 +56,11 @@ func runForHost(spec *agent.Spec) error {
 		r = agent.Report{Code: 126, Failure: err.Error()}
 	} else {
 		r = agent.Run(spec.Command, conn)
+		if spec.Artifacts != "" {
+			if err := copyCoverage(); err != nil && r.Failure == "" {
+				r.Failure = err.Error()
+			}
+		}
 	}
 	unix.Sync()
 	if spec.Log {
@@ -118,6 +123,9 @@ func hostRoot(spec *agent.Spec) error {
 	for dir, tag := range spec.Writable {
 		steps = append(steps, func() error { return mountOn(mountPoint{tag, newRoot + dir, "virtiofs", 0}) })
 	}
+	if spec.Artifacts != "" {
+		steps = append(steps, func() error { return mountArtifacts(spec.Artifacts) })
+	}
 	steps = append(steps, switchRoot)
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -151,6 +159,11 @@ func surroundings(spec *agent.Spec) error {
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1024, Max: maxFiles}); err != nil {
 		return fmt.Errorf("RLIMIT_NOFILE: %w", err)
+	}
+	if spec.Artifacts != "" {
+		if err := dumpCores(); err != nil {
+			return err
+		}
 	}
 	return loopbackUp()
 }
