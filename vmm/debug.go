@@ -3,6 +3,7 @@ package vmm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"offmap/internal/process/unavailable"
@@ -160,16 +161,16 @@ func (d *Debugger) Detach() error {
 	if d.closed {
 		return nil
 	}
-	select {
-	case <-d.stops:
-	default:
-	}
+	d.forget()
 	errs := d.clear()
 	d.attached = false
 	for i := range d.cpus {
 		d.cpus[i].watch = nil
 	}
-	return errors.Join(errs, d.release(func(int) Action { return Continue }))
+	all := slices.Repeat([]Action{Continue}, len(d.cpus))
+	errs = errors.Join(errs, d.arm(all))
+	d.release(all) // with an error too: a guest that KVM can't carry on has to find out
+	return errs
 }
 
 // Resume lets the vCPUs go on, each as actions says; there has to be one for each.
@@ -179,6 +180,7 @@ func (d *Debugger) Resume(actions []Action) error {
 	if d.running || d.closed {
 		return errRunning
 	}
+	d.forget()
 	for i := range d.cpus {
 		c := &d.cpus[i]
 		if actions[i] == Hold || c.watch == nil {
@@ -191,25 +193,40 @@ func (d *Debugger) Resume(actions []Action) error {
 			return nil
 		}
 	}
-	return d.release(func(i int) Action { return actions[i] })
+	if err := d.arm(actions); err != nil {
+		return err
+	}
+	d.release(actions)
+	return nil
+}
+
+// forget drops a stop that nobody has taken, so that there is room for the next.
+func (d *Debugger) forget() {
+	select {
+	case <-d.stops:
+	default:
+	}
+}
+
+// arm sets the vCPUs' debug registers.
+func (d *Debugger) arm(actions []Action) error {
+	var errs []error
+	for i, c := range d.m.cpus {
+		errs = append(errs, c.SetGuestDebug(d.control(actions[i])))
+	}
+	return errors.Join(errs...)
 }
 
 // release lets vCPUs go on.
-func (d *Debugger) release(action func(cpu int) Action) error {
-	for i, c := range d.m.cpus {
-		if err := c.SetGuestDebug(d.control(action(i))); err != nil {
-			return err
-		}
-	}
+func (d *Debugger) release(actions []Action) {
 	d.running = true
 	for i := range d.cpus {
 		c := &d.cpus[i]
-		if c.action = action(i); c.action != Hold {
+		if c.action = actions[i]; c.action != Hold {
 			c.held = false
 			close(c.resume)
 		}
 	}
-	return nil
 }
 
 // stop asks all vCPUs to stop. The first cause is the one that is told.
@@ -241,7 +258,7 @@ func (d *Debugger) settle() {
 		}
 	}
 	d.stopping, d.running = false, false
-	d.stops <- d.cause // there is room: nothing is running before it was taken
+	d.stops <- d.cause
 }
 
 // close is called before the vCPUs are closed.
