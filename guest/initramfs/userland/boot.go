@@ -24,15 +24,18 @@ func boot() {
 	portErr := report(opts.EventPort, protocol.EventUserland)
 
 	// The console's driver may be a module, so nothing is printed before.
-	errs := []error{procErr, optsErr, portErr}
+	errs := []error{procErr, optsErr}
 	for _, m := range mounts[1:] {
 		errs = append(errs, mountOn(m))
+	}
+	if portErr != nil { // there was no /dev/port yet
+		portErr = report(opts.EventPort, protocol.EventUserland)
 	}
 	errs = append(errs, loadModules())
 	if spec, err := execSpec(); spec != nil || err != nil {
 		execute(spec, errors.Join(append(errs, err)...))
 	}
-	errs = append(errs, awaitConsole(opts.Console))
+	errs = append(errs, portErr, awaitConsole(opts.Console))
 	fmt.Println(protocol.UserlandLine)
 	for _, err := range errs {
 		complain(err)
@@ -65,13 +68,20 @@ func boot() {
 	drain(tty)
 	unix.Sync()
 	if opts.EventPort != 0 {
-		_ = report(opts.ExitPort, byte(code)) // the report at the start has told of a failure
+		if err := report(opts.ExitPort, byte(code)); err != nil && code != 0 {
+			complain(fmt.Errorf("the VMM can't be told the exit code %d, so the machine ends with a reset: %w", code, err))
+			drain(tty)
+			end(unix.LINUX_REBOOT_CMD_RESTART) // what a VMM takes for a failure
+		}
 	}
 	powerOff() // the VMM didn't end the guest
 }
 
-func powerOff() {
-	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+func powerOff() { end(unix.LINUX_REBOOT_CMD_POWER_OFF) }
+
+// end ends the machine by reboot(2).
+func end(how int) {
+	unix.Reboot(how)
 	for {
 		time.Sleep(time.Hour)
 	}

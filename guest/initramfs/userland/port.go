@@ -1,7 +1,9 @@
 package userland
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -12,12 +14,23 @@ import (
 //go:noescape
 func outb(port uint16, b byte)
 
-// writePort gets the permission for an I/O port and writes b to it. It doesn't use
-// /dev/port, because Debian's cloud kernels are built without CONFIG_DEVPORT.
+// writePort writes b to an I/O port. It gets the permission for the port, or takes
+// /dev/port if the kernel has no such permissions (no CONFIG_X86_IOPL_IOPERM). Debian's
+// cloud kernels have no /dev/port (no CONFIG_DEVPORT).
 func writePort(port uint16, b byte) error {
 	runtime.LockOSThread() // the permission belongs to the thread
 	defer runtime.UnlockOSThread()
-	if err := ioperm(port, true); err != nil {
+	err := ioperm(port, true)
+	if errors.Is(err, unix.ENOSYS) {
+		f, devErr := os.OpenFile("/dev/port", os.O_WRONLY, 0)
+		if devErr != nil {
+			return errors.Join(err, devErr)
+		}
+		defer f.Close()
+		_, devErr = f.WriteAt([]byte{b}, int64(port)) // mem(4)
+		return devErr
+	}
+	if err != nil {
 		return err
 	}
 	outb(port, b)
