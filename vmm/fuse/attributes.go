@@ -39,7 +39,7 @@ func (s *Server) entry(dir uint64, name string, st *unix.Statx_t) (e entryOut, e
 	return e, err
 }
 
-func (s *Server) getattr(r *request) (any, error) {
+func (s *Server) getattr(r *Request) (any, error) {
 	in, err := take[getattrIn](r)
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func (s *Server) getattr(r *request) (any, error) {
 	return s.attributes(&f.Statx_t), nil
 }
 
-func (s *Server) setattr(r *request) (any, error) {
+func (s *Server) setattr(r *Request) (any, error) {
 	in, err := take[setattrIn](r)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func timeOf(set, now bool, sec uint64, nsec uint32) unix.Timespec {
 	return unix.Timespec{Sec: int64(sec), Nsec: int64(nsec)}
 }
 
-func (s *Server) statfs(r *request) (any, error) {
+func (s *Server) statfs(r *Request) (any, error) {
 	f, err := s.reach(r.Node)
 	if err != nil {
 		return nil, err

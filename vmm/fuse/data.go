@@ -10,7 +10,7 @@ import (
 // maxListing is the most of a directory in one reply, in bytes.
 const maxListing = 128 << 10
 
-func (s *Server) read(r *request) (any, error) {
+func (s *Server) read(r *Request) (any, error) {
 	var n int
 	err := using(s, r, transferHandle, func(fd int, in transferIn) (err error) {
 		if int64(in.Offset) < 0 || headerOut+uint64(in.Size) > r.message.Room() {
@@ -22,7 +22,7 @@ func (s *Server) read(r *request) (any, error) {
 	return moved(n), err
 }
 
-func (s *Server) write(r *request) (any, error) {
+func (s *Server) write(r *Request) (any, error) {
 	var n int
 	err := using(s, r, transferHandle, func(fd int, in transferIn) (err error) {
 		if int64(in.Offset) < 0 || in.Size > maxWrite || writeHeader+uint64(in.Size) > r.message.Size() {
@@ -45,7 +45,7 @@ func transferHandle(in transferIn) uint64 { return in.Handle }
 
 // readdir returns entries from an offset on. Offsets are those of the directory on
 // this host.
-func (s *Server) readdir(r *request) (any, error) {
+func (s *Server) readdir(r *Request) (any, error) {
 	in, err := take[transferIn](r)
 	if err != nil {
 		return nil, err

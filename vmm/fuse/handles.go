@@ -126,7 +126,7 @@ func (s *Server) opened(node uint64, fd int) (openOut, error) {
 	return out, nil
 }
 
-func (s *Server) open(r *request) (any, error) {
+func (s *Server) open(r *Request) (any, error) {
 	in, err := take[openIn](r)
 	if err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ func (s *Server) open(r *request) (any, error) {
 	return s.opened(r.Node, fd)
 }
 
-func (s *Server) create(r *request) (any, error) {
+func (s *Server) create(r *Request) (any, error) {
 	in, err := take[createIn](r)
 	if err != nil {
 		return nil, err
@@ -191,7 +191,7 @@ func (s *Server) create(r *request) (any, error) {
 
 // created gives a file that was made here its owner, and asks for its attributes. If
 // it fails, it closes the file.
-func (s *Server) created(r *request, dir *file, fd int, st *unix.Statx_t) error {
+func (s *Server) created(r *Request, dir *file, fd int, st *unix.Statx_t) error {
 	f := file{fd: fd}
 	err := stat(fd, "", &f.Statx_t)
 	if err == nil {
@@ -204,7 +204,7 @@ func (s *Server) created(r *request, dir *file, fd int, st *unix.Statx_t) error 
 	return err
 }
 
-func (s *Server) release(r *request) error {
+func (s *Server) release(r *Request) error {
 	in, err := take[releaseIn](r)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func (s *Server) release(r *request) error {
 }
 
 // using takes a structure with a handle's number, and calls f with its descriptor.
-func using[T any](s *Server, r *request, id func(T) uint64, f func(fd int, in T) error) error {
+func using[T any](s *Server, r *Request, id func(T) uint64, f func(fd int, in T) error) error {
 	in, err := take[T](r)
 	if err != nil {
 		return err
@@ -230,7 +230,7 @@ func using[T any](s *Server, r *request, id func(T) uint64, f func(fd int, in T)
 	return h.use(func(fd int) error { return f(fd, in) })
 }
 
-func (s *Server) fsync(r *request) error {
+func (s *Server) fsync(r *Request) error {
 	return using(s, r, func(in fsyncIn) uint64 { return in.Handle }, func(fd int, in fsyncIn) error {
 		if in.Flags&fsyncDataOnly != 0 {
 			return unix.Fdatasync(fd)
@@ -239,14 +239,14 @@ func (s *Server) fsync(r *request) error {
 	})
 }
 
-func (s *Server) fallocate(r *request) error {
+func (s *Server) fallocate(r *Request) error {
 	return using(s, r, func(in fallocateIn) uint64 { return in.Handle }, func(fd int, in fallocateIn) error {
 		return unix.Fallocate(fd, in.Mode, int64(in.Offset), int64(in.Length))
 	})
 }
 
 // lseek finds data and holes. The client does all other seeking itself.
-func (s *Server) lseek(r *request) (any, error) {
+func (s *Server) lseek(r *Request) (any, error) {
 	var out lseekOut
 	err := using(s, r, func(in lseekIn) uint64 { return in.Handle }, func(fd int, in lseekIn) error {
 		if in.Whence != unix.SEEK_DATA && in.Whence != unix.SEEK_HOLE {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (s *Server) lookup(r *request) (any, error) {
+func (s *Server) lookup(r *Request) (any, error) {
 	name, err := r.name()
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func (s *Server) lookupShown(name string) (any, error) {
 	return entryOut{Node: n.id, Attr: s.attrOf(&st)}, nil
 }
 
-func (s *Server) readlink(r *request) (any, error) {
+func (s *Server) readlink(r *Request) (any, error) {
 	f, err := s.reach(r.Node)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (s *Server) readlink(r *request) (any, error) {
 	return buf[:n], nil
 }
 
-func (s *Server) mkdir(r *request) (any, error) {
+func (s *Server) mkdir(r *Request) (any, error) {
 	in, err := take[mkdirIn](r)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (s *Server) mkdir(r *request) (any, error) {
 	})
 }
 
-func (s *Server) mknod(r *request) (any, error) {
+func (s *Server) mknod(r *Request) (any, error) {
 	in, err := take[mknodIn](r)
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (s *Server) mknod(r *request) (any, error) {
 	})
 }
 
-func (s *Server) symlink(r *request) (any, error) {
+func (s *Server) symlink(r *Request) (any, error) {
 	// The name comes before the target.
 	args := *r
 	if _, err := args.text(); err != nil {
@@ -97,7 +97,7 @@ func (s *Server) symlink(r *request) (any, error) {
 	return s.make(r, true, func(dir int, name string) error { return unix.Symlinkat(target, dir, name) })
 }
 
-func (s *Server) link(r *request) (any, error) {
+func (s *Server) link(r *Request) (any, error) {
 	in, err := take[linkIn](r)
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (s *Server) link(r *request) (any, error) {
 
 // named takes a name from the request's arguments, and opens the directory that it is
 // in.
-func (s *Server) named(r *request) (dir *file, name string, err error) {
+func (s *Server) named(r *Request) (dir *file, name string, err error) {
 	if name, err = r.name(); err != nil {
 		return nil, "", err
 	}
@@ -124,7 +124,7 @@ func (s *Server) named(r *request) (dir *file, name string, err error) {
 
 // make makes an entry in the request's directory by calling do. A file that is new
 // belongs to the user who asked for it.
-func (s *Server) make(r *request, isNew bool, do func(dir int, name string) error) (any, error) {
+func (s *Server) make(r *Request, isNew bool, do func(dir int, name string) error) (any, error) {
 	dir, name, err := s.named(r)
 	if err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (s *Server) make(r *request, isNew bool, do func(dir int, name string) erro
 // own gives a new file to the user who asked for it, if this process is root. A
 // set-group-id directory gives its own group to new files. The name may stand for an
 // older file by now, but not for one with other names, nor for one of another user.
-func (r *request) own(dir, f *file) error {
+func (r *Request) own(dir, f *file) error {
 	if os.Geteuid() != 0 || f.Uid != 0 || f.Nlink > 1 && !f.is(unix.S_IFDIR) {
 		return nil
 	}
@@ -163,7 +163,7 @@ func (r *request) own(dir, f *file) error {
 	return stat(f.fd, "", &f.Statx_t)
 }
 
-func (s *Server) remove(r *request, flags int) error {
+func (s *Server) remove(r *Request, flags int) error {
 	dir, name, err := s.named(r)
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (s *Server) remove(r *request, flags int) error {
 	return unix.Unlinkat(dir.fd, name, flags)
 }
 
-func (s *Server) rename(r *request, in rename2In) error {
+func (s *Server) rename(r *Request, in rename2In) error {
 	if in.Flags&^(unix.RENAME_NOREPLACE|unix.RENAME_EXCHANGE) != 0 {
 		return unix.EINVAL
 	}

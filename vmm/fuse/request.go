@@ -27,8 +27,8 @@ type Message interface {
 	Pwritev(fd int, off int64, from uint64, n int, flags int) (int, error)
 }
 
-// request is a request, with the arguments that haven't been taken yet.
-type request struct {
+// Request is a request, with the arguments that haven't been taken yet.
+type Request struct {
 	inHeader
 	body    []byte
 	message Message
@@ -38,13 +38,16 @@ type request struct {
 // struct fuse_write_in.
 const writeHeader = headerIn + 40
 
-// take copies the request, without the data of a WRITE.
-func (s *Server) take(m Message) (*request, error) {
+// Data reports whether the request moves data of a file.
+func (r *Request) Data() bool { return r.Opcode == opRead || r.Opcode == opWrite }
+
+// Take copies a request, without the data of a WRITE. An error says that there is none.
+func (s *Server) Take(m Message) (*Request, error) {
 	size := m.Size()
 	if size < headerIn {
 		return nil, fmt.Errorf("FUSE request of %d bytes", size)
 	}
-	r := &request{body: make([]byte, min(size, writeHeader)), message: m}
+	r := &Request{body: make([]byte, min(size, writeHeader)), message: m}
 	if err := m.CopyOut(r.body, 0); err != nil {
 		return nil, err
 	}
@@ -63,7 +66,7 @@ func (s *Server) take(m Message) (*request, error) {
 }
 
 // take takes a structure off the front of the arguments.
-func take[T any](r *request) (v T, err error) {
+func take[T any](r *Request) (v T, err error) {
 	n, err := binary.Decode(r.body, binary.LittleEndian, &v)
 	if err != nil {
 		return v, unix.EINVAL
@@ -73,7 +76,7 @@ func take[T any](r *request) (v T, err error) {
 }
 
 // text takes a string that ends with a zero byte.
-func (r *request) text() (string, error) {
+func (r *Request) text() (string, error) {
 	s, rest, ok := strings.Cut(string(r.body), "\x00")
 	if !ok {
 		return "", unix.EINVAL
@@ -84,7 +87,7 @@ func (r *request) text() (string, error) {
 
 // name takes the name of a directory's entry, and refuses one that would lead out of
 // the directory.
-func (r *request) name() (string, error) {
+func (r *Request) name() (string, error) {
 	s, err := r.text()
 	switch {
 	case err != nil:

@@ -129,12 +129,18 @@ type Reply struct {
 // Answer carries out a request. An error says that the client breaks the protocol so
 // that it can't be answered: there is no header, or no room for one.
 func (s *Server) Answer(m Message) (reply Reply, err error) {
-	r, err := s.take(m)
+	r, err := s.Take(m)
 	if err != nil {
 		return reply, err
 	}
+	return s.Do(*r)
+}
+
+// Do is Answer for a request that Take has copied.
+func (s *Server) Do(r Request) (reply Reply, err error) {
+	m := r.message
 	reply.Kind = kindOf(r.Opcode)
-	body, err := s.carryOut(r)
+	body, err := s.carryOut(&r)
 	if errors.Is(err, errSilent) {
 		return reply, nil
 	}
@@ -191,7 +197,7 @@ var changes = map[uint32]bool{
 	opRename: true, opRename2: true, opLink: true, opCreate: true, opWrite: true, opFallocate: true,
 }
 
-func (s *Server) carryOut(r *request) (any, error) {
+func (s *Server) carryOut(r *Request) (any, error) {
 	if changes[r.Opcode] && !s.options.Writable {
 		return nil, unix.EROFS
 	}
@@ -277,7 +283,7 @@ func (s *Server) carryOut(r *request) (any, error) {
 
 // init begins a session. A client that begins another one, after it was reset, has
 // forgotten the one before.
-func (s *Server) init(r *request) (any, error) {
+func (s *Server) init(r *Request) (any, error) {
 	in, err := take[initIn](r)
 	if err != nil {
 		return nil, err

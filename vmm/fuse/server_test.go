@@ -51,7 +51,7 @@ func (c client) ask(op uint32, node uint64, args ...any) ([]byte, error) {
 		return nil, nil
 	}
 	reply, data := append(r.Head, m.out...), r.Data
-	h, err := take[outHeader](&request{body: reply})
+	h, err := take[outHeader](&Request{body: reply})
 	if err != nil || int(h.Len) != len(reply) || data != len(m.out) || h.Unique != 77 {
 		c.t.Fatalf("request %d: a reply of %d bytes, of which %d are data: %+v, %v", op, len(reply), data, h, err)
 	}
@@ -74,7 +74,7 @@ func message(op uint32, node uint64, args ...any) *buffered {
 
 func decode[T any](t testing.TB, b []byte, err error) T {
 	t.Helper()
-	v, decodeErr := take[T](&request{body: b})
+	v, decodeErr := take[T](&Request{body: b})
 	if err := errors.Join(err, decodeErr); err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +413,7 @@ func TestListing(t *testing.T) {
 			break
 		}
 		for len(b) > 0 {
-			r := request{body: b}
+			r := Request{body: b}
 			e, _ := take[entryOut](&r)
 			d, err := take[dirent](&r)
 			if err != nil {

@@ -115,7 +115,7 @@ func TestConcurrent(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.name, func(t *testing.T) {
 			defer memtest.Leaks(t)()
-			const each = 3 * maxInline
+			const each = maxInline * 3 / 2
 			path, _ := newImage(t, 16*each)
 			t.Run("", func(t *testing.T) {
 				_, drv := openDisk(t, path, kind.Options)

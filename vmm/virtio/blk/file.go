@@ -14,8 +14,8 @@ import (
 
 // maxInline is the size in bytes of the largest write that doesn't wait. Such a write
 // is a copy into the page cache. It waits for the disk only if the host has too many
-// dirty pages.
-const maxInline = 64 << 10
+// dirty pages. To wake a worker takes longer.
+const maxInline = 128 << 10
 
 // file is a raw image, or a block device, through the host's page cache.
 type file struct {

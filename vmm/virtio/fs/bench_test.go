@@ -46,7 +46,7 @@ func benchmarkRead(b *testing.B, backend memory.Backend, size int) {
 		if _, err := ram.WriteAt(msg, 0); err != nil {
 			b.Fatal(err)
 		}
-		m := message{guest: ram, in: memory.Ranges{{GPA: 0, Size: 40}, {GPA: 40, Size: uint32(len(msg) - 40)}}, out: out}
+		m := message{mayWait: true, guest: ram, in: memory.Ranges{{GPA: 0, Size: 40}, {GPA: 40, Size: uint32(len(msg) - 40)}}, out: out}
 		reply, err := s.server.Answer(&m)
 		if err != nil || len(reply.Head) < 16 || !bytes.Equal(reply.Head[4:8], make([]byte, 4)) {
 			b.Fatalf("%x, %v", reply.Head, err)

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"offmap/guest/protocol"
 	"offmap/memory"
 	"offmap/vmm/fuse"
@@ -86,7 +88,8 @@ func (s *Share) Stats() virtio.Stats { return s.counters.Stats() }
 func (s *Share) Close() error { return s.server.Close() }
 
 // Serve implements virtio.Device. Requests in hiprio are quick, so one goroutine is
-// enough.
+// enough. Data that needn't wait for the host is moved at once: to wake a worker takes
+// longer.
 func (s *Share) Serve(i int, q *virtio.Queue, _ uint64) error {
 	n := workers
 	if i == hiprio {
@@ -114,10 +117,27 @@ func (s *Share) Serve(i int, q *virtio.Queue, _ uint64) error {
 				continue
 			}
 		}
+		m := &message{guest: q.Guest(), in: c.Readable, out: c.Writable}
+		r, err := s.server.Take(m)
+		if err != nil {
+			return err
+		}
+		if r.Data() {
+			if err := s.answer(q, c, *r, m); !errors.Is(err, errWait) {
+				if errors.Is(err, virtio.ErrStopped) {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		free <- struct{}{}
 		busy.Go(func() {
 			defer func() { <-free }()
-			if err := s.answer(q, c); err != nil && !errors.Is(err, virtio.ErrStopped) {
+			m.mayWait = true
+			if err := s.answer(q, c, *r, m); err != nil && !errors.Is(err, virtio.ErrStopped) {
 				select {
 				case failed <- err:
 					q.Wake()
@@ -128,9 +148,15 @@ func (s *Share) Serve(i int, q *virtio.Queue, _ uint64) error {
 	}
 }
 
-func (s *Share) answer(q *virtio.Queue, c *virtio.Chain) error {
-	m := message{guest: q.Guest(), in: c.Readable, out: c.Writable}
-	reply, err := s.server.Answer(&m)
+// errWait is answer's error for a request that can't be carried out without waiting.
+var errWait = errors.New("it takes waiting for the host")
+
+func (s *Share) answer(q *virtio.Queue, c *virtio.Chain, r fuse.Request, m *message) error {
+	reply, err := s.server.Do(r)
+	if m.waits {
+		m.waits = false
+		return errWait
+	}
 	if err != nil {
 		return err
 	}
@@ -146,6 +172,8 @@ type message struct {
 	guest         memory.Guest
 	in, out       memory.Ranges
 	read, written uint64 // bytes of data
+	mayWait       bool   // for the host
+	waits         bool   // it would have had to
 }
 
 // replyHeader is what comes before data in a reply, struct fuse_out_header.
@@ -159,16 +187,58 @@ func (m *message) CopyOut(p []byte, off uint64) error {
 	return rest.CopyOut(m.guest, p)
 }
 
-func (m *message) Preadv(fd int, off int64, n int) (int, error) {
-	got, err := m.guest.Preadv(fd, piece(m.out, replyHeader, n), off, 0)
-	m.read = uint64(got)
+func (m *message) Preadv(fd int, off int64, n int) (got int, err error) {
+	defer func() { m.read = uint64(got) }()
+	read := func(flags int) (int, error) {
+		return m.guest.Preadv(fd, piece(m.out, replyHeader+uint64(got), n-got), off+int64(got), flags)
+	}
+	if m.mayWait {
+		return read(0)
+	}
+	if got, err = now(fd, read); err == nil && got < n {
+		// It is the end of the file, if there is nothing after it either.
+		var more int
+		more, err = now(fd, read)
+		m.waits = more > 0
+	}
+	m.waits = m.waits || err != nil
 	return got, err
 }
 
-func (m *message) Pwritev(fd int, off int64, from uint64, n int, flags int) (int, error) {
-	put, err := m.guest.Pwritev(fd, piece(m.in, from, n), off, flags)
-	m.written = uint64(put)
+func (m *message) Pwritev(fd int, off int64, from uint64, n int, flags int) (put int, err error) {
+	defer func() { m.written = uint64(put) }()
+	write := func(more int) (int, error) {
+		return m.guest.Pwritev(fd, piece(m.in, from, n), off, flags|more)
+	}
+	switch {
+	case m.mayWait:
+		return write(0)
+	case n > maxInline, flags&unix.RWF_APPEND != 0: // a part of it can't be appended twice
+		put, err = 0, unix.EAGAIN
+	default:
+		put, err = now(fd, write)
+	}
+	m.waits = err != nil || put < n
 	return put, err
+}
+
+// maxInline is the size in bytes of the largest write that isn't left to a worker.
+const maxInline = 128 << 10
+
+// now makes a system call that doesn't wait for the host. Files in memory have no flag
+// for that, and need none.
+func now(fd int, call func(flags int) (int, error)) (int, error) {
+	n, err := call(unix.RWF_NOWAIT)
+	if errors.Is(err, unix.EOPNOTSUPP) && inMemory(fd) {
+		return call(0)
+	}
+	return n, err
+}
+
+// inMemory reports whether a file's file system keeps its files in memory.
+func inMemory(fd int) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(fd, &fs) == nil && (fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC)
 }
 
 // piece returns n bytes of a buffer, from an offset on.

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -187,6 +188,49 @@ func TestBroken(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestCold reads a file of which the host's page cache has all, a part, and nothing, and
+// past its end.
+func TestCold(t *testing.T) {
+	dir := populate(t)
+	const all = 21 * 30_000
+	data := bytes.Repeat([]byte("what is in the file, "), 30_000)
+	if err := os.WriteFile(dir+"/file", data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(dir + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	d := virtiotest.New(t, open(t, dir, false))
+	_, out := d.Request(1, [][]byte{request(opLookup, rootID, "file")}, []int{16, 128})
+	node := binary.LittleEndian.Uint64(out[1])
+	_, out = d.Request(1, [][]byte{request(opOpen, node, uint64(0))}, []int{16, 16})
+	handle := binary.LittleEndian.Uint64(out[1])
+	for _, c := range []struct {
+		warm      int64 // bytes at the start that the page cache keeps
+		off, size int
+	}{
+		{all, 0, all}, {100 << 10, 0, 200 << 10}, {0, 0, all}, {0, 50 << 10, 4 << 10},
+		{all, all - 10, 4096}, {0, all - 10, 4096}, {all, all, 4096}, {0, all, 4096},
+	} {
+		if c.warm < all {
+			if err := unix.Fadvise(int(f.Fd()), c.warm, 0, unix.FADV_DONTNEED); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := data[c.off:min(c.off+c.size, len(data))]
+		msg := request(opRead, node, handle, uint64(c.off), uint32(c.size), make([]byte, 20))
+		written, out := d.Request(1, [][]byte{msg}, []int{16, c.size})
+		if errno(t, written, out) != 0 || int(written) != 16+len(want) || !bytes.HasPrefix(out[1], want) {
+			t.Errorf("%+v: a reply of %d bytes: %x %.40q", c, written, out[0], out[1])
+		}
 	}
 }
 
