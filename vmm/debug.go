@@ -19,6 +19,7 @@ type Debugger struct {
 	blockIRQ uint32 // kvm.DebugBlockIRQ, or 0 where KVM hasn't it
 	int3     bool   // KVM ends KVM_RUN at an INT3
 	stops    chan Stop
+	gone     chan struct{} // closed with the machine
 
 	mu       sync.Mutex
 	attached bool // or the guest waits for its first instruction
@@ -88,7 +89,7 @@ func (m *Machine) Debug() (*Debugger, error) {
 		return nil, err
 	}
 	d := &Debugger{
-		m: m, blockIRQ: uint32(flags) & kvm.DebugBlockIRQ, int3: traps, stops: make(chan Stop, 1),
+		m: m, blockIRQ: uint32(flags) & kvm.DebugBlockIRQ, int3: traps, stops: make(chan Stop, 1), gone: make(chan struct{}),
 		attached: true, running: true, stopping: true,
 		cpus: make([]debugCPU, len(m.cpus)),
 	}
@@ -154,6 +155,9 @@ func (d *Debugger) Detach() error {
 		case <-d.stops:
 			d.mu.Lock()
 		case <-d.m.ended:
+			d.mu.Lock()
+			return nil
+		case <-d.gone: // the guest has never run
 			d.mu.Lock()
 			return nil
 		}
@@ -265,7 +269,10 @@ func (d *Debugger) settle() {
 func (d *Debugger) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.closed = true
+	if !d.closed {
+		d.closed = true
+		close(d.gone)
+	}
 }
 
 // busy reports whether the debugger has the say over the vCPUs.

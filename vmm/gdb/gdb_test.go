@@ -208,6 +208,36 @@ func TestSession(t *testing.T) {
 	c.Close()
 }
 
+// TestNeverRun holds that a session ends with a machine that has never run.
+func TestNeverRun(t *testing.T) {
+	sys, err := kvm.Open("")
+	if err != nil {
+		t.Skipf("SKIPPED: no usable /dev/kvm (%v); the lab has one", err)
+	}
+	sys.Close()
+	m, err := vmm.New(vmm.Config{Memory: 32 << 20, Backend: memory.Memfd, Guest: boot.PayloadLoader(counter, boot.PayloadConfig{})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := m.Debug()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, client := net.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- gdb.Serve(ours, d) }()
+	client.Close()
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, _, err := d.Registers(0); err == nil {
+		t.Error("registers of a machine that is gone")
+	}
+}
+
 // TestEnd holds that a client is told how the guest has ended.
 func TestEnd(t *testing.T) {
 	code := []byte{0x66, 0xba, protocol.ExitPort & 0xff, protocol.ExitPort >> 8, 0xb0, 7, 0xee} // mov dx, ExitPort; mov al, 7; out dx, al
