@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/memory"
+	"offmap/vmm/virtio/rng"
 )
 
 // TestZeroConfig runs a machine of which nothing is said but its guest.
@@ -34,15 +35,17 @@ func TestZeroConfig(t *testing.T) {
 func TestProcess(t *testing.T) {
 	needKVM(t)
 	for _, c := range []struct {
-		name        string
-		backend     memory.Backend
-		leave       bool
-		undumpable  bool
-		leavesProcs bool
+		name       string
+		backend    memory.Backend
+		leave      bool
+		devices    int
+		undumpable bool
+		procs      int
 	}{
-		{"secret", memory.Secret, false, true, false},
-		{"secret, left to the caller", memory.Secret, true, false, true},
-		{"ordinary", memory.Memfd, false, false, false},
+		{"secret", memory.Secret, false, 0, true, 2},
+		{"secret, left to the caller", memory.Secret, true, 1, false, 1},
+		{"ordinary", memory.Memfd, false, 0, false, 2},
+		{"devices", memory.Memfd, false, 2, false, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			restoreProcess(t)
@@ -52,6 +55,13 @@ func TestProcess(t *testing.T) {
 			runtime.GOMAXPROCS(1)
 			cfg := payloadConfig(t, "hello", 1, 32<<20)
 			cfg.Backend, cfg.Dumpable, cfg.KeepProcs = c.backend, c.leave, c.leave
+			for range c.devices {
+				source, err := rng.New()
+				if err != nil {
+					t.Fatal(err)
+				}
+				cfg.Devices = append(cfg.Devices, source)
+			}
 			m, err := New(cfg)
 			needAttach(t, err)
 			defer m.Close()
@@ -62,8 +72,8 @@ func TestProcess(t *testing.T) {
 			if err != nil || (dumpable == 0) != c.undumpable {
 				t.Errorf("PR_GET_DUMPABLE: %d, %v", dumpable, err)
 			}
-			if n := runtime.GOMAXPROCS(0); (n == 1) != c.leavesProcs {
-				t.Errorf("GOMAXPROCS is %d", n)
+			if n := runtime.GOMAXPROCS(0); n != c.procs {
+				t.Errorf("GOMAXPROCS is %d, want %d", n, c.procs)
 			}
 		})
 	}
