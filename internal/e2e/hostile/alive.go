@@ -36,7 +36,9 @@ func drive(d *device) (*driverOf, error) {
 	if err := d.reset(); err != nil {
 		return nil, err
 	}
-	clear(d.mem.mem)
+	for _, at := range []int{goodIn, goodOut, goodRings} {
+		clear(d.mem.mem[at : at+len(d.queues)*goodStep])
+	}
 	d.set(deviceStatus, 1, acknowledge|driver)
 	d.accept(d.features() &^ (indirectDesc | eventIdx))
 	d.set(deviceStatus, 1, acknowledge|driver|featuresOK)
