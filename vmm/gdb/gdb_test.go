@@ -227,6 +227,7 @@ func TestNeverRun(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- gdb.Serve(ours, d) }()
 	client.Close()
+	time.Sleep(100 * time.Millisecond) // the session waits for the guest to stop
 	if err := m.Close(); err != nil {
 		t.Error(err)
 	}
