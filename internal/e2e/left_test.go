@@ -11,6 +11,9 @@ import (
 // TestMain looks at the lab when all guests are gone: no process, no temporary
 // file of theirs. That the module unloads, the lab checks itself.
 func TestMain(m *testing.M) {
+	if os.Getenv(seenEnv) != "" {
+		os.Exit(tell())
+	}
 	if role := os.Getenv(roleEnv); role != "" {
 		os.Exit(play(role, os.Args[1:]))
 	}
