@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -42,8 +43,9 @@ and exec ends with its exit code, or with 128+n after signal n. The guest's RAM 
 secret memory, as with run.
 
 The guest sees all files of this machine that its user can read. What it writes goes
-into its RAM, and is gone at the end, except below the directories of --rw. It has no
-network but its own loopback. Processes that the command leaves behind end with it.
+into its RAM, and is gone at the end, except below the directories of --rw, those that
+a Go test program's flags name for its results, and $GOCOVERDIR. It has no network but
+its own loopback. Processes that the command leaves behind end with it.
 
 With several values of --kernel, --backend or --cpus the command runs in a guest for each
 combination of them. Its standard input is empty then, each line of its output begins with
@@ -177,24 +179,43 @@ func (f *execFlags) spec(argv []string) (*agent.Spec, error) {
 		spec.Terminal = &t
 	}
 	f.devices.shares.values = []shareValue{{dir: "/", tag: rootTag}}
-	for i, dir := range f.writable {
-		v := shareValue{dir: dir, tag: fmt.Sprint(writableTag, i), writable: true}
-		if v.dir, err = filepath.Abs(dir); err == nil {
-			v.dir, err = filepath.EvalSymlinks(v.dir)
-		}
-		switch {
-		case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
-			return nil, usage("--rw %s: %v", dir, err)
-		case err != nil:
-			return nil, fmt.Errorf("--rw %s: %w", dir, err)
-		case v.dir == "/":
-			return nil, usage("--rw %s: the guest can't have all of this machine's files to write: name a directory below /", dir)
-		}
-		if _, twice := spec.Writable[v.dir]; twice {
-			continue
-		}
-		spec.Writable[v.dir] = v.tag
-		f.devices.shares.values = append(f.devices.shares.values, v)
+	writable, err := writableDirs(append(outputDirs(argv, dir, os.Getenv("GOCOVERDIR")), f.writable...))
+	if err != nil {
+		return nil, err
+	}
+	for i, dir := range writable {
+		tag := fmt.Sprint(writableTag, i)
+		spec.Writable[dir] = tag
+		f.devices.shares.values = append(f.devices.shares.values, shareValue{dir: dir, tag: tag, writable: true})
 	}
 	return spec, f.addArtifacts(spec)
+}
+
+// writableDirs returns directories without symbolic links, and without those that are
+// in another one.
+func writableDirs(dirs []string) ([]string, error) {
+	var paths []string
+	for _, dir := range dirs {
+		path, err := filepath.Abs(dir)
+		if err == nil {
+			path, err = filepath.EvalSymlinks(path)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, usage("--rw %s: there is no such directory", dir)
+		case err != nil:
+			return nil, fmt.Errorf("--rw %s: %w", dir, err)
+		case path == "/":
+			return nil, usage("--rw %s: the guest can't have all of this machine's files to write: name a directory below /", dir)
+		}
+		paths = append(paths, path)
+	}
+	slices.Sort(paths)
+	var outer []string
+	for _, path := range slices.Compact(paths) { // a directory comes before what is in it
+		if !slices.ContainsFunc(outer, func(dir string) bool { return strings.HasPrefix(path, dir+"/") }) {
+			outer = append(outer, path)
+		}
+	}
+	return outer, nil
 }
