@@ -138,7 +138,7 @@ func (x *execution) ending(r agent.Report, result vmm.Result, err, runErr error)
 		err = outcome(result.Outcome, runErr)
 	}
 	if log := x.console.String(); log != "" && !x.verbose && exitCode(err) < exitcode.Signal {
-		slog.Error("the end of the guest kernel's log:\n" + tailOf(log, 40))
+		slog.Error("the end of the guest kernel's log:\n" + tailOf(log, shownLines))
 	}
 	return err
 }
@@ -153,6 +153,10 @@ func (x *execution) writeLog(ctx context.Context, file, log string) error {
 		return err
 	})
 }
+
+// shownLines is how much is shown of a kernel's log: an oops and a panic, from their
+// first line on.
+const shownLines = 200
 
 // tailOf returns the last n lines of a text, indented.
 func tailOf(text string, n int) string {

@@ -209,10 +209,4 @@ func TestExecEnds(t *testing.T) {
 			t.Errorf("exit code %d, want 124\n%s", code, g.out.String())
 		}
 	})
-	t.Run("not found", func(t *testing.T) {
-		g := run("--", "no-such-command")
-		if code := g.ended(); code != 127 || !strings.Contains(g.out.String(), "no-such-command: not found in PATH") {
-			t.Errorf("exit code %d, want 127\n%s", code, g.out.String())
-		}
-	})
 }
