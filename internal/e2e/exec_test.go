@@ -5,18 +5,23 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/measure/guestrun"
+	"offmap/internal/process/exitcode"
 )
 
 // seenEnv makes this program print what it sees, as JSON, in place of its tests: the
@@ -210,3 +215,58 @@ func TestExecEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestExecSoak runs commands in a row, several at a time, which end in all ways at random
+// moments.
+func TestExecSoak(t *testing.T) {
+	needInside(t)
+	if *soak == 0 {
+		t.Skip("SKIPPED: wants -soak=NUMBER")
+	}
+	const atATime = 4
+	random := rand.New(rand.NewPCG(uint64(*soak), uint64(time.Now().UnixNano())))
+	var running errgroup.Group
+	running.SetLimit(atATime)
+	for i := range *soak {
+		placing := []placing{{"bridge", "1"}, {"window", "1"}, {"bridge", "2"}, {"window", "2"}}[random.IntN(4)]
+		code, sig, after := random.IntN(120), endSignals[random.IntN(len(endSignals))], time.Duration(1+random.IntN(60_000))*time.Millisecond
+		way := random.IntN(4)
+		running.Go(func() error {
+			args := append([]string{"exec", "-m", "192M", "-k", guestKernel}, placing.args()...)
+			var want int
+			script := "sleep 1000"
+			switch way {
+			case 0:
+				script, want = fmt.Sprintf("echo out; exit %d", code), code
+			case 1:
+				script, want = fmt.Sprintf("kill -%d $$; sleep 1000", sig), 128+int(sig)
+			case 2:
+				args, want = append(args, "--timeout", after.String()), exitcode.Timeout
+			case 3:
+				want = 128 + int(sig)
+			}
+			cmd := command(t, 2*patience, "./offmap", append(args, "--", "sh", "-c", script)...)
+			var out syncBuffer
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			if way == 3 {
+				time.Sleep(after)
+				cmd.Process.Signal(sig)
+			}
+			cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != want {
+				t.Errorf("command %d, %s, %q after %v: %v, want exit code %d\n%s", i, placing, script, after, cmd.ProcessState, want, out.String())
+			}
+			return nil
+		})
+	}
+	if err := running.Wait(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d commands", *soak)
+}
+
+// endSignals are signals that end a shell.
+var endSignals = []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
