@@ -216,6 +216,26 @@ func TestExecEnds(t *testing.T) {
 	})
 }
 
+// TestExecUser runs a command in a secret guest as a user without any privilege, behind
+// the window.
+func TestExecUser(t *testing.T) {
+	needInside(t)
+	onlyOn(t, "6.12")
+	const ids = `set -e
+grep '^Uid:' /proc/self/status
+echo new > /tmp/of-user
+cat /tmp/of-user
+if echo x > /etc-of-root; then exit 1; fi`
+	code, stdout, stderr := output(t, asUserWith(t, enough, []string{"/dev/kvm", "/dev/userfaultfd"},
+		"exec", "-k", guestKernel, "-m", "192", "--", "sh", "-c", ids))
+	if code != 0 || stdout != "Uid:\t1000\t1000\t1000\t1000\nnew\n" {
+		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
+	}
+	if exists("/tmp/of-user") {
+		t.Error("the guest's file is here")
+	}
+}
+
 // TestExecSoak runs commands in a row, several at a time, which end in all ways at random
 // moments.
 func TestExecSoak(t *testing.T) {
