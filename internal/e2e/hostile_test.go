@@ -165,10 +165,16 @@ func (w *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// String returns the text in it, without what a hostile driver sends to its console.
 func (w *tail) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return string(w.b[max(0, len(w.b)-tailSize):])
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\r' || r >= ' ' && r <= '~' {
+			return r
+		}
+		return -1
+	}, string(w.b[max(0, len(w.b)-tailSize):]))
 }
 
 // loopDevice makes a block device of a file, until the test's end. flags are LO_FLAGS_*.
