@@ -55,9 +55,6 @@ func (r cellRunner) runAll(ctx context.Context, cells []*matrix.Cell, atOnce int
 	errs := make([]error, len(cells))
 	for i, c := range cells {
 		g.Go(func() error {
-			if ctx.Err() != nil {
-				return nil
-			}
 			prefix := ""
 			if len(cells) > 1 {
 				prefix = c.Name + " | "
@@ -75,7 +72,7 @@ func (r cellRunner) run(ctx context.Context, c *matrix.Cell, prefix string, args
 	var outEnd, errEnd lastOutput
 	stdout, stderr := r.stdout(prefix), r.stderr(prefix)
 	cmd := pdeathsig.Command(ctx, r.program, args...)
-	cmd.Args[0] = "offmap"
+	cmd.Args[0] = os.Args[0]
 	cmd.Stdout, cmd.Stderr = io.MultiWriter(&outEnd, stdout), io.MultiWriter(&errEnd, stderr)
 	asked := false
 	var again *time.Timer
@@ -94,7 +91,7 @@ func (r cellRunner) run(ctx context.Context, c *matrix.Cell, prefix string, args
 		again.Stop()
 	}
 	switch {
-	case err != nil && ctx.Err() != nil: // it wasn't started
+	case err != nil && ctx.Err() != nil: // no process starts then
 	case err != nil:
 		c.Result, c.Code, c.Detail = matrix.Failed, exitcode.Exec, err.Error()
 	default:
