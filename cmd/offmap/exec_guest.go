@@ -79,6 +79,9 @@ func (x *execution) run(ctx context.Context) (err error) {
 
 	if err == nil {
 		result.Outcome = vmm.Outcome{Reason: vmm.PowerOff, Code: report.Code}
+		if runErr != nil {
+			warn(runErr) // the command has ended well
+		}
 	}
 	ending := x.ending(report, result, err, runErr)
 	if log == "" {
