@@ -25,8 +25,8 @@ is not in the host kernel's direct map.
 
 Results go to stdout, logs and progress to stderr. Exit codes: 0 success, or the
 guest's own code; 1 error; 2 wrong usage; 3 a check failed; 4 this host can't do
-it; 32 guest reset; 33 guest crash; 34 guest kernel panic; 124 timeout; 128+n
-ended by signal n.`,
+it; 32 guest reset; 33 guest crash; 34 guest kernel panic; 124 timeout; 125 exec
+failed; 128+n ended by signal n.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {

@@ -35,6 +35,7 @@ type Options struct {
 	Files map[string]string
 	// Modules are files of the host with kernel modules, not compressed.
 	// Process 1 loads them in this order, before it does anything else.
+	// Their debugging information is left out.
 	Modules []string
 	// Exec, if not nil, has process 1 run a command of the host, and end.
 	Exec *agent.Spec
@@ -79,13 +80,13 @@ func (a *archive) addAll(opts Options) error {
 		a.add(cpio.Symlink("bin/"+name, "/init"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(opts.Files)) {
-		if err := a.addFile(name, opts.Files[name]); err != nil {
+		if err := a.addFile(name, opts.Files[name], nil); err != nil {
 			return err
 		}
 	}
 	for i, file := range opts.Modules {
 		name := fmt.Sprintf("%s/%03d-%s", userland.ModulesDir, i, path.Base(file))
-		if err := a.addFile(name, file); err != nil {
+		if err := a.addFile(name, file, withoutDebug); err != nil {
 			return err
 		}
 	}
@@ -132,8 +133,9 @@ func (a *archive) addDir(name string) error {
 	return nil
 }
 
-// addFile adds a file of the host with its permissions.
-func (a *archive) addFile(name, host string) error {
+// addFile adds a file of the host with its permissions. If smaller is not nil and returns
+// no error, the content is what it makes of the file's.
+func (a *archive) addFile(name, host string, smaller func(io.ReaderAt, int64) (*io.SectionReader, error)) error {
 	// A rooted clean path has no "..", so it can't lead out of the guest's root.
 	name = strings.TrimPrefix(path.Clean("/"+name), "/")
 	f, info, err := regular.Open(host)
@@ -150,7 +152,13 @@ func (a *archive) addFile(name, host string) error {
 	if err := a.addDir(path.Dir(name)); err != nil {
 		return err
 	}
-	a.add(record(name, hostFile{host, info.Size()}, info.Size(), info.Mode().Perm()))
+	content := io.NewSectionReader(hostFile{host, info.Size()}, 0, info.Size())
+	if smaller != nil {
+		if r, err := smaller(content, content.Size()); err == nil {
+			content = r
+		}
+	}
+	a.add(record(name, content, content.Size(), info.Mode().Perm()))
 	return nil
 }
 
