@@ -55,9 +55,8 @@
 //     hidden. It then leaves no core dump, and other processes of its user can't
 //     trace it or open its memory or its files in /proc. With Config.Dumpable New
 //     leaves that to the caller.
-//   - Run raises GOMAXPROCS to more than the number of vCPUs, and with
-//     devices by one more. With
-//     Config.KeepProcs it doesn't.
+//   - Run raises GOMAXPROCS to more than the number of vCPUs, and with devices by
+//     one more. With Config.KeepProcs it doesn't.
 //   - New raises RLIMIT_MEMLOCK as far as it may if RAM is secret memory, whose
 //     pages count against it. It leaves a limit alone that is infinite already. With
 //     memory.KeepMemlock it never changes the limit.
