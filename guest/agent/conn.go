@@ -26,7 +26,7 @@ const (
 	Stdout                          // bytes
 	Stderr                          // bytes
 	Ended                           // the program has ended
-	KernelLogFrame                  // bytes of the kernel's log, at the end
+	KernelLog                  // bytes of the kernel's log, at the end
 	Exit                            // Report as JSON, the last frame
 )
 

@@ -111,7 +111,7 @@ func (h *Host) Converse(ctx context.Context, conn *Conn, report any) (log string
 		case Ended:
 			stuck.Stop()
 			stuck = time.AfterFunc(reportPatience, func() { cancel(ErrReport) })
-		case KernelLogFrame:
+		case KernelLog:
 			if kernelLog.Len() > maxLog {
 				return "", fmt.Errorf("kernel log of more than %d bytes", maxLog)
 			}

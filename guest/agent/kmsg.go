@@ -15,10 +15,20 @@ import (
 // read before another one follows it.
 const lastWords = "<6>offmap: the end\n"
 
-// KernelLog reads the kernel's log from its beginning, formatted as dmesg
+// SendKernelLog sends the kernel's log, and counts the records that were overwritten
+// before they could be read.
+func (c *Conn) SendKernelLog() (lost uint64, err error) {
+	log, lost, err := kernelLog()
+	if err != nil {
+		return 0, err
+	}
+	return lost, c.Send(KernelLog, log)
+}
+
+// kernelLog reads the kernel's log from its beginning, formatted as dmesg
 // does, and counts the records that were overwritten before.
 // Documentation/ABI/testing/dev-kmsg has the format.
-func KernelLog() (text []byte, lost uint64, err error) {
+func kernelLog() (text []byte, lost uint64, err error) {
 	if err := os.WriteFile("/dev/kmsg", []byte(lastWords), 0); err != nil {
 		return nil, 0, err
 	}

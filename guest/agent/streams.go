@@ -102,3 +102,16 @@ func (s *streams) closeInput() {
 	}
 	s.in.Write([]byte{4})
 }
+
+// LinkStreams makes /dev/fd, /dev/stdin, /dev/stdout and /dev/stderr, as udev would.
+func LinkStreams() error {
+	for name, target := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
+		"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, "/dev/"+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

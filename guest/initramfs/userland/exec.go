@@ -64,12 +64,7 @@ func runForHost(spec *agent.Spec) error {
 	}
 	unix.Sync()
 	if spec.Log {
-		log, lost, err := agent.KernelLog()
-		if err != nil {
-			return err
-		}
-		r.LostLog = lost
-		if err := conn.Send(agent.KernelLogFrame, log); err != nil {
+		if r.LostLog, err = conn.SendKernelLog(); err != nil {
 			return err
 		}
 	}
@@ -137,15 +132,7 @@ func hostRoot(spec *agent.Spec) error {
 			_ = mountOn(m)
 		}
 	}
-	for name, target := range map[string]string{
-		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
-		"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
-	} {
-		if err := os.Symlink(target, "/dev/"+name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return agent.LinkStreams()
 }
 
 // maxFiles is the hard limit of open files that programs get, as systemd has it. The

@@ -76,12 +76,7 @@ func live() error {
 			report.Unload = err.Error()
 		}
 	}
-	log, lost, err := agent.KernelLog()
-	if err != nil {
-		return err
-	}
-	report.LostLog = lost
-	if err := conn.Send(agent.KernelLogFrame, log); err != nil {
+	if report.LostLog, err = conn.SendKernelLog(); err != nil {
 		return err
 	}
 	if err := conn.SendJSON(agent.Exit, report); err != nil {
@@ -133,15 +128,7 @@ func mountAll() error {
 			return fmt.Errorf("mount %s on %s: %w", m.fs, m.dir, err)
 		}
 	}
-	for name, target := range map[string]string{
-		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0",
-		"stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
-	} {
-		if err := os.Symlink(target, "/dev/"+name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return agent.LinkStreams()
 }
 
 // loadModule loads one module. A module that is there already is fine.
