@@ -125,6 +125,8 @@ func (x *execution) open() (m *vmm.Machine, err error) {
 func (x *execution) ending(r agent.Report, result vmm.Result, err, runErr error) error {
 	stopped, _ := errors.AsType[*agent.SignalError](err)
 	switch {
+	case err == nil && (r.Code < 0 || r.Code > 255):
+		return fmt.Errorf("the guest reports exit code %d", r.Code) // the system would cut it
 	case err == nil && r.Failure != "":
 		return exitWith(r.Code, errors.New(r.Failure))
 	case err == nil:

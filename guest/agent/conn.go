@@ -21,13 +21,13 @@ const (
 
 // Frames from the inside.
 const (
-	Ready          Kind = iota + 32 // the program is about to start
-	StdinDone                       // the last Stdin frame has been taken; only then the next
-	Stdout                          // bytes
-	Stderr                          // bytes
-	Ended                           // the program has ended
+	Ready     Kind = iota + 32 // the program is about to start
+	StdinDone                  // the last Stdin frame has been taken; only then the next
+	Stdout                     // bytes
+	Stderr                     // bytes
+	Ended                      // the program has ended
 	KernelLog                  // bytes of the kernel's log, at the end
-	Exit                            // Report as JSON, the last frame
+	Exit                       // Report as JSON, the last frame
 )
 
 // MaxPayload is the most that one frame carries.
