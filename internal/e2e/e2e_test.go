@@ -71,6 +71,7 @@ func TestLab(t *testing.T) {
 	if *boots >= 5 {
 		preparePeers(t, dir)
 		prepareIOSpeed(t, dir)
+		prepareExecSpeed(t, dir)
 	}
 	// The machines run beside each other, so what failed in one is lost among what
 	// the others say. It is repeated at the end.
