@@ -101,9 +101,7 @@ func TestDebianDisk(t *testing.T) {
 	if !exists(debianImage) {
 		t.Skip("SKIPPED: no image of Debian")
 	}
-	if *soak == 0 {
-		onlyOn(t, "6.1") // a boot takes minutes
-	}
+	oneIsEnough(t, "6.1") // a boot takes minutes
 	for _, p := range placings(t) {
 		t.Run(p.String(), func(t *testing.T) {
 			g := startRun(t, "-k", guestKernel, "--backend", "secret", "--attach", p.attach, "--cpus", p.cpus,

@@ -133,9 +133,7 @@ var flushedLine = regexp.MustCompile(`flushed (\d+)\r?\n`)
 // which is checked outside.
 func TestDiskKilled(t *testing.T) {
 	needImages(t)
-	if *soak == 0 {
-		onlyOn(t, "6.1")
-	}
+	oneIsEnough(t, "6.1")
 	image := filepath.Join(t.TempDir(), "disk.img")
 	copyFile(t, emptyImage, image)
 	last := -1

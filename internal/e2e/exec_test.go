@@ -190,6 +190,7 @@ func seenHere(t *testing.T, dir string, args []string) seen {
 // TestExecEnds ends commands, their kernel and offmap in other ways.
 func TestExecEnds(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, "6.1")
 	p := placings(t)[0]
 	run := func(args ...string) *guest {
 		return start(t, command(t, patience, "./offmap", append(append([]string{"exec", "-k", guestKernel}, p.args()...), args...)...))

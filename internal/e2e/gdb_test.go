@@ -18,6 +18,7 @@ import (
 // system call, reads and changes its memory, steps, and lets it go on to its end.
 func TestGDB(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, "6.12")
 	p := placing{"bridge", "2"}
 	if kernelIs(t, "6.1") {
 		p = placing{"window", "1"}

@@ -33,6 +33,7 @@ func buildHostile(t *testing.T, dir string) {
 // and a guest beside it notices nothing.
 func TestHostileDriver(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, "6.1")
 	long := 20 * time.Second
 	if *soak > 0 {
 		long = 2 * time.Minute

@@ -43,6 +43,14 @@ func notInTheMiddle(t *testing.T) {
 	}
 }
 
+// oneIsEnough skips what takes long and one kernel is enough for, unless there is time.
+func oneIsEnough(t *testing.T, series string) {
+	t.Helper()
+	if *soak == 0 {
+		onlyOn(t, series)
+	}
+}
+
 // kernelIs reports whether the kernel is of a series, or of one that begins so.
 func kernelIs(t *testing.T, series string) bool {
 	t.Helper()
