@@ -49,6 +49,6 @@ func (f *execFlags) addArtifacts(spec *agent.Spec) error {
 		return fmt.Errorf("--artifacts: %w", err)
 	}
 	spec.Artifacts = artifactsTag
-	f.devices.shares.values = append(f.devices.shares.values, shareValue{dir: dir, tag: artifactsTag, writable: true})
+	f.devices.shares.values = append(f.devices.shares.values, shareValue{dir: dir, tag: artifactsTag, writable: true, flag: "--artifacts"})
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,7 +59,7 @@ func (f *deviceFlags) checkFiles(outputs map[string]*string) error {
 	var shares, disks, written []hostFile
 	for i := range f.shares.values {
 		v := &f.shares.values[i]
-		dir, err := findFile("--share", v.dir, v.writable)
+		dir, err := findFile(cmp.Or(v.flag, "--share"), v.dir, v.writable)
 		if err != nil {
 			return fmt.Errorf("share: %w", err)
 		}
@@ -117,7 +118,7 @@ func checkShares(shares, disks, written []hostFile) error {
 		others := append(append(append([]hostFile(nil), shares[:i]...), shares[i+1:]...), disks...)
 		for _, other := range append(others, written...) {
 			if other.inside(share) {
-				return usage("%s is inside %s, where the guest can write: it could replace it. Use another place, or leave out rw", other.flag, share.flag)
+				return usage("%s is inside %s, where the guest can write: it could replace it. Use another place, or let it only read", other.flag, share.flag)
 			}
 		}
 	}

@@ -57,6 +57,7 @@ type shareValue struct {
 	dir      string
 	tag      string // empty: named after the directory
 	writable bool
+	flag     string // that names the directory, if it isn't --share
 }
 
 func parseShare(s string) (v shareValue, err error) {

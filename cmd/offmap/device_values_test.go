@@ -115,7 +115,7 @@ func FuzzDeviceValues(f *testing.F) {
 		if d, err := parseDisk(escaped + ",ro"); (err == nil) != legal || legal && d != (diskValue{file: s, readOnly: true}) {
 			t.Errorf("--disk of %q: %+v, %v", s, d, err)
 		}
-		if v, err := parseShare(escaped + "=t,rw"); (err == nil) != legal || legal && v != (shareValue{s, "t", true}) {
+		if v, err := parseShare(escaped + "=t,rw"); (err == nil) != legal || legal && v != (shareValue{dir: s, tag: "t", writable: true}) {
 			t.Errorf("--share of %q: %+v, %v", s, v, err)
 		}
 		if d, err := parseDisk(s); err == nil && (d.file == "" || d.readOnly && d.overlay) {

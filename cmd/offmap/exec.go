@@ -186,7 +186,7 @@ func (f *execFlags) spec(argv []string) (*agent.Spec, error) {
 	for i, dir := range writable {
 		tag := fmt.Sprint(writableTag, i)
 		spec.Writable[dir] = tag
-		f.devices.shares.values = append(f.devices.shares.values, shareValue{dir: dir, tag: tag, writable: true})
+		f.devices.shares.values = append(f.devices.shares.values, shareValue{dir: dir, tag: tag, writable: true, flag: "--rw"})
 	}
 	return spec, f.addArtifacts(spec)
 }
