@@ -14,6 +14,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(seenEnv) != "" {
 		os.Exit(tell())
 	}
+	if dir := os.Getenv(cellEnv); dir != "" {
+		os.Exit(inCell(dir))
+	}
 	if role := os.Getenv(roleEnv); role != "" {
 		os.Exit(play(role, os.Args[1:]))
 	}
