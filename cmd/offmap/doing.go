@@ -24,7 +24,7 @@ func (e *timeoutError) Error() string { return errTimeout.Error() + ": " + e.doi
 func (e *timeoutError) Unwrap() error { return errTimeout }
 
 // explainTimeout adds to the error of Run what the guest was doing when its time was
-// over.
+// over. It may read a large file, so the guest must be gone and lastResort disarmed.
 func (s *session) explainTimeout(r vmm.Result, err error) error {
 	if !errors.Is(err, errTimeout) || len(r.Doing) == 0 {
 		return err

@@ -76,6 +76,7 @@ func (x *execution) run(ctx context.Context) (err error) {
 	gone.Wait()
 	disarm()
 	tty.Close()
+	runErr = x.explainTimeout(result, runErr)
 
 	if err == nil {
 		result.Outcome = vmm.Outcome{Reason: vmm.PowerOff, Code: report.Code}

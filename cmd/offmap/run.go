@@ -263,7 +263,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	viewErr := s.view.end(ctx)
 	tty.Close()
 
-	end := outcome(result.Outcome, err)
+	end := outcome(result.Outcome, s.explainTimeout(result, err))
 	if err := errors.Join(s.report.write(ctx, s.ended(m, result, end)), viewErr); err != nil {
 		if ctx.Err() != nil {
 			err = errors.Join(end, err) // err is the reason for the end
@@ -278,8 +278,7 @@ func (s *session) runMachine(ctx context.Context, m *vmm.Machine) (vmm.Result, e
 	if err := trim.Program(); err != nil {
 		slog.Debug(fmt.Sprintf("what only the start needed stays in memory: %v", err))
 	}
-	result, err := m.Run(ctx)
-	return result, s.explainTimeout(result, err)
+	return m.Run(ctx)
 }
 
 // open makes the machine. Its console is on standard output, or with --json or --gdb -
