@@ -58,9 +58,9 @@ core dumps (core.NAME.PID) and the kernel's coverage data (gcov). With several g
 has a directory of its own below DIR. A core dump has what was in hidden RAM: it is a file
 of the host's then.
 
-Exit codes of exec's own: 125 it failed, 126 the command can't be executed, 127 there
-is no such command; and 2, 4, 32 to 34 and 124 as for run. Then it says why on
-standard error.`,
+exec itself ends with 125 if it fails, with 126 if the command can't be executed, with
+127 if there is no such command, and with 2, 4, 32 to 34 and 124 as run does. It then
+says why on standard error.`,
 		Example: `  offmap exec -- uname -a
   offmap exec -k debian:6.1 -- make test
   offmap exec -k all --backend secret --backend anon --junit results.xml -- make test

@@ -198,9 +198,9 @@ func (l *lastOutput) String() string {
 	return string(l.text[max(0, len(l.text)-keptOutput):])
 }
 
-// ownStreams returns offmap's own streams, for a program that runs elsewhere. The
-// terminal is nil without one, and is to be closed. It is raw once the program runs: until then Ctrl-C ends
-// offmap.
+// ownStreams returns offmap's own streams, for a program that runs elsewhere. The caller
+// closes the terminal, which is nil if there is none. It becomes raw when the program
+// starts: until then Ctrl-C ends offmap.
 func ownStreams() (h agent.Host, tty *terminal.Terminal, err error) {
 	h = agent.Host{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	if tty, err = terminal.Open(os.Stdin, func(what string) { slog.Debug(what) }); err != nil {

@@ -7,18 +7,16 @@ import (
 	"strings"
 )
 
-// Flags of Go's test programs that name a file or a directory to write, without
-// "-test.", and those that have something written into the directory for output
+// Flags of Go's test programs, without "-test.", that name a file or a directory to write
 // (go help testflag).
 var (
-	testFiles   = []string{"blockprofile", "coverprofile", "cpuprofile", "memprofile", "mutexprofile", "testlogfile", "trace"}
-	testDirs    = []string{"fuzzcachedir", "gocoverdir"}
-	testOutputs = []string{"artifacts"}
+	testFiles = []string{"blockprofile", "coverprofile", "cpuprofile", "memprofile", "mutexprofile", "testlogfile", "trace"}
+	testDirs  = []string{"fuzzcachedir", "gocoverdir"}
 )
 
-// outputDirs returns the directories in which a command, started in dir, writes results
-// that go test and others want to have: those of a Go test program's flags, and
-// $GOCOVERDIR. Those that aren't there, or are none, are left out.
+// outputDirs returns the directories in which a command that is started in dir writes its
+// results: those of a Go test program's flags, and coverDir, which is $GOCOVERDIR. It
+// leaves out what isn't an existing directory.
 func outputDirs(argv []string, dir, coverDir string) (dirs []string) {
 	add := func(path string) {
 		if !filepath.IsAbs(path) {
@@ -45,7 +43,7 @@ func outputDirs(argv []string, dir, coverDir string) (dirs []string) {
 		}
 		name, value, _ := strings.Cut(f, "=")
 		switch {
-		case slices.Contains(testOutputs, name) && value != "false":
+		case name == "artifacts" && value != "false": // they go into the output directory
 			add(output)
 		case value == "":
 		case slices.Contains(testFiles, name) && filepath.IsAbs(value):

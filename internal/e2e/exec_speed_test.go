@@ -14,8 +14,6 @@ import (
 	"offmap/internal/lab/debian"
 	labmachine "offmap/internal/lab/inside"
 	"offmap/internal/measure/bench"
-	"offmap/memory"
-	"offmap/memory/attach"
 	"offmap/vmm/boot"
 )
 
@@ -121,9 +119,7 @@ func TestExecSpeed(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(m.dir, execTree), os.DirFS(execTree)); err != nil {
 		t.Fatal(err)
 	}
-	anon := bench.Subject{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}}
-	bridge := bench.Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}}
-	qemu := bench.Subject{Peer: bench.MicroVM}
+	anon, bridge, qemu := ioSubjects()
 	doc := bench.Plan{
 		Env:    &bench.Env{Host: bench.ThisHost(os.DirFS("/"))},
 		Rounds: max(*boots, bench.MinRounds),

@@ -330,6 +330,13 @@ func (m ioMachine) sample(ctx context.Context, _ *bench.Env, s bench.Subject) ([
 	return append(values, plain.ready.Seconds(), full.ready.Seconds(), (full.ready - plain.ready).Seconds()), nil
 }
 
+// ioSubjects are ordinary memory, secret memory behind the bridge, and QEMU.
+func ioSubjects() (anon, bridge, qemu bench.Subject) {
+	return bench.Subject{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}},
+		bench.Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}},
+		bench.Subject{Peer: bench.MicroVM}
+}
+
 // ioResults is the file for what TestIOSpeed has measured.
 const ioResults = "guest-io.json"
 
@@ -344,9 +351,7 @@ func TestIOSpeed(t *testing.T) {
 	onlyOn(t, ioSeries)
 	installPeers(t)
 	m := newIOMachine(t)
-	anon := bench.Subject{Pair: attach.Pair{Backend: memory.Anon, Attach: attach.Direct}}
-	bridge := bench.Subject{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}}
-	qemu := bench.Subject{Peer: bench.MicroVM}
+	anon, bridge, qemu := ioSubjects()
 	doc := bench.Plan{
 		Env:    &bench.Env{Host: bench.ThisHost(os.DirFS("/"))},
 		Rounds: max(*boots, bench.MinRounds),
