@@ -209,7 +209,11 @@ func TestInputWaits(t *testing.T) {
 		t.Errorf("%q, %v", out[0][:n], ok)
 	}
 	g.tell(message{1, msgOpen, 0, ""})
-	w.Write([]byte("second"))
+	// It is read now if the port was still open when the device wanted more.
+	go func() {
+		w.Write([]byte("second"))
+		w.Close()
+	}()
 	if second.Done() {
 		t.Error("input for a port that is closed")
 	}
@@ -217,7 +221,6 @@ func TestInputWaits(t *testing.T) {
 	if n, out, ok := second.Wait(); !ok || string(out[0][:n]) != "second" {
 		t.Errorf("%q, %v", out[0][:n], ok)
 	}
-	w.Close()
 }
 
 // Closed comes after all output, each time.
@@ -246,6 +249,21 @@ func TestClosed(t *testing.T) {
 	case <-closed:
 		t.Error("closed, and wasn't open")
 	default:
+	}
+}
+
+// The queues are served by goroutines of their own, so the guest can open and close a
+// port before its output queue is served.
+func TestClosedEarly(t *testing.T) {
+	closed := make(chan bool, 1)
+	c := newConsole(t, Port{Name: "out", Closed: func() { closed <- true }})
+	c.handle(0, msgOpen, 1)
+	c.handle(0, msgOpen, 0)
+	start(t, c)
+	select {
+	case <-closed:
+	case <-time.After(virtiotest.Limit):
+		t.Fatal("Closed isn't called")
 	}
 }
 

@@ -71,6 +71,9 @@ func (p *port) guestOpens(open bool) {
 func (p *port) transmit(q *virtio.Queue) error {
 	p.output.Store(q)
 	defer p.output.Store(nil)
+	if p.closing.Load() {
+		q.Wake() // the guest has closed the port before there was a queue to wake
+	}
 	var buf [chunk]byte
 	defer clear(buf[:])
 	for {
