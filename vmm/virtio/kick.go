@@ -5,14 +5,19 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/internal/process/yield"
 )
 
 // Kick is an eventfd by which a driver tells a device that it has made requests
 // available (§2.3, available buffer notification). KVM can signal it without the
 // vCPU's thread.
 type Kick struct {
-	fd  int
-	buf [8]byte // of wait, which one goroutine calls at a time
+	fd int
+
+	// Of wait, which one goroutine calls at a time.
+	buf   [8]byte
+	yield yield.Ticker
 }
 
 // NewKick makes an eventfd.
@@ -37,6 +42,7 @@ func (k *Kick) Signal() {
 // wait waits until Signal was called since the last wait. It is a blocking read, one
 // system call. Go's poller and poll(2) take two, and the goroutine runs later.
 func (k *Kick) wait() error {
+	k.yield.Tick()
 	for {
 		_, err := unix.Read(k.fd, k.buf[:])
 		if !errors.Is(err, unix.EINTR) {

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"offmap/internal/process/yield"
 	"offmap/memory"
 	"offmap/memory/attach/window/policy"
 	"offmap/memory/uffd"
@@ -22,7 +23,9 @@ type thread struct {
 // the guest runs again, it restores the reserve of free frames.
 func (t *thread) serve() {
 	w := t.w
+	var yield yield.Ticker
 	for {
+		yield.Tick()
 		stopped, err := w.faults.Wait(w.stop)
 		if stopped {
 			return
