@@ -12,6 +12,7 @@ import (
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm/boot"
+	"offmap/vmm/sink"
 )
 
 // guestCode is a machine with a few instructions as its guest, which run at
@@ -119,7 +120,7 @@ func TestEndWithStuckConsole(t *testing.T) {
 				c.end(m, cancel)
 			})
 			_, err = m.Run(ctx)
-			if d := time.Since(asked); asked.IsZero() || d > 3*time.Second {
+			if d := time.Since(asked); asked.IsZero() || d >= sink.Patience {
 				t.Errorf("Run returned %v after it was told to", d)
 			}
 			if err == nil || !strings.Contains(err.Error(), "the writer is stuck") {
