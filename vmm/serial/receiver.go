@@ -2,6 +2,7 @@ package serial
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"time"
 )
@@ -63,7 +64,7 @@ type receiver struct {
 
 // newReceiver returns a receiver that calls due when rest is over.
 func newReceiver(ended <-chan struct{}, due func()) receiver {
-	timer := time.AfterFunc(maxRest, due)
+	timer := time.AfterFunc(math.MaxInt64, due) // Stop may come late, after a pause of the host
 	timer.Stop()
 	return receiver{
 		queue:  ring{buf: make([]byte, inputSize)},
