@@ -4,9 +4,8 @@
 // scheduler last chose this goroutine more than 10 ms ago. It does so even if the goroutine
 // has returned from a thousand calls in that time (runtime.retake, Go 1.26). As long as it
 // finds something to take, the monitor looks every 20 µs for more. The goroutine needs
-// another processor when its call returns, so it goes on late: from an eventfd's signal
-// to the answer it took 40 to 110 µs and four context switches, and 12 to 35 µs and one
-// if the goroutine had yielded now and then. In C it takes 10 to 30 µs and one.
+// another processor when its call returns, so it goes on late: docs/benchmarks.md has
+// figures ("VM exits").
 package yield
 
 import (
