@@ -103,9 +103,9 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 // leaveOneIdle raises GOMAXPROCS, for good, to more than the number of goroutines that
 // are busy: each vCPU in KVM_RUN holds one of Go's processors. On a host with one CPU an
 // exit cost twice as much when no other processor was idle. The likely cause is the
-// runtime's monitor, which then looks every 20 µs for a processor to take back from a
-// system call (runtime.sysmon, retake). A request that a device gives to another
-// goroutine took 0.25 ms with an idle processor, and 0.9 ms without.
+// runtime's monitor, which then takes processors back sooner (package yield). A request
+// that a device gives to another goroutine took 0.25 ms with an idle processor, and
+// 0.9 ms without.
 func leaveOneIdle(busy int) {
 	if runtime.GOMAXPROCS(0) <= busy {
 		runtime.GOMAXPROCS(busy + 1)

@@ -20,7 +20,7 @@ const period = 4 * time.Millisecond
 type Ticker struct{ last time.Time }
 
 // Tick yields, if the last time was more than 4 ms ago. Otherwise it costs a look at the
-// clock, some 20 ns. It is for a goroutine that is about to make a system call.
+// clock, some 40 ns. It is for a goroutine that is about to make a system call.
 func (t *Ticker) Tick() {
 	if time.Since(t.last) > period {
 		t.last = time.Now()
