@@ -1,6 +1,8 @@
 # The terminal keeper waits until the process that started it is gone. Then it
 # restores the settings that the terminal had before that process made it raw,
-# unless somebody has changed them since, and ends.
+# unless somebody has changed them since, and ends. The process writes both settings to
+# a pipe before it makes the terminal raw, and settings that no terminal has when the
+# terminal isn't raw any more.
 	.include "program.inc"
 
 	.set LIFE,     0	# descriptor: a pipe whose other end is the VMM's
@@ -37,18 +39,14 @@ _start:	mov	edi, SIG_SETMASK		# only SIGKILL and SIGSTOP get through
 	sys	PRCTL
 
 	sub	rsp, 3 * TERMIOS
-	mov	edi, LIFE			# the settings are in the pipe already
-	mov	rsi, rsp
+	mov	qword ptr [rsp + RAW], -1	# no terminal has these
+wait:	mov	edi, LIFE
+	mov	rsi, rsp			# BEFORE and RAW, all or nothing of them
 	mov	edx, 2 * TERMIOS
 	sys	READ
-	cmp	eax, 2 * TERMIOS
-	jne	exit
-
-wait:	mov	edi, LIFE
-	lea	rsi, [rsp + NOW]
-	mov	edx, 1
-	sys	READ
 	cmp	rax, -EINTR
+	je	wait
+	cmp	eax, 2 * TERMIOS
 	je	wait
 
 # The VMM is gone. A shell may have set the terminal by now, and its settings must

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/binary"
-	"fmt"
 	"os"
 	"syscall"
 
@@ -40,16 +39,12 @@ type keeper struct {
 	life    *os.File // this process's end of the pipe
 }
 
-func startKeeper(tty *os.File, before, raw *unix.Termios) (*keeper, error) {
+func startKeeper(tty *os.File) (*keeper, error) {
 	end, life, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer end.Close()
-	if _, err := life.Write(append(encode(before), encode(raw)...)); err != nil {
-		life.Close()
-		return nil, fmt.Errorf("write to the terminal's keeper: %w", err)
-	}
 	// The files are LIFE and TERMINAL of keeper.S.
 	process, err := freestanding.Start(keeperName, keeperImage, []*os.File{end, tty}, &syscall.SysProcAttr{Setsid: true})
 	if err != nil {
@@ -57,6 +52,23 @@ func startKeeper(tty *os.File, before, raw *unix.Termios) (*keeper, error) {
 		return nil, err
 	}
 	return &keeper{process, life}, nil
+}
+
+// restore has the keeper set the terminal to before, if this process dies and the terminal
+// is as in raw then.
+func (k *keeper) restore(before, raw *unix.Termios) {
+	if k == nil {
+		return
+	}
+	// The error means that somebody has killed the keeper. This is fewer than PIPE_BUF
+	// bytes, so it gets all of them or none.
+	_, _ = k.life.Write(append(encode(before), encode(raw)...))
+}
+
+// leave has it leave the terminal alone.
+func (k *keeper) leave() {
+	none := unix.Termios{Iflag: ^uint32(0), Oflag: ^uint32(0)} // no terminal has these
+	k.restore(&none, &none)
 }
 
 // stop kills the keeper, so that it leaves the terminal alone.

@@ -88,8 +88,13 @@ func (t *Terminal) Start() error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var err error
+	if t.keeper, err = startKeeper(t.tty); err != nil {
+		t.debug("if this process is killed, the terminal stays raw: " + err.Error())
+	}
 	t.wanted = true
 	if err := t.settle(); err != nil {
+		t.keeper.stop()
 		return err
 	}
 	t.signals = make(chan os.Signal, 4)
@@ -156,6 +161,8 @@ func (t *Terminal) Close() {
 	t.mu.Lock()
 	t.wanted = false
 	t.restore()
+	t.keeper.stop()
+	t.keeper = nil
 	if t.signals != nil {
 		signal.Stop(t.signals)
 		close(t.signals)
@@ -202,11 +209,9 @@ func (t *Terminal) settle() error {
 		return fmt.Errorf("read the terminal's mode: %w", err)
 	}
 	mode := makeRaw(*before)
-	if t.keeper, err = startKeeper(t.tty, before, &mode); err != nil {
-		t.debug("if this process is killed, the terminal stays raw: " + err.Error())
-	}
+	t.keeper.restore(before, &mode)
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &mode); err != nil {
-		t.forget()
+		t.keeper.leave()
 		return fmt.Errorf("switch the terminal to raw mode: %w", err)
 	}
 	t.before, t.raw = *before, true
@@ -237,8 +242,10 @@ func (t *Terminal) restore() {
 
 // forget notes that the terminal isn't raw any more. t.mu is held.
 func (t *Terminal) forget() {
-	t.keeper.stop()
-	t.keeper, t.raw = nil, false
+	if t.raw {
+		t.keeper.leave()
+	}
+	t.raw = false
 	raw.Store(false)
 }
 
