@@ -141,7 +141,7 @@ func clone(ctx context.Context, b tracee) (_ *Thread, err error) {
 	if err != nil || !bytes.Equal(text, code[:2]) {
 		return nil, errors.Join(errBusy, unix.PtraceDetach(int(b)))
 	}
-	if err := errors.Join(unix.PtraceSetOptions(int(b), options), b.block(everything)); err != nil {
+	if err := errors.Join(b.trace(), b.block(everything)); err != nil {
 		return nil, errors.Join(err, unix.PtraceDetach(int(b)))
 	}
 	defer func() { err = errors.Join(err, b.giveBack(ctx, &saved, mask)) }()

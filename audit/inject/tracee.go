@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,6 +38,30 @@ func (t tracee) lost(what string, err error) error {
 // options makes system call stops tell themselves from signals, and what a
 // tracee clones be traced from birth.
 const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE
+
+// trace sets the options. It also suspends the tracee's seccomp filters, which may refuse
+// our calls, or kill the process for them. That takes CAP_SYS_ADMIN, and a tracer without
+// filters (ptrace(2), PTRACE_O_SUSPEND_SECCOMP). Without it, only filters that this process
+// has as well do no harm.
+func (t tracee) trace() error {
+	err := unix.PtraceSetOptions(int(t), options|unix.PTRACE_O_SUSPEND_SECCOMP)
+	if err == nil {
+		return nil
+	}
+	if ours, theirs := filters("self"), filters(strconv.Itoa(int(t))); theirs > ours {
+		return fmt.Errorf("%w: the process is confined by seccomp, which PTRACE_O_SUSPEND_SECCOMP would suspend: %w (it takes CAP_SYS_ADMIN, no filter of this process's own, and CONFIG_CHECKPOINT_RESTORE)", ErrRefused, err)
+	}
+	return unix.PtraceSetOptions(int(t), options)
+}
+
+// filters returns how many seccomp filters a thread has (proc(5), Seccomp_filters).
+func filters(tid string) int {
+	status, _ := os.ReadFile("/proc/" + tid + "/status")
+	_, rest, _ := strings.Cut(string(status), "\nSeccomp_filters:")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.Atoi(strings.TrimSpace(line))
+	return n
+}
 
 // callStop is the signal of a stop at a system call's entry or exit.
 const callStop = unix.SIGTRAP | 0x80
