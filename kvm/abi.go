@@ -54,13 +54,27 @@ type Cap uint32
 const (
 	CapTSCDeadlineTimer   Cap = 72
 	CapMSRFilter          Cap = 189
+	CapBusLockExit        Cap = 193
 	CapEnforcePVFeatures  Cap = 190
 	CapHyperVEnforceCPUID Cap = 199
+	CapPMUCapability      Cap = 212
+	CapNotifyVMExit       Cap = 219
 	CapMemoryFaultInfo    Cap = 232
 	CapGuestMemfd         Cap = 234
 	CapVMTypes            Cap = 235 // a bit for each type that KVM_CREATE_VM takes
 	CapGuestMemfdFlags    Cap = 244
 )
+
+// Flags of capabilities: what KVM offers, and the first argument of EnableCap.
+const (
+	PMUDisable          = 1 << 0 // CapPMUCapability, Linux 5.18 (api.rst 8.35)
+	NotifyVMExitEnabled = 1 << 0 // CapNotifyVMExit, Linux 6.0; bits 32 to 63 are the window beyond KVM's own (7.31)
+	BusLockExit         = 1 << 1 // CapBusLockExit, Linux 5.12 (7.22)
+)
+
+// NotifyContextInvalid is the flag of an ExitNotify after which the vCPU can't go on
+// (KVM_NOTIFY_CONTEXT_INVALID).
+const NotifyContextInvalid = 1 << 0
 
 // Memory slot flags (api.rst 4.35).
 const (
@@ -296,15 +310,18 @@ type msrFilterRange struct {
 	bitmap *byte
 }
 
-// Bounds of a filter: how many ranges, and the bytes of a range's bitmap.
+// Bounds of a filter's ranges.
 const (
-	maxMSRRanges = 16    // KVM_MSR_FILTER_MAX_RANGES
-	maxMSRBitmap = 0x600 // KVM_MSR_FILTER_MAX_BITMAP_SIZE
+	maxMSRRanges = 16   // KVM_MSR_FILTER_MAX_RANGES
+	msrBlock     = 4096 // registers of a range that AllowMSRs makes; KVM takes three times as many
 )
 
-// msrFilter is struct kvm_msr_filter. Flags 0 allows what no range names.
+// msrFilterDefaultDeny denies what no range names.
+const msrFilterDefaultDeny = 1 << 0
+
+// msrFilter is struct kvm_msr_filter.
 type msrFilter struct {
-	_      uint32 // flags
+	flags  uint32
 	ranges [maxMSRRanges]msrFilterRange
 }
 
@@ -356,7 +373,19 @@ const (
 
 	systemEventType = 0
 
+	notifyFlags = 0
+
 	memoryFaultFlags = 0
 	memoryFaultGPA   = 8
 	memoryFaultSize  = 16
 )
+
+// GuestRequests returns the ioctl requests that a machine makes once its guest runs. None
+// of them makes a VM or a vCPU, or changes what memory the guest has.
+func GuestRequests() []uint64 {
+	return []uint64{
+		kvmRun, kvmSignalMSI, kvmIRQLine, kvmIOEventFD, kvmGetStatsFD, kvmGetMPState, kvmSetMPState,
+		kvmGetRegs, kvmSetRegs, kvmGetSRegs, kvmSetSRegs, kvmGetMSRs, kvmGetLAPIC, kvmGetIRQChip, kvmGetPIT2, kvmGetVCPUEvents,
+		kvmGetTSCKHz, kvmTranslate, kvmSetGuestDebug,
+	}
+}

@@ -26,6 +26,8 @@ const (
 	ExitIntr          Reason = 10
 	ExitInternalError Reason = 17
 	ExitSystemEvent   Reason = 24
+	ExitBusLock       Reason = 33
+	ExitNotify        Reason = 37
 	ExitMemoryFault   Reason = 39
 )
 
@@ -33,7 +35,7 @@ var reasonNames = map[Reason]string{
 	ExitUnknown: "unknown", ExitException: "exception", ExitIO: "io", ExitHypercall: "hypercall",
 	ExitDebug: "debug", ExitHLT: "hlt", ExitMMIO: "mmio", ExitIRQWindow: "irq_window",
 	ExitShutdown: "shutdown", ExitFailEntry: "fail_entry", ExitIntr: "intr",
-	ExitInternalError: "internal_error", ExitSystemEvent: "system_event", ExitMemoryFault: "memory_fault",
+	ExitInternalError: "internal_error", ExitSystemEvent: "system_event", ExitBusLock: "bus_lock", ExitNotify: "notify", ExitMemoryFault: "memory_fault",
 }
 
 // String is the reason's name in lower case, as reports have it.
@@ -61,7 +63,7 @@ type Exit struct {
 	Data  []byte
 
 	// ExitFailEntry: the hardware's reason. ExitInternalError: the
-	// suberror. ExitSystemEvent: the type. ExitMemoryFault: the flags.
+	// suberror. ExitSystemEvent: the type. ExitMemoryFault and ExitNotify: the flags.
 	// ExitDebug: the exception's vector, at linear address Addr.
 	Code uint64
 
@@ -147,6 +149,8 @@ func (c *VCPU) decode() *Exit {
 		x.Code = uint64(le.Uint32(u[internalSuberror:]))
 	case ExitSystemEvent:
 		x.Code = uint64(le.Uint32(u[systemEventType:]))
+	case ExitNotify:
+		x.Code = uint64(le.Uint32(u[notifyFlags:]))
 	case ExitMemoryFault:
 		x.Code = le.Uint64(u[memoryFaultFlags:])
 		x.Addr = le.Uint64(u[memoryFaultGPA:])

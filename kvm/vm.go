@@ -81,20 +81,31 @@ func (v *VM) SetIRQ(irq uint32, level bool) error {
 // MSRRange is Count model-specific registers from Base on.
 type MSRRange struct{ Base, Count uint32 }
 
-// DenyMSRs makes every guest access to the registers named, and to no others,
-// a #GP (api.rst 4.97; CapMSRFilter, Linux 5.10). It replaces what an earlier
-// call said. KVM takes up to 16 ranges of 1 to 12288 registers.
-func (v *VM) DenyMSRs(ranges ...MSRRange) error {
-	if len(ranges) > maxMSRRanges {
-		return fmt.Errorf("KVM_X86_SET_MSR_FILTER: %d ranges, at most %d", len(ranges), maxMSRRanges)
-	}
-	var f msrFilter
-	for i, r := range ranges {
-		if r.Count == 0 || r.Count > maxMSRBitmap*8 {
-			return fmt.Errorf("KVM_X86_SET_MSR_FILTER: %d registers from 0x%x on, want 1 to %d", r.Count, r.Base, maxMSRBitmap*8)
+// AllowMSRs makes every guest access to a register outside of these ranges a #GP (api.rst
+// 4.97; CapMSRFilter, Linux 5.10), but for those of the x2APIC, which KVM always lets
+// through. It replaces what an earlier call said. The ranges may lie in at most 16 of the
+// blocks of 4096 registers.
+func (v *VM) AllowMSRs(ranges ...MSRRange) error {
+	f := msrFilter{flags: msrFilterDefaultDeny}
+	var blocks []*[msrBlock / 8]byte
+	for _, r := range ranges {
+		for i := range r.Count {
+			msr := r.Base + i
+			at := 0
+			for at < len(blocks) && f.ranges[at].base != msr&^(msrBlock-1) {
+				at++
+			}
+			if at == maxMSRRanges {
+				return fmt.Errorf("KVM_X86_SET_MSR_FILTER: registers in more than %d blocks of %d", maxMSRRanges, msrBlock)
+			}
+			if at == len(blocks) {
+				blocks = append(blocks, new([msrBlock / 8]byte))
+				f.ranges[at] = msrFilterRange{
+					flags: msrFilterRead | msrFilterWrite, count: msrBlock, base: msr &^ (msrBlock - 1), bitmap: &blocks[at][0],
+				}
+			}
+			blocks[at][msr%msrBlock/8] |= 1 << (msr % 8)
 		}
-		bitmap := make([]byte, (r.Count+7)/8)
-		f.ranges[i] = msrFilterRange{flags: msrFilterRead | msrFilterWrite, count: r.Count, base: r.Base, bitmap: &bitmap[0]}
 	}
 	if err := ioctlStruct(v.fd.n, kvmSetMSRFilter, &f); err != nil {
 		return fmt.Errorf("KVM_X86_SET_MSR_FILTER: %w", err)

@@ -6,15 +6,15 @@ import (
 	"testing"
 )
 
-// TestDenyMSRs holds that ranges which KVM has no bitmap for are refused before
-// any system call, and that others are taken.
-func TestDenyMSRs(t *testing.T) {
-	for _, count := range []uint32{0, 8*maxMSRBitmap + 1, math.MaxUint32} {
-		v := &VM{fd: fd{n: -1}}
-		err := v.DenyMSRs(MSRRange{Base: 0x4b564d00, Count: 1}, MSRRange{Base: 0x11, Count: count})
-		if err == nil || strings.Contains(err.Error(), "bad file descriptor") {
-			t.Errorf("%d registers: %v", count, err)
-		}
+// TestAllowMSRs holds that ranges in more blocks than KVM takes are refused before any
+// system call, and that others are taken.
+func TestAllowMSRs(t *testing.T) {
+	var many []MSRRange
+	for i := range uint32(maxMSRRanges + 1) {
+		many = append(many, MSRRange{Base: i * msrBlock, Count: 1})
+	}
+	if err := (&VM{fd: fd{n: -1}}).AllowMSRs(many...); err == nil || strings.Contains(err.Error(), "bad file descriptor") {
+		t.Errorf("registers in %d blocks: %v", len(many), err)
 	}
 	sys, err := Open("")
 	if err != nil {
@@ -29,9 +29,9 @@ func TestDenyMSRs(t *testing.T) {
 	if has, err := vm.Check(CapMSRFilter); err != nil || has == 0 {
 		t.Skipf("SKIPPED: this KVM has no MSR filter: %d, %v", has, err)
 	}
-	for _, count := range []uint32{1, 9, 8 * maxMSRBitmap} {
-		if err := vm.DenyMSRs(MSRRange{Base: 0x4b564d00, Count: count}); err != nil {
-			t.Errorf("%d registers: %v", count, err)
+	for _, ranges := range [][]MSRRange{{{0x10, 1}}, {{0x10, 1}, {0xffe, 4}, {math.MaxUint32, 1}}, many[1:]} {
+		if err := vm.AllowMSRs(ranges...); err != nil {
+			t.Errorf("%v: %v", ranges, err)
 		}
 	}
 }

@@ -6,24 +6,17 @@ import (
 	"offmap/kvm"
 )
 
-// Bits and leaves of CPUID that a guest must not get as the host has them
-// (Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E).
+// Bits and leaves of CPUID (Intel SDM vol. 2A, CPUID; AMD APM vol. 3, appendix E).
 const (
-	leaf1VMX        = 1 << 5  // ECX
 	leaf1Deadline   = 1 << 24 // ECX: TSC-deadline mode of the local APIC timer
 	leaf1Hypervisor = 1 << 31 // ECX
 	leaf1HTT        = 1 << 28 // EDX
-	extSVM          = 1 << 2  // 0x80000001 ECX
-	extTopology     = 1 << 22 // 0x80000001 ECX: leaf 0x8000001e exists
 
-	hypervisorFirst = 0x40000000
-	hypervisorLast  = 0x4fffffff
-	kvmSignature    = 0x40000000
-	kvmFeatures     = 0x40000001
-	extFeatures     = 0x80000001
-	svmFeatures     = 0x8000000a
-	extSizes        = 0x80000008
-	extAPIC         = 0x8000001e
+	kvmSignature = 0x40000000
+	kvmFeatures  = 0x40000001
+	extFeatures  = 0x80000001
+	extSizes     = 0x80000008
+	extAPIC      = 0x8000001e
 )
 
 // Level types of the topology leaves 0xb and 0x1f.
@@ -35,13 +28,19 @@ const (
 // guestCPUID turns what KVM supports into what vCPU id of cpus sees: one
 // socket, one thread a core, cores numbered by APIC id.
 //
-// With hidden, the guest's RAM is off the host's direct map, and everything is
-// left out through which a guest can have KVM reach into its RAM on its own:
-// KVM's paravirtual features, other hypervisors' leaves, and nested
+// With hidden, the guest's RAM is off the host's direct map, and the guest gets what
+// allowedCPUID has. So everything is left out through which a guest can have KVM reach into
+// its RAM on its own: KVM's paravirtual features, other hypervisors' leaves, and nested
 // virtualization.
 func guestCPUID(supported []kvm.CPUIDEntry, id, cpus int, hidden bool) []kvm.CPUIDEntry {
 	var out []kvm.CPUIDEntry
 	for _, e := range supported {
+		if hidden {
+			var ok bool
+			if e, ok = allow(e); !ok {
+				continue
+			}
+		}
 		switch {
 		case e.Function == 1:
 			// KVM emulates the deadline timer (createCPUs has asked) but
@@ -54,15 +53,8 @@ func guestCPUID(supported []kvm.CPUIDEntry, id, cpus int, hidden bool) []kvm.CPU
 			if cpus > 1 {
 				e.EDX |= leaf1HTT
 			}
-			if hidden {
-				e.ECX &^= leaf1VMX
-			}
 		case e.Function == 0xb || e.Function == 0x1f:
 			continue // added below, whole
-		case e.Function == extFeatures && hidden:
-			e.ECX &^= extSVM
-		case e.Function == svmFeatures && hidden:
-			continue
 		case e.Function == extSizes:
 			e.ECX = uint32(cpus-1) | uint32(idBits(cpus))<<12
 		case e.Function == extAPIC:
@@ -71,11 +63,11 @@ func guestCPUID(supported []kvm.CPUIDEntry, id, cpus int, hidden bool) []kvm.CPU
 			e.EAX = kvmFeatures // the highest leaf; the signature stays
 		case e.Function == kvmFeatures && hidden:
 			e.EAX, e.EDX = 0, 0
-		case e.Function >= hypervisorFirst && e.Function <= hypervisorLast &&
-			e.Function != kvmSignature && e.Function != kvmFeatures && hidden:
-			continue
 		}
 		out = append(out, e)
+	}
+	if hidden {
+		fitXSAVE(out)
 	}
 	return append(out, topology(id, cpus)...)
 }

@@ -1,6 +1,7 @@
 package vmm
 
 import (
+	"errors"
 	"fmt"
 
 	"offmap/kvm"
@@ -11,18 +12,9 @@ import (
 // direct-map address) and for nested guests (kvm_vcpu_map). If guest RAM isn't in
 // the direct map, the host oopses.
 //
-// So such a guest sees neither in CPUID (guestCPUID), and KVM enforces what it can
-// of that. A hostile guest can still write an MSR that CPUID doesn't name. So every
-// paravirtual MSR is denied, those of Hyper-V, Xen and software KVMs included.
-
-// paravirtualMSRs are the ranges of hypervisors' own MSRs: KVM's, with PVM's among
-// them (Documentation/virt/kvm/x86/msr.rst), the two old ones of kvm-clock, and
-// those of Hyper-V and Xen.
-var paravirtualMSRs = []kvm.MSRRange{
-	{Base: 0x4b564d00, Count: 0x100},
-	{Base: 0x11, Count: 2},
-	{Base: 0x40000000, Count: 0x1200},
-}
+// So such a guest sees neither in CPUID (allowedCPUID), and KVM enforces what it can of
+// that. A hostile guest can still access an MSR that CPUID doesn't name, so KVM refuses
+// those that aren't in allowedMSRs.
 
 // unguarded is the error of a host whose KVM can't enforce this.
 func unguarded(err error) error {
@@ -30,10 +22,28 @@ func unguarded(err error) error {
 }
 
 func guardVM(vm *kvm.VM) error {
-	if err := vm.DenyMSRs(paravirtualMSRs...); err != nil {
+	if err := vm.AllowMSRs(allowedMSRs...); err != nil {
 		return unguarded(err)
 	}
-	return nil
+	return enableOffered(vm, kvm.CapPMUCapability, kvm.PMUDisable)
+}
+
+// protectHost has exits end what else a guest could do to others on its host, with hidden
+// RAM or without: to stay in the guest for good with no window for interrupts (NOTIFY VM
+// exits, Intel), and to slow all CPUs down by locked accesses across cache lines.
+func protectHost(vm *kvm.VM) error {
+	return errors.Join(
+		enableOffered(vm, kvm.CapNotifyVMExit, kvm.NotifyVMExitEnabled),
+		enableOffered(vm, kvm.CapBusLockExit, kvm.BusLockExit))
+}
+
+// enableOffered turns a VM capability on if its flag is among those that KVM offers.
+func enableOffered(vm *kvm.VM, c kvm.Cap, flag uint64) error {
+	offered, err := vm.Check(c)
+	if err != nil || uint64(offered)&flag == 0 {
+		return err
+	}
+	return vm.EnableCap(c, flag)
 }
 
 // guardCPU makes KVM enforce the paravirtual features that guestCPUID left

@@ -169,6 +169,9 @@ func (m *Machine) setUpVM() error {
 	if err := m.vm.CreatePIT2(); err != nil {
 		return err
 	}
+	if err := protectHost(m.vm); err != nil {
+		return err
+	}
 	if m.hidden() {
 		if err := guardVM(m.vm); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -154,6 +155,14 @@ func (c *vcpu) handle(x *kvm.Exit) {
 		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM internal error, suberror %d%s", x.Code, c.where())}, nil)
 	case kvm.ExitFailEntry:
 		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("the CPU refused to enter the guest, hardware reason 0x%x%s", x.Code, c.where())}, nil)
+	case kvm.ExitBusLock:
+		// Each of these accesses stops all CPUs of the host. A guest that means no harm
+		// makes few.
+		time.Sleep(time.Millisecond)
+	case kvm.ExitNotify:
+		if x.Code&kvm.NotifyContextInvalid != 0 {
+			m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("the guest kept the CPU without a window for interrupts, and its state is lost%s", c.where())}, nil)
+		}
 	case kvm.ExitIntr, kvm.ExitIRQWindow:
 	default:
 		m.finish(Outcome{Reason: Crash, Detail: fmt.Sprintf("KVM exit %s, which this machine doesn't ask for%s", x.Reason, c.where())}, nil)
