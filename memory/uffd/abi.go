@@ -62,3 +62,6 @@ type message struct {
 	address uint64
 	_       uint64
 }
+
+// Requests returns the ioctl requests for a range that is registered.
+func Requests() []uint64 { return []uint64{ioctlWake, ioctlZeropage, ioctlContinue} }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -101,8 +102,21 @@ type State struct {
 	caps       uint64
 }
 
+// kept is what Read returns from now on, if it isn't nil.
+var kept atomic.Pointer[State]
+
+// Keep has Read return the state of now from now on. It is for a process that is about to
+// confine itself, so that it isn't told of its own filter, and can't read /proc any more.
+func Keep() {
+	s := Read()
+	kept.Store(&s)
+}
+
 // Read reads the state from /proc (proc_pid_status(5), proc_pid_attr(5)).
 func Read() State {
+	if s := kept.Load(); s != nil {
+		return *s
+	}
 	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		return State{}
