@@ -75,6 +75,8 @@ type Avenue struct {
 	Owner bool
 	// Ends says that the attack ends the process.
 	Ends bool
+	// Flags are further flags of offmap run, for the process that an attack ends.
+	Flags []string
 	// Halts says that all processes and devices of the host stop for about a
 	// second.
 	Halts bool

@@ -19,6 +19,7 @@ import (
 // then is what the kernel can't or won't read.
 var coreDump = Avenue{
 	Name: "core-dump", Attack: attackCoreDump, Ends: true,
+	Flags: []string{"--jail=off"}, // Landlock refuses the file, and can't be undone
 	About: "makes the VMM dump core, undoing its own precautions first, and searches the core",
 }
 

@@ -137,7 +137,7 @@ func (a *auditRun) attack(ctx context.Context, column int) error {
 			a.trials[column][i] = trial{err: errWouldEnd}
 			continue
 		}
-		g, err := a.start(ctx, column)
+		g, err := a.start(ctx, column, av.Flags...)
 		if err != nil {
 			return err
 		}

@@ -46,8 +46,8 @@ type runProcess struct {
 
 func (g *runProcess) target() Target { return Target{PID: g.pid, Canary: g.canary} }
 
-// start runs a guest of the column until it has planted its canary.
-func (a *auditRun) start(ctx context.Context, column int) (*runProcess, error) {
+// start runs a guest of the column, with further flags, until it has planted its canary.
+func (a *auditRun) start(ctx context.Context, column int, flags ...string) (*runProcess, error) {
 	c := a.Columns[column]
 	if c.Running != nil {
 		return &runProcess{column: column, pid: c.Running.PID, canary: c.Running.Canary, done: true}, nil
@@ -65,7 +65,7 @@ func (a *auditRun) start(ctx context.Context, column int) (*runProcess, error) {
 		args = append(args, "--window", strconv.FormatUint(c.Window, 10)+"B")
 	}
 	g := &runProcess{column: column}
-	if err := g.start(ctx, args); err != nil {
+	if err := g.start(ctx, append(args, flags...)); err != nil {
 		return nil, fmt.Errorf("%s: %w", c, err)
 	}
 	var err error

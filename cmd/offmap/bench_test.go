@@ -18,7 +18,6 @@ import (
 	"offmap/internal/measure/bench"
 	"offmap/internal/measure/probe"
 	"offmap/internal/render/table"
-	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -82,11 +81,7 @@ func fakeBench() {
 // TestBenchInterrupted ends a run by Ctrl-C. The run prints what it has measured, says
 // that it is partial, and leaves nothing behind.
 func TestBenchInterrupted(t *testing.T) {
-	sys, err := kvm.Open("")
-	if err != nil {
-		t.Skipf("SKIPPED: no usable /dev/kvm: %v", err)
-	}
-	sys.Close()
+	needKVM(t)
 	tmp := t.TempDir()
 	cmd := exec.Command("offmapfake", "bench", "--json", "--only", "noise,slow,fails", "--skip", "fails", "--backend", "anon")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/sandbox/sandboxtest"
-	"offmap/kvm"
 )
 
 // asProgram returns a command that runs the program with arguments.
@@ -33,11 +32,7 @@ func asProgram(t *testing.T, args ...string) *exec.Cmd {
 // TestConfined runs the program under seccomp filters, like a container's profile. The
 // program says that a filter refused a call, names the call, and proposes nothing else.
 func TestConfined(t *testing.T) {
-	sys, err := kvm.Open("")
-	if err != nil {
-		t.Skipf("SKIPPED: %v", err)
-	}
-	sys.Close()
+	needKVM(t)
 	ioctl := func(request uint32) []sandboxtest.Rule {
 		return []sandboxtest.Rule{{Call: unix.SYS_IOCTL, Arg: 1, Value: request}}
 	}

@@ -14,7 +14,6 @@ import (
 
 	"offmap/internal/measure/exposuremap"
 	"offmap/internal/measure/probe"
-	"offmap/kvm"
 	"offmap/memory"
 	"offmap/memory/attach"
 )
@@ -68,11 +67,7 @@ func startCanary(t *testing.T, dir string, args ...string) *exec.Cmd {
 // TestExposure ends runs by a signal. Their records are complete, and what they say of
 // the guest's pages is right for the backend and attach.
 func TestExposure(t *testing.T) {
-	if sys, err := kvm.Open(""); err != nil {
-		t.Skipf("SKIPPED: no usable /dev/kvm (%v); the lab has one", err)
-	} else {
-		sys.Close()
-	}
+	needKVM(t)
 	const ram, bound = 32 << 20, 4 << 20
 	for _, p := range []attach.Pair{
 		{Backend: memory.Anon, Attach: attach.Direct}, {Backend: memory.Memfd, Attach: attach.Direct},
@@ -131,11 +126,7 @@ func TestExposure(t *testing.T) {
 
 // TestExposureKilled checks that a killed run leaves no part of a record.
 func TestExposureKilled(t *testing.T) {
-	if sys, err := kvm.Open(""); err != nil {
-		t.Skipf("SKIPPED: no usable /dev/kvm (%v); the lab has one", err)
-	} else {
-		sys.Close()
-	}
+	needKVM(t)
 	dir := t.TempDir()
 	cmd := startCanary(t, dir, "--exposure", "trace.json")
 	cmd.Process.Kill()

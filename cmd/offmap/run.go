@@ -26,6 +26,7 @@ import (
 	"offmap/memory"
 	"offmap/memory/attach"
 	"offmap/vmm"
+	"offmap/vmm/jail"
 )
 
 // runFlags are the flags of offmap run.
@@ -42,6 +43,7 @@ type runFlags struct {
 	report  string
 	watch   watchFlags
 	gdb     gdbFlags
+	jail    jailFlags
 }
 
 func newRunCmd() *cobra.Command {
@@ -96,6 +98,7 @@ func (f *runFlags) addMachine(fl *pflag.FlagSet) {
 	f.window.add(fl)
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop the guest after this long, such as 30s (0: never)")
 	f.gdb.add(fl)
+	f.jail.add(fl)
 }
 
 func names[T ~string](list []T) string {
@@ -130,11 +133,17 @@ func (f runFlags) prepare(ctx context.Context, outputs map[string]*string) (s *s
 		}
 	}
 	s = &session{runFlags: f}
+	if s.become, err = f.jail.check(); err != nil {
+		return nil, nil, err
+	}
 	if s.machine, err = f.config(pair); err != nil {
 		return nil, nil, err
 	}
 	if s.report, err = openReport(f.json, f.report); err != nil {
 		return nil, nil, err
+	}
+	if s.report != (reportTarget{}) {
+		s.host = probe.ThisHost() // while it can read that
 	}
 	if s.view, err = f.watch.open(f.json); err != nil {
 		return nil, nil, err
@@ -151,6 +160,7 @@ func (f runFlags) prepare(ctx context.Context, outputs map[string]*string) (s *s
 	if err := f.devices.checkFiles(files); err != nil {
 		return nil, nil, err
 	}
+	s.outputs = files
 	if s.debug, err = f.gdb.open(ctx, f.json, f.watch.live); err != nil {
 		return nil, nil, err
 	}
@@ -211,8 +221,11 @@ type session struct {
 	machine vmm.Config
 	devices *devices
 	report  reportTarget
+	host    probe.Host         // what the report says of it
+	outputs map[string]*string // files that are written at the end, by flag; "" for none
 	view    *watch
 	debug   *debugging
+	become  *jail.User // nil without --user
 	kernel  bootKernel // zero without one
 	end     func()     // closes what prepare has opened
 }
@@ -275,7 +288,14 @@ func (s *session) run(ctx context.Context) (err error) {
 
 // runMachine runs a machine that is ready.
 func (s *session) runMachine(ctx context.Context, m *vmm.Machine) (vmm.Result, error) {
-	if err := trim.Program(); err != nil {
+	unmap, err := trim.Program()
+	if err := s.enterJail(); err != nil {
+		return vmm.Result{}, err
+	}
+	if err == nil {
+		err = unmap()
+	}
+	if err != nil {
 		slog.Debug(fmt.Sprintf("what only the start needed stays in memory: %v", err))
 	}
 	return m.Run(ctx)
@@ -363,7 +383,7 @@ func (s *session) document(rejected []attach.Rejection) guestrun.Document {
 		rejected = []attach.Rejection{} // [] in JSON, not null
 	}
 	return guestrun.Document{
-		Schema: guestrun.Schema, Host: probe.ThisHost(), Backend: s.machine.Backend, AttachRejected: rejected,
+		Schema: guestrun.Schema, Host: s.host, Backend: s.machine.Backend, AttachRejected: rejected,
 		Memory: s.machine.Memory, Exits: map[string]uint64{}, Devices: s.devices.report(),
 	}
 }

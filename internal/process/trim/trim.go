@@ -12,29 +12,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Program unmaps the code and the constants of this program. What the program still
-// needs comes back, page by page, from the page cache or from the program's file. The
-// rest was needed for the start only, and counted as this process's resident memory.
-func Program() error {
+// Program returns a function that unmaps the code and the constants of this program. What
+// the program still needs comes back, page by page, from the page cache or from the
+// program's file. The rest was needed for the start only, and counted as this process's
+// resident memory. Program itself reads /proc, which the function doesn't.
+func Program() (unmap func() error, err error) {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	smaps, err := os.Open("/proc/self/smaps")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer smaps.Close()
 	ranges, err := clean(smaps, exe)
 	if err != nil {
-		return fmt.Errorf("/proc/self/smaps: %w", err)
+		return nil, fmt.Errorf("/proc/self/smaps: %w", err)
 	}
-	for _, r := range ranges {
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, r.start, r.end-r.start, unix.MADV_DONTNEED); errno != 0 {
-			return fmt.Errorf("madvise MADV_DONTNEED: %w", errno)
+	return func() error {
+		for _, r := range ranges {
+			if _, _, errno := unix.Syscall(unix.SYS_MADVISE, r.start, r.end-r.start, unix.MADV_DONTNEED); errno != 0 {
+				return fmt.Errorf("madvise MADV_DONTNEED: %w", errno)
+			}
 		}
-	}
-	return nil
+		return nil
+	}, nil
 }
 
 // span is a range of addresses.

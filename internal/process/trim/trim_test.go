@@ -45,7 +45,11 @@ func TestClean(t *testing.T) {
 // TestProgram gives back what this program has read of itself, and goes on.
 func TestProgram(t *testing.T) {
 	before := residentFile(t)
-	if err := Program(); err != nil {
+	unmap, err := Program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unmap(); err != nil {
 		t.Fatal(err)
 	}
 	if after := residentFile(t); after > before*3/4 {
