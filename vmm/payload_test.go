@@ -191,6 +191,22 @@ func TestStop(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	// Stop may still be at work when Run returns, and then Close mustn't come in its way.
+	t.Run("Stop at once", func(t *testing.T) {
+		for range 30 {
+			m, err := New(payloadConfig(t, "hello", 4, 32<<20))
+			if err != nil {
+				t.Fatal(err)
+			}
+			go m.Stop()
+			if _, err := m.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }
 
 // TestHostileGuests runs code that does its worst: every ending must be an

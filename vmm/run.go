@@ -69,6 +69,8 @@ func (m *Machine) Run(ctx context.Context) (Result, error) {
 	case <-m.ended:
 	}
 	wg.Wait()
+	// Who has ended the guest may still be kicking vCPUs, which the caller will close.
+	m.end.Do(func() {})
 	// What is left of the guest's output, before the caller says how it ended.
 	err := errors.Join(m.err, m.closeDevices(), m.uart.Close())
 	r := Result{
