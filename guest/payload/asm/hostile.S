@@ -407,7 +407,7 @@ instruction_\n:
 	instruction 12, skinit
 	instruction 13, invept rax, [rdi]
 	instruction 14, invvpid rax, [rdi]
-	instruction 15, invpcid rax, [rdi]
+	rarely instruction_15, invpcid rax, [rdi]
 	instruction 16, xsetbv
 	instruction 17, rdpmc
 	instruction 18, monitor
