@@ -35,6 +35,7 @@ type labFlags struct {
 	modules  []string
 	noModule bool
 	plain    bool
+	machine  string
 	timeout  time.Duration
 }
 
@@ -47,7 +48,9 @@ func newLabCmd() *cobra.Command {
 SVM and nested paging. It runs an offmap command in it, with a real kvm_amd and
 the bridge's module, whatever this machine has. The command's stdout, stderr and
 exit code are those of lab. The command sees this machine's current directory, its
-cache and the directories of paths on the command line.
+cache and the directories of paths on the command line. With --machine=vmx, Bochs
+emulates a processor with Intel's VMX, and the command sees only files that the
+command line names by absolute paths.
 
 Afterwards the lab kernel's log is checked. If the kernel complained (oops,
 BUG, WARNING, stall, lockup...) or the module can't be unloaded, the exit code
@@ -55,6 +58,7 @@ is 3, whatever the command's was.`,
 		Example: `  offmap lab -- doctor
   offmap lab --kernel 7.x -- run -k debian:6.1 --json
   offmap lab --kernel all --program ./attach.test -- -test.v
+  offmap lab --machine vmx -k 6.12 -m 768 -- run --payload touch -m 32
   offmap lab fetch && offmap lab shell`,
 		Args: cobra.ArbitraryArgs,
 		RunE: run(func(cmd *cobra.Command, args []string) error {
@@ -85,13 +89,20 @@ func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.modules, "module", nil, "also load module `NAME` of the lab's kernel, with its dependencies (repeatable)")
 	fl.BoolVar(&f.noModule, "no-module", false, "don't build and load offmap.ko")
 	fl.BoolVar(&f.plain, "plain", false, "don't add secretmem.enable=1 to the lab kernel's command line")
+	fl.StringVar(&f.machine, "machine", machineSVM, "what emulates the machine: QEMU one with AMD's svm, or Bochs one with Intel's vmx,\nwhich is slower and sees only the files that the command names")
 	fl.DurationVar(&f.timeout, "timeout", 0, "stop a machine after this long, such as 10m (0: never)")
 }
+
+// Values of --machine.
+const (
+	machineSVM = "svm"
+	machineVMX = "vmx"
+)
 
 // newLabInitCmd is process 1 of a lab machine.
 func newLabInitCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: inside.Command, Hidden: true, Args: cobra.NoArgs,
+		Use: inside.Command, Hidden: true, Args: cobra.ArbitraryArgs, // words that the kernel doesn't know
 		Run: func(*cobra.Command, []string) { inside.Main() },
 	}
 }
@@ -141,8 +152,14 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 	if f.cpus < 1 || f.memory == 0 { // in lab.Config 0 means the default
 		return nil, usage("lab: a machine needs processors and memory")
 	}
-	if err := lab.Check(ctx); err != nil {
-		return nil, exitWith(exitcode.Cannot, err)
+	switch f.machine {
+	case machineSVM:
+		if err := lab.Check(ctx); err != nil {
+			return nil, exitWith(exitcode.Cannot, err)
+		}
+	case machineVMX:
+	default:
+		return nil, usage("lab: --machine=%s: it is %s or %s", f.machine, machineSVM, machineVMX)
 	}
 	cache, err := debian.CacheDir()
 	if err != nil {
@@ -158,6 +175,11 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		Env:    lab.Environment(os.Environ(), cache),
 		Memory: int64(f.memory), Swap: int64(f.swap), CPUs: f.cpus, Append: f.append, Plain: f.plain, Modules: f.modules,
 	}
+	if f.machine == machineVMX {
+		if base.Bochs, err = getBochs(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := base.Complete(); err != nil {
 		return nil, exitWith(exitcode.Usage, err)
 	}
@@ -165,9 +187,16 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		if debian.CheckSeries(s) != nil {
 			continue // the command inside reports it
 		}
-		if _, _, err := getKernel(ctx, s, false); err != nil {
+		k, _, err := getKernel(ctx, s, false)
+		if err != nil {
 			return nil, err
 		}
+		if base.Bochs != "" { // it has no cache
+			base.Args = replaced(base.Args, "debian:"+s, k.Image)
+		}
+	}
+	if base.Bochs != "" {
+		base.Carry = lab.NeededFiles(base.Args)
 	}
 	var cfgs []lab.Config
 	for _, s := range series {
@@ -195,6 +224,32 @@ func getKernel(ctx context.Context, series string, withModule bool) (k debian.Ke
 		return k, "", context.Cause(ctx)
 	}
 	return k, "", exitWith(exitcode.Cannot, err)
+}
+
+// getBochs gets Bochs from the cache or else from Debian.
+func getBochs(ctx context.Context) (dir string, err error) {
+	err = withProgress("Bochs", func(p debian.Progress) (err error) {
+		dir, err = debian.Bochs(ctx, p)
+		return err
+	})
+	switch {
+	case err == nil:
+		return dir, nil
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	}
+	return "", exitWith(exitcode.Cannot, err)
+}
+
+// replaced returns args with each one that is from as to.
+func replaced(args []string, from, to string) []string {
+	out := slices.Clone(args)
+	for i, a := range out {
+		if a == from {
+			out[i] = to
+		}
+	}
+	return out
 }
 
 // runHere runs one machine on offmap's own standard streams.
@@ -271,7 +326,7 @@ func oneLab(ctx context.Context, f labFlags, cfg lab.Config) error {
 	case err != nil:
 		return err
 	}
-	slog.Debug("lab", "kernel", cfg.Kernel.Release, "package", cfg.Kernel.Version, "qemu", res.QEMU,
+	slog.Debug("lab", "kernel", cfg.Kernel.Release, "package", cfg.Kernel.Version, "emulator", res.Emulator,
 		"cpu", res.CPU, "cpus", cfg.CPUs, "module", res.Module, "up_ms", res.Started.Milliseconds())
 	if err := res.Verdict(); err != nil {
 		return exitWith(exitcode.Check, err)

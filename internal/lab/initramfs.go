@@ -74,6 +74,11 @@ func writeInitramfs(w io.Writer, cfg *Config, modules []string, spec wire.Spec) 
 			return err
 		}
 	}
+	for _, path := range cfg.Carry {
+		if err := addFile(path[1:], path, 0o755); err != nil {
+			return err
+		}
+	}
 	for _, m := range modules {
 		name, err := insidePath(cfg, m)
 		if err != nil {

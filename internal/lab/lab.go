@@ -1,7 +1,7 @@
 // Package lab runs offmap, or another static program, inside a stock Debian
 // kernel in QEMU as if it ran on the host: QEMU's TCG emulates a processor
 // with SVM and nested paging, so that there is a real kvm_amd inside, whatever
-// the host has.
+// the host has. Or Bochs emulates one with Intel's VMX (Config.Bochs).
 //
 // The machine holds nothing of a distribution but the kernel and its modules:
 // the offmap binary is process 1 (package inside). Standard streams, signals
@@ -54,6 +54,12 @@ type Config struct {
 	// Env is the program's environment beyond PATH, HOME and TMPDIR.
 	Env []string
 
+	// Bochs is debian.Bochs's directory for a machine with VMX; empty: QEMU emulates one
+	// with SVM. The one with VMX has one processor, no disk, and no directories of the host:
+	// Carry are files that are copied into it, to the same path.
+	Bochs string
+	Carry []string
+
 	Memory int64 // bytes; 0: DefaultMemory
 	// Swap is the size of a disk for the kernel to swap to, in bytes, of which
 	// it uses whole pages; 0: none.
@@ -105,7 +111,7 @@ type Result struct {
 	LostLog  uint64 // kernel log records that were lost before the check
 
 	KernelLog string
-	QEMU      string        // version
+	Emulator  string        // QEMU's version, or Bochs
 	CPU       string        // model
 	Module    string        // SHA-256 of offmap.ko, hexadecimal; empty: none
 	Started   time.Duration // from nothing to the program's start
@@ -118,16 +124,11 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if err := cfg.Complete(); err != nil {
 		return nil, err
 	}
-	qemu, version, err := findQEMU(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m, err := startMachine(qemu, &cfg)
+	m, res, err := startMachine(ctx, &cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer m.close()
-	res := &Result{QEMU: version, CPU: cpuModel}
 	if cfg.Module != "" {
 		if res.Module, err = hash(cfg.Module); err != nil {
 			return nil, err
@@ -185,6 +186,8 @@ func (cfg *Config) Complete() error {
 		return fmt.Errorf("a lab machine of %d MiB: it needs %d at least", cfg.Memory>>20, minMemory>>20)
 	case cfg.Swap != 0 && cfg.Swap < minSwap:
 		return fmt.Errorf("a swap disk of %d KiB: Linux wants %d at least", cfg.Swap>>10, minSwap>>10)
+	case cfg.Bochs != "" && (cfg.Swap != 0 || cfg.CPUs != 1):
+		return errors.New("a lab machine with VMX has one processor, and no swap disk")
 	case cfg.CPUs < 1 || cfg.CPUs > maxCPUs:
 		return fmt.Errorf("a lab machine with %d processors: it can have 1 to %d", cfg.CPUs, maxCPUs)
 	}
@@ -251,6 +254,9 @@ func (cfg *Config) spec() wire.Spec {
 	if cfg.Terminal != nil {
 		t := cfg.Terminal()
 		spec.Terminal = &t
+	}
+	if cfg.Bochs != "" {
+		spec.Control, spec.Shares, spec.Dir = controlTTY, nil, "/"
 	}
 	return spec
 }

@@ -16,10 +16,10 @@ import (
 	"offmap/vmm/fuse"
 )
 
-// labMachine is a running QEMU and our ends of its ports.
+// labMachine is a running emulator and our ends of its ports.
 type labMachine struct {
 	cmd    *exec.Cmd
-	died   chan struct{} // closed when QEMU is gone
+	died   chan struct{} // closed when the emulator is gone
 	ram    *os.File
 	ports  map[string]net.Conn
 	stderr strings.Builder // QEMU's; read it after died
@@ -33,7 +33,21 @@ type labMachine struct {
 	workers sync.WaitGroup
 }
 
-func startMachine(qemu string, cfg *Config) (_ *labMachine, err error) {
+// startMachine starts a machine of the kind that cfg wants.
+func startMachine(ctx context.Context, cfg *Config) (*labMachine, *Result, error) {
+	if cfg.Bochs != "" {
+		m, err := startBochs(ctx, cfg)
+		return m, &Result{Emulator: "Bochs", CPU: bochsCPU}, err
+	}
+	qemu, version, err := findQEMU(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := startQEMU(qemu, cfg)
+	return m, &Result{Emulator: version, CPU: cpuModel}, err
+}
+
+func startQEMU(qemu string, cfg *Config) (_ *labMachine, err error) {
 	m := &labMachine{died: make(chan struct{}), consoleEnd: make(chan struct{}), ports: map[string]net.Conn{}}
 	defer func() {
 		if err != nil {
@@ -154,7 +168,7 @@ func (m *labMachine) closeAll() {
 func (m *labMachine) lost(release string) error {
 	<-m.died
 	<-m.consoleEnd
-	msg := fmt.Sprintf("the machine with %s ended by itself (QEMU: %v)", release, m.cmd.ProcessState)
+	msg := fmt.Sprintf("the machine with %s ended by itself (emulator: %v)", release, m.cmd.ProcessState)
 	if s := strings.TrimSpace(m.stderr.String()); s != "" {
 		msg += "\n  " + s
 	}

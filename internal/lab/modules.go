@@ -2,9 +2,12 @@ package lab
 
 import "slices"
 
-// wanted are the modules that the inside of any lab machine needs. Which of
-// them are built in differs from kernel to kernel.
-var wanted = []string{"virtio_pci", "virtio_console", "fuse", "kvm_amd"}
+// The modules that the inside of a lab machine needs, with SVM and with VMX. Which of them
+// are built in differs from kernel to kernel.
+var (
+	wantedSVM = []string{"virtio_pci", "virtio_console", "fuse", "kvm_amd"}
+	wantedVMX = []string{"kvm_intel"}
+)
 
 // modules lists the files of the kernel's modules to load, in this order.
 func (cfg *Config) modules() ([]string, error) {
@@ -12,5 +15,8 @@ func (cfg *Config) modules() ([]string, error) {
 	if cfg.Swap > 0 {
 		more = slices.Concat([]string{"virtio_blk"}, more)
 	}
-	return cfg.Kernel.Modules(slices.Concat(wanted, more)...)
+	if cfg.Bochs != "" {
+		return cfg.Kernel.Modules(slices.Concat(wantedVMX, more)...)
+	}
+	return cfg.Kernel.Modules(slices.Concat(wantedSVM, more)...)
 }

@@ -131,8 +131,15 @@ func commandLine(cfg *Config) string {
 	if !cfg.Plain {
 		words = append(words, "secretmem.enable=1") // off by default before 6.5
 	}
+	if cfg.Bochs != "" {
+		words = append(words, bochsWords)
+	}
 	if cfg.Append != "" {
 		words = append(words, cfg.Append)
 	}
-	return strings.Join(append(words, "--", initCommand), " ")
+	words = append(words, "--", initCommand)
+	if cfg.Bochs != "" {
+		words = append(words, bochsLast)
+	}
+	return strings.Join(words, " ")
 }

@@ -27,6 +27,23 @@ func NeededSeries(args []string) []string {
 	return list
 }
 
+// NeededFiles lists the files that args name: absolute paths, alone or after a flag's =.
+func NeededFiles(args []string) []string {
+	var list []string
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") {
+			_, a, _ = strings.Cut(a, "=")
+		}
+		if !filepath.IsAbs(a) || !shareable(a) || slices.Contains(list, a) {
+			continue
+		}
+		if st, err := os.Stat(a); err == nil && st.Mode().IsRegular() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
 // NeededDirs lists the directories, outside of dir, of the files that args
 // name: a path with a slash, alone or after a flag's =, that exists or could
 // be created.

@@ -68,7 +68,7 @@ Inst linux-image-6.12.117+deb13-cloud-amd64 (6.12.117-1 Debian-Security:13/stabl
 Inst initramfs-tools (0.148 Debian:13.7/stable [all])
 Conf libc6 (2.41-12+deb13u1 Debian:13.7/stable [amd64])
 Inst broken
-`)
+`, notNeeded)
 	want := []string{"gcc-14-base=14.2.0-19", "libc6=2.41-12+deb13u1"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 
 	"offmap/guest/agent"
 	"offmap/internal/lab/wire"
@@ -62,10 +63,7 @@ func live() error {
 			return fmt.Errorf("swapon: %w", err)
 		}
 	}
-	if err := agent.LinkPorts(wire.ControlPort, wire.FilesPort, wire.ScanPort); err != nil {
-		return err
-	}
-	port, err := os.OpenFile(agent.PortDevice(wire.ControlPort), os.O_RDWR, 0)
+	port, err := openControl(spec.Control)
 	if err != nil {
 		return err
 	}
@@ -86,6 +84,31 @@ func live() error {
 	// port, and a minute is enough for anything else.
 	time.Sleep(time.Minute)
 	return nil
+}
+
+// openControl opens the serial port tty, or the control port if that is empty.
+func openControl(tty string) (*os.File, error) {
+	if tty == "" {
+		if err := agent.LinkPorts(wire.ControlPort, wire.FilesPort, wire.ScanPort); err != nil {
+			return nil, err
+		}
+		return os.OpenFile(agent.PortDevice(wire.ControlPort), os.O_RDWR, 0)
+	}
+	port, err := os.OpenFile(tty, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := term.MakeRaw(int(port.Fd())); err != nil {
+		return nil, fmt.Errorf("%s: %w", tty, err)
+	}
+	// The fastest that every 8250 has.
+	mode, err := unix.IoctlGetTermios(int(port.Fd()), unix.TCGETS2)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", tty, err)
+	}
+	mode.Cflag = mode.Cflag&^unix.CBAUD | unix.B115200
+	mode.Ispeed, mode.Ospeed = 115200, 115200
+	return port, unix.IoctlSetTermios(int(port.Fd()), unix.TCSETS2, mode)
 }
 
 // run prepares what the program needs and runs it.

@@ -25,6 +25,9 @@ type Spec struct {
 	Offmap string `json:"offmap,omitempty"`
 	// Swap has the disk swapped to that the machine has then.
 	Swap bool `json:"swap,omitempty"`
+	// Control is the device of a serial port that stands in for the control port; empty:
+	// the virtio-serial port. A machine with one has no other ports.
+	Control string `json:"control,omitempty"`
 	// Shares are host directories to mount at the same path; the index in
 	// this list is the directory's name at the root of the file server.
 	Shares []string `json:"shares"`
