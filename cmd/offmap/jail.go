@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"offmap/internal/process/unavailable"
+	"offmap/vmm/gdb"
 	"offmap/vmm/jail"
 )
 
@@ -110,6 +111,9 @@ func (s *session) rights() jail.Rights {
 		// The scrubber and the terminal's keeper, which it ends, are root's. The filter
 		// lets it signal no other process.
 		r.Capabilities = append(r.Capabilities, unix.CAP_KILL)
+	}
+	if a, err := gdb.ParseAddress(s.gdb.addr); err == nil && a.Private() {
+		r.Remove = append(r.Remove, filepath.Dir(s.gdb.addr))
 	}
 	for _, file := range s.outputs {
 		if *file != "" {

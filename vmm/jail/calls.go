@@ -64,6 +64,9 @@ func policy(r Rights) seccomp.Policy {
 	if len(r.Write) > 0 {
 		add(writing)
 	}
+	if len(r.Remove) > 0 {
+		add([]string{"unlinkat"})
+	}
 	if r.Accept {
 		add(accepting)
 	}

@@ -36,6 +36,8 @@ type Rights struct {
 	// Read and Write are files and directories. The process can go on to open what is
 	// below those of Read, and to make, change and remove what is below those of Write.
 	Read, Write []string
+	// Remove are directories in which the process can remove files, and do nothing else.
+	Remove []string
 	// User is whom the process becomes. nil: it stays who it is.
 	User *User
 	// Capabilities are numbers such as unix.CAP_CHOWN, of which it keeps those it has.
@@ -106,6 +108,7 @@ func restrictFiles(r Rights) error {
 			rules = append(rules, rule)
 		}
 	}
+	rules = append(rules, landlock.PathAccess(landlocksys.AccessFSRemoveFile, r.Remove...))
 	return landlock.V5.BestEffort().Restrict(rules...)
 }
 
