@@ -129,7 +129,7 @@ func startBochs(ctx context.Context, cfg *Config) (_ *labMachine, err error) {
 		if err != nil {
 			m.cmd.Process.Kill()
 			said, _ := os.ReadFile(filepath.Join(dir, "log"))
-			return nil, fmt.Errorf("Bochs: %w\n%s", err, tail(string(said), 5))
+			return nil, fmt.Errorf("connect to Bochs: %w\n%s", err, tail(string(said), 5))
 		}
 		m.ports[name] = conn
 		m.closers = append(m.closers, conn)
