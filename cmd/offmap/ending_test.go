@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"offmap/guest/protocol"
-
 	"golang.org/x/sys/unix"
+
+	"offmap/guest/protocol"
 	"offmap/vmm/jail/jailtest"
 )
 

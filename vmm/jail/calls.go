@@ -18,7 +18,7 @@ var calls = []string{
 	"getegid", "geteuid", "getgid", "getpgid", "getpgrp", "getpid", "getrandom", "gettid", "getuid", "madvise", "mincore", "munmap", "nanosleep", "restart_syscall", "rt_sigaction",
 	"rseq", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "set_robust_list", "sched_yield", "sigaltstack", "timer_create", "timer_delete", "timer_settime", "uname",
 	// What is open already.
-	"close", "dup3", "fadvise64", "fallocate", "fcntl", "fdatasync", "fstat", "fstatfs", "fsync", "ftruncate", "getrlimit", "getsockopt", "lseek", "pipe2", "poll", "ppoll",
+	"close", "dup3", "fadvise64", "fallocate", "fdatasync", "fstat", "fstatfs", "fsync", "ftruncate", "getrlimit", "getsockopt", "lseek", "pipe2", "poll", "ppoll",
 	"pread64", "preadv", "preadv2", "pwrite64", "pwritev", "pwritev2", "read", "readv", "shutdown", "sync_file_range", "write", "writev",
 	// Which pages the guest has in memory (--exposure, --live).
 	"cachestat",
@@ -80,6 +80,10 @@ func policy(r Rights) seccomp.Policy {
 	}
 	for _, n := range append(requests, terminal...) {
 		when("ioctl", is(1, n))
+	}
+	// Not F_SETOWN and F_SETSIG, by which a pipe sends any signal to any process of the user.
+	for _, n := range []uint64{unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_OFD_GETLK, unix.F_OFD_SETLK, unix.F_ADD_SEALS, unix.F_GET_SEALS} {
+		when("fcntl", is(1, n))
 	}
 	// No memory is to be executed that isn't already.
 	for _, name := range []string{"mmap", "mprotect"} {

@@ -95,6 +95,7 @@ func (t *Terminal) Start() error {
 	t.wanted = true
 	if err := t.settle(); err != nil {
 		t.keeper.stop()
+		t.keeper = nil
 		return err
 	}
 	t.signals = make(chan os.Signal, 4)

@@ -53,6 +53,18 @@ func open(path string) func() (int, error) {
 	return func() (int, error) { return unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0) }
 }
 
+func pipe() (int, error) {
+	var p [2]int
+	err := unix.Pipe2(p[:], unix.O_CLOEXEC)
+	return p[0], err
+}
+
+// setOwner has the kernel send signals of the file fd to a process.
+func setOwner(fd, process int) error {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETOWN, process)
+	return err
+}
+
 func raw(number uintptr, args ...uintptr) func(int) error {
 	return func(int) error {
 		var a [6]uintptr
@@ -86,34 +98,35 @@ func All() map[string]Attempt {
 			_, err := unix.Open(filepath.Join(os.Getenv(Environment), "file"), unix.O_WRONLY, 0)
 			return err
 		}, "permission denied"},
-		"unlink":                 {nothing, func(int) error { return unix.Unlinkat(unix.AT_FDCWD, "/nothing", 0) }, "call unlinkat"},
-		"KVM_CREATE_VM":          {open("/dev/kvm"), request(kvmCreateVM), "call ioctl"},
-		"KVM_CREATE_VCPU":        {nothing, request(0xae41), "call ioctl"},
-		"KVM_SET_USER_MEMORY":    {nothing, request(0x4020ae46), "call ioctl"},
-		"TIOCSTI":                {nothing, request(unix.TIOCSTI), "call ioctl"},
-		"UFFDIO_COPY":            {nothing, request(0xc028aa03), "call ioctl"},
-		"socket":                 {nothing, raw(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM), "call socket"},
-		"execve":                 {nothing, raw(unix.SYS_EXECVE), "call execve"},
-		"execveat":               {nothing, raw(unix.SYS_EXECVEAT), "call execveat"},
-		"fork":                   {nothing, raw(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_PARENT, 0), "call clone"},
-		"clone3":                 {nothing, raw(unix.SYS_CLONE3), "function not implemented"},
-		"ptrace":                 {nothing, raw(unix.SYS_PTRACE, unix.PTRACE_SEIZE, someProcess), "call ptrace"},
-		"process_vm_readv":       {nothing, raw(unix.SYS_PROCESS_VM_READV, someProcess), "call process_vm_readv"},
-		"mount":                  {nothing, raw(unix.SYS_MOUNT), "call mount"},
-		"unshare":                {nothing, raw(unix.SYS_UNSHARE, unix.CLONE_NEWUSER), "call unshare"},
-		"bpf":                    {nothing, raw(unix.SYS_BPF), "call bpf"},
-		"perf_event_open":        {nothing, raw(unix.SYS_PERF_EVENT_OPEN), "call perf_event_open"},
-		"userfaultfd":            {nothing, raw(unix.SYS_USERFAULTFD, unix.O_CLOEXEC), "call userfaultfd"},
-		"io_uring_setup":         {nothing, raw(unix.SYS_IO_URING_SETUP, 1), "call io_uring_setup"},
-		"finit_module":           {nothing, raw(unix.SYS_FINIT_MODULE, ^uintptr(0)), "call finit_module"},
-		"kexec_load":             {nothing, raw(unix.SYS_KEXEC_LOAD, 0, 17), "call kexec_load"},
-		"setuid":                 {nothing, raw(unix.SYS_SETUID, 0), "call setuid"},
-		"kill":                   {nothing, raw(unix.SYS_KILL, someProcess, 0), "call kill"},
-		"tgkill":                 {nothing, raw(unix.SYS_TGKILL, someProcess, someProcess, 0), "call tgkill"},
-		"memory to execute":      {nothing, raw(unix.SYS_MMAP, 0, 4096, unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON, ^uintptr(0)), "call mmap"},
-		"make memory executable": {nothing, raw(unix.SYS_MPROTECT, 0, 0, unix.PROT_EXEC), "call mprotect"},
-		"an x32 call":            {nothing, raw(0x40000000 + unix.SYS_GETPID), "function not implemented"},
-		"a call of the future":   {nothing, raw(9999), "call of an unknown number"},
+		"unlink":                     {nothing, func(int) error { return unix.Unlinkat(unix.AT_FDCWD, "/nothing", 0) }, "call unlinkat"},
+		"KVM_CREATE_VM":              {open("/dev/kvm"), request(kvmCreateVM), "call ioctl"},
+		"KVM_CREATE_VCPU":            {nothing, request(0xae41), "call ioctl"},
+		"KVM_SET_USER_MEMORY_REGION": {nothing, request(0x4020ae46), "call ioctl"},
+		"TIOCSTI":                    {nothing, request(unix.TIOCSTI), "call ioctl"},
+		"UFFDIO_COPY":                {nothing, request(0xc028aa03), "call ioctl"},
+		"socket":                     {nothing, raw(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM), "call socket"},
+		"execve":                     {nothing, raw(unix.SYS_EXECVE), "call execve"},
+		"execveat":                   {nothing, raw(unix.SYS_EXECVEAT), "call execveat"},
+		"fork":                       {nothing, raw(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_PARENT, 0), "call clone"},
+		"clone3":                     {nothing, raw(unix.SYS_CLONE3), "function not implemented"},
+		"ptrace":                     {nothing, raw(unix.SYS_PTRACE, unix.PTRACE_SEIZE, someProcess), "call ptrace"},
+		"process_vm_readv":           {nothing, raw(unix.SYS_PROCESS_VM_READV, someProcess), "call process_vm_readv"},
+		"mount":                      {nothing, raw(unix.SYS_MOUNT), "call mount"},
+		"unshare":                    {nothing, raw(unix.SYS_UNSHARE, unix.CLONE_NEWUSER), "call unshare"},
+		"bpf":                        {nothing, raw(unix.SYS_BPF), "call bpf"},
+		"perf_event_open":            {nothing, raw(unix.SYS_PERF_EVENT_OPEN), "call perf_event_open"},
+		"userfaultfd":                {nothing, raw(unix.SYS_USERFAULTFD, unix.O_CLOEXEC), "call userfaultfd"},
+		"io_uring_setup":             {nothing, raw(unix.SYS_IO_URING_SETUP, 1), "call io_uring_setup"},
+		"finit_module":               {nothing, raw(unix.SYS_FINIT_MODULE, ^uintptr(0)), "call finit_module"},
+		"kexec_load":                 {nothing, raw(unix.SYS_KEXEC_LOAD, 0, 17), "call kexec_load"},
+		"setuid":                     {nothing, raw(unix.SYS_SETUID, 0), "call setuid"},
+		"kill":                       {nothing, raw(unix.SYS_KILL, someProcess, 0), "call kill"},
+		"tgkill":                     {nothing, raw(unix.SYS_TGKILL, someProcess, someProcess, 0), "call tgkill"},
+		"a signal by a pipe":         {pipe, func(fd int) error { return setOwner(fd, someProcess) }, "call fcntl"},
+		"memory to execute":          {nothing, raw(unix.SYS_MMAP, 0, 4096, unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON, ^uintptr(0)), "call mmap"},
+		"make memory executable":     {nothing, raw(unix.SYS_MPROTECT, 0, 0, unix.PROT_EXEC), "call mprotect"},
+		"an x32 call":                {nothing, raw(0x40000000 + unix.SYS_GETPID), "function not implemented"},
+		"a call of the future":       {nothing, raw(9999), "call of an unknown number"},
 		// What stays.
 		"read a file of Read": {nothing, func(int) error { _, err := os.ReadFile(filepath.Join(os.Getenv(Environment), "file")); return err }, "<nil>"},
 		"a new thread": {nothing, func(int) error {
