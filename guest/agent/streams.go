@@ -51,20 +51,30 @@ func openPipes() (_ *streams, err error) {
 	return s, nil
 }
 
-func openTerminal(t Terminal) (*streams, error) {
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, err
+// OpenPTY opens a pseudoterminal's two ends (pts(4)).
+func OpenPTY() (master, slave *os.File, err error) {
+	if master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		return nil, nil, err
 	}
+	defer func() {
+		if err != nil {
+			master.Close()
+		}
+	}()
 	fd := int(master.Fd())
 	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		return nil, fmt.Errorf("unlock the terminal: %w", err)
+		return nil, nil, fmt.Errorf("unlock the terminal: %w", err)
 	}
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err != nil {
-		return nil, fmt.Errorf("the terminal's number: %w", err)
+		return nil, nil, fmt.Errorf("the terminal's number: %w", err)
 	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	return master, slave, err
+}
+
+func openTerminal(t Terminal) (*streams, error) {
+	master, slave, err := OpenPTY()
 	if err != nil {
 		return nil, err
 	}

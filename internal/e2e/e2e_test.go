@@ -93,14 +93,7 @@ func TestLab(t *testing.T) {
 				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--module", "loop", "--program", self, "--",
 				"-test.v", "-test.timeout="+(limit-time.Minute).String(), "-test.run="+j.run, "-test.skip="+j.skip, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
 				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least))
-			cmd := exec.Command(offmap, args...)
-			cmd.Dir = dir
-			out := &prefixed{prefix: j.name + ": "}
-			cmd.Stdout, cmd.Stderr = out, out
-			out.silent = time.AfterFunc(silence, func() { cmd.Process.Signal(syscall.SIGQUIT) })
-			err := cmd.Run()
-			out.flush()
-			out.silent.Stop()
+			bad, err := runMachine(j.name, dir, offmap, args...)
 			for _, r := range []struct{ file, suffix string }{{bootResults, ""}, {ioResults, "-io"}} {
 				if measured := filepath.Join(dir, r.file); *keep != "" && exists(measured) {
 					copyFile(t, measured, filepath.Join(*keep, j.series+r.suffix+".json"))
@@ -110,12 +103,26 @@ func TestLab(t *testing.T) {
 			checkKilled(t, dir)
 			if err != nil {
 				mu.Lock()
-				failed = append(failed, fmt.Sprintf("%s: %v\n%s", j.name, err, strings.Join(out.bad, "\n")))
+				failed = append(failed, fmt.Sprintf("%s: %v\n%s", j.name, err, strings.Join(bad, "\n")))
 				mu.Unlock()
 				t.Fatalf("offmap %s: %v", strings.Join(args, " "), err)
 			}
 		})
 	}
+}
+
+// runMachine runs offmap lab in dir, and prints what it says, each line behind the machine's
+// name. bad are the lines that tell of failed tests.
+func runMachine(name, dir, offmap string, args ...string) (bad []string, err error) {
+	cmd := exec.Command(offmap, args...)
+	cmd.Dir = dir
+	out := &prefixed{prefix: name + ": "}
+	cmd.Stdout, cmd.Stderr = out, out
+	out.silent = time.AfterFunc(silence, func() { cmd.Process.Signal(syscall.SIGQUIT) })
+	err = cmd.Run()
+	out.flush()
+	out.silent.Stop()
+	return out.bad, err
 }
 
 // needLab skips what boots machines unless it may, has the rest run beside each

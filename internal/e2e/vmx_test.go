@@ -3,10 +3,9 @@ package e2e
 import (
 	"flag"
 	"os"
-	"os/exec"
+
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,16 +33,10 @@ func TestLabVMX(t *testing.T) {
 	for _, s := range hosts {
 		t.Run(s, func(t *testing.T) {
 			limit := timeLeft(t)
-			cmd := exec.Command(offmap, "lab", "--machine", "vmx", "--memory", "768", "--kernel", s, "--timeout", limit.String(), "-v", "--program", self, "--",
+			bad, err := runMachine("vmx "+s, "", offmap, "lab", "--machine", "vmx", "--memory", "768", "--kernel", s, "--timeout", limit.String(), "-v", "--program", self, "--",
 				"-test.v", "-test.timeout="+(limit-time.Minute).String(), "-test.run=^TestVMX$", "-inside", "-guest="+guest.Image)
-			out := &prefixed{prefix: "vmx " + s + ": "}
-			cmd.Stdout, cmd.Stderr = out, out
-			out.silent = time.AfterFunc(silence, func() { cmd.Process.Signal(syscall.SIGQUIT) })
-			err := cmd.Run()
-			out.flush()
-			out.silent.Stop()
 			if err != nil {
-				t.Fatalf("%v\n%s", err, strings.Join(out.bad, "\n"))
+				t.Fatalf("%v\n%s", err, strings.Join(bad, "\n"))
 			}
 		})
 	}
@@ -72,13 +65,12 @@ func TestVMX(t *testing.T) {
 		for _, attach := range []string{"bridge", "window"} {
 			t.Run(tt.name+"/"+attach, func(t *testing.T) {
 				args := append([]string{"run", "--backend", "secret", "--attach", attach, "-m", "32"}, tt.args...)
-				out, err := command(t, patience, "/lab/bin/offmap", args...).CombinedOutput()
-				code := -1
-				if exit, ok := err.(*exec.ExitError); ok {
-					code = exit.ExitCode()
-				} else if err == nil {
-					code = 0
+				cmd := command(t, patience, "/lab/bin/offmap", args...)
+				out, err := cmd.CombinedOutput()
+				if cmd.ProcessState == nil {
+					t.Fatal(err)
 				}
+				code := cmd.ProcessState.ExitCode()
 				said := string(out)
 				if !slices.Contains(tt.codes, code) || !strings.Contains(said, tt.says) || tt.never != "" && strings.Contains(said, tt.never) {
 					t.Errorf("exit code %d, want %v; it says %q: want %q, never %q", code, tt.codes, said, tt.says, tt.never)

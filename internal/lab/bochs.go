@@ -8,11 +8,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"offmap/guest/agent"
 	"offmap/internal/lab/debian"
 	"offmap/internal/lab/wire"
 	"offmap/internal/process/pdeathsig"
@@ -105,7 +105,7 @@ func startBochs(ctx context.Context, cfg *Config) (_ *labMachine, err error) {
 	if m.cmd, err = debian.InTree(context.Background(), tree, "TERM=linux", "bochs-bin", "-q", "-f", inside("bochsrc"), "-rc", inside("rc")); err != nil {
 		return nil, err
 	}
-	screen, tty, err := openTerminal()
+	screen, tty, err := agent.OpenPTY() // for Bochs's screen
 	if err != nil {
 		return nil, err
 	}
@@ -122,10 +122,13 @@ func startBochs(ctx context.Context, cfg *Config) (_ *labMachine, err error) {
 	m.workers.Go(func() {
 		m.cmd.Wait()
 		close(m.died)
+		for _, l := range listeners {
+			l.Close() // nobody else connects
+		}
 	})
 	m.workers.Go(func() { _, _ = io.Copy(io.Discard, screen) })
 	for i, name := range []string{consoleChannel, wire.ControlPort} {
-		conn, err := m.accept(listeners[i])
+		conn, err := acceptOwn(listeners[i])
 		if err != nil {
 			m.cmd.Process.Kill()
 			said, _ := os.ReadFile(filepath.Join(dir, "log"))
@@ -138,16 +141,38 @@ func startBochs(ctx context.Context, cfg *Config) (_ *labMachine, err error) {
 	return m, nil
 }
 
-// accept takes the connection of a serial port.
-func (m *labMachine) accept(l net.Listener) (net.Conn, error) {
-	go func() {
-		select {
-		case <-m.died:
-		case <-time.After(time.Minute):
+// acceptOwn takes the connection of a process of this user. Any user of this host can
+// connect to the loopback interface, and would be taken for the machine.
+func acceptOwn(l net.Listener) (net.Conn, error) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return nil, err
 		}
-		l.Close()
-	}()
-	return l.Accept()
+		sockets, err := os.ReadFile("/proc/net/tcp")
+		if err != nil {
+			conn.Close()
+			return nil, err
+		}
+		if ownsSocket(string(sockets), os.Geteuid(), conn.RemoteAddr(), conn.LocalAddr()) {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}
+
+// ownsSocket looks in /proc/net/tcp (proc_pid_net(5)) for the socket that connects two
+// addresses of the loopback interface, and reports whether it is the user's.
+func ownsSocket(sockets string, user int, from, to net.Addr) bool {
+	name := func(a net.Addr) string { return fmt.Sprintf("0100007F:%04X", a.(*net.TCPAddr).Port) }
+	for line := range strings.Lines(sockets) {
+		// sl, local_address, rem_address, st, tx_queue:rx_queue, tr:tm, retrnsmt, uid
+		f := strings.Fields(line)
+		if len(f) > 7 && f[1] == name(from) && f[2] == name(to) {
+			return f[7] == strconv.Itoa(user)
+		}
+	}
+	return false
 }
 
 // makeISO makes dir/iso.img, which boots the kernel by GRUB.
@@ -181,28 +206,6 @@ func makeISO(ctx context.Context, tree, dir string, cfg *Config, modules []strin
 		return fmt.Errorf("grub-mkrescue: %w%s", err, tail(string(said), 10))
 	}
 	return nil
-}
-
-// openTerminal opens a pseudoterminal, for Bochs's screen.
-func openTerminal() (screen, tty *os.File, err error) {
-	if screen, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		return nil, nil, err
-	}
-	defer func() {
-		if err != nil {
-			screen.Close()
-		}
-	}()
-	fd := int(screen.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		return nil, nil, os.NewSyscallError("unlockpt", err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		return nil, nil, os.NewSyscallError("ptsname", err)
-	}
-	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	return screen, tty, err
 }
 
 // closer is a function as an io.Closer.

@@ -27,13 +27,19 @@ func NeededSeries(args []string) []string {
 	return list
 }
 
+// value is what may be a path in an argument: all of it, or what follows a flag's =.
+func value(arg string) string {
+	if strings.HasPrefix(arg, "-") {
+		_, arg, _ = strings.Cut(arg, "=")
+	}
+	return arg
+}
+
 // NeededFiles lists the files that args name: absolute paths, alone or after a flag's =.
 func NeededFiles(args []string) []string {
 	var list []string
 	for _, a := range args {
-		if strings.HasPrefix(a, "-") {
-			_, a, _ = strings.Cut(a, "=")
-		}
+		a = value(a)
 		if !filepath.IsAbs(a) || !shareable(a) || slices.Contains(list, a) {
 			continue
 		}
@@ -50,9 +56,7 @@ func NeededFiles(args []string) []string {
 func NeededDirs(dir string, args []string) []string {
 	var list []string
 	for _, a := range args {
-		if strings.HasPrefix(a, "-") {
-			_, a, _ = strings.Cut(a, "=")
-		}
+		a = value(a)
 		if !strings.Contains(a, "/") {
 			continue
 		}

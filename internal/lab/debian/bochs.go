@@ -30,8 +30,8 @@ func Bochs(ctx context.Context, progress Progress) (dir string, err error) {
 	return t.dir, t.get(ctx, r, progress)
 }
 
-// bochsRelease is the kernel series of the release with Bochs 3.0, before which Linux as a
-// host didn't come up.
+// bochsRelease is the kernel series of the release that has Bochs 3.0. Older versions were
+// not tried.
 const bochsRelease = "6.12"
 
 // InTree makes a command whose root directory is a tree's.
