@@ -35,6 +35,13 @@ func TestHostilePayload(t *testing.T) {
 	} {
 		for _, cpus := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s/%s/%d", pair.Backend, pair.Attach, cpus), func(t *testing.T) {
+				cfg := payloadConfig(t, "hello", cpus, memory.MinSize)
+				cfg.Backend, cfg.Attach = pair.Backend, pair.Attach
+				m, err := New(cfg)
+				memtest.NeedBackend(t, err)
+				if err := m.Close(); err != nil {
+					t.Error(err)
+				}
 				leaks := memtest.Leaks(t)
 				for range *hostileGuests {
 					seed := *hostileSeed
@@ -43,11 +50,6 @@ func TestHostilePayload(t *testing.T) {
 					}
 					cfg := argsConfig(t, "hostile", cpus, memory.MinSize, seed, 20_000)
 					cfg.Backend, cfg.Attach = pair.Backend, pair.Attach
-					m, err := New(cfg)
-					memtest.NeedBackend(t, err)
-					if err := m.Close(); err != nil {
-						t.Error(err)
-					}
 					ctx, cancel := context.WithTimeout(t.Context(), hostileTime)
 					r, _, err := run(ctx, t, cfg)
 					cancel()

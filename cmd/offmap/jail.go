@@ -16,7 +16,7 @@ import (
 	"offmap/vmm/jail"
 )
 
-// jailFlags say how far offmap locks itself up before its guest starts.
+// jailFlags say how offmap confines itself before its guest starts.
 type jailFlags struct {
 	mode jailMode
 	user string
@@ -35,8 +35,8 @@ var jailModes = []jailMode{jailOn, jailOff, jailStrict}
 
 func (f *jailFlags) add(fl *pflag.FlagSet) {
 	f.mode = jailOn
-	fl.Var(&f.mode, "jail", "what offmap may do while its guest runs: no more than it needs (on, and strict, which\nrefuses to run where a part of that can't be had), or whatever its user may (off, to debug)")
-	fl.StringVar(&f.user, "user", "", "become `USER`, a name or number, before the guest starts; offmap must be root, and\nopens what it needs before, but files of shares and what it writes at the end")
+	fl.Var(&f.mode, "jail", "how offmap is confined while its guest runs: on; strict, which refuses to run if the host\nlacks a part of that; or off, to debug offmap")
+	fl.StringVar(&f.user, "user", "", "become `USER`, a name or number, before the guest starts. Only root can. That user must be\nallowed to read the shares, and to write the report and logs")
 }
 
 // check looks the user up.
@@ -98,7 +98,7 @@ func (s *session) enterJail() error {
 		slog.Warn("this host lacks " + m)
 	}
 	if err != nil {
-		return fmt.Errorf("offmap can't be locked up before its guest starts (--jail=off runs it all the same): %w", err)
+		return fmt.Errorf("offmap can't confine itself before its guest starts (--jail=off runs it without that): %w", err)
 	}
 	return nil
 }

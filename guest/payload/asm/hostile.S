@@ -18,6 +18,16 @@ _start:	jmp	main
 	.set DEVICES, 0xfe000000
 	.set APIC,  0xfee00000
 
+# choose LABEL...: after an AND of eax, jump to label number eax, from 0 on. If there are
+# fewer labels, go on. It changes eax.
+	.macro	choose first, rest:vararg
+	jz	\first
+	.ifnb	\rest
+	dec	eax
+	choose	\rest
+	.endif
+	.endm
+
 main:	entry
 	mov	r14, rsp
 	call	table
@@ -118,13 +128,7 @@ value:	push	rcx
 	mov	ecx, eax
 	shr	eax, 8
 	and	eax, 7
-	jz	1f
-	dec	eax
-	jz	2f
-	dec	eax
-	jz	3f
-	dec	eax
-	jz	4f
+	choose	1f, 2f, 3f, 4f
 	call	random
 	jmp	5f
 1:	mov	eax, 1
@@ -147,13 +151,7 @@ target:	call	random
 	mov	rdi, rax
 	shr	rdi, 32
 	and	eax, 7
-	jz	1f
-	dec	eax
-	jz	2f
-	dec	eax
-	jz	3f
-	dec	eax
-	jz	4f
+	choose	1f, 2f, 3f, 4f
 	and	edi, ARENA - 1
 	add	rdi, [rip + arena]
 	ret
@@ -242,9 +240,7 @@ ports_in:
 	call	random
 	shr	rax, 40
 	and	eax, 3
-	jz	1f
-	dec	eax
-	jz	2f
+	choose	1f, 2f
 	in	eax, dx
 	ret
 1:	in	al, dx
@@ -286,17 +282,7 @@ strings:
 1:	mov	rsi, rdi
 	shr	rax, 41
 	and	eax, 7
-	jz	2f
-	dec	eax
-	jz	3f
-	dec	eax
-	jz	4f
-	dec	eax
-	jz	5f
-	dec	eax
-	jz	6f
-	dec	eax
-	jz	7f
+	choose	2f, 3f, 4f, 5f, 6f, 7f
 	mov	r8, rcx
 	push	rsi
 	call	target
@@ -441,11 +427,7 @@ controls:
 	call	random
 	shr	rax, 30
 	and	eax, 7
-	jz	1f
-	dec	eax
-	jz	2f
-	dec	eax
-	jz	3f
+	choose	1f, 2f, 3f
 	mov	dr0, rcx
 	ret
 1:	xor	rcx, [rip + saved]
@@ -529,17 +511,7 @@ exceptions:
 	call	random
 	shr	eax, 13
 	and	eax, 7
-	jz	1f
-	dec	eax
-	jz	2f
-	dec	eax
-	jz	3f
-	dec	eax
-	jz	4f
-	dec	eax
-	jz	5f
-	dec	eax
-	jz	6f
+	choose	1f, 2f, 3f, 4f, 5f, 6f
 	ud2
 1:	int3
 	ret
