@@ -133,6 +133,7 @@ func checkOthers(t *testing.T, window, reserved *audit.Audited) {
 // shows.
 func TestAuditLinux(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, oldest)
 	d := runAudit(t, "./offmap", 0, "-k", guestKernel, "--only", "direct-map,residue-exit")
 	for _, c := range d.Matrix {
 		t.Logf("%+v", c)

@@ -28,6 +28,7 @@ func benchDocument(t *testing.T, stdout string) *bench.Document {
 // nothing under TCG is refused.
 func TestBench(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, oldest)
 	only := []string{"create"} // which is for all
 	var native []string
 	for _, sc := range bench.Scenarios() {
@@ -83,6 +84,7 @@ func TestBench(t *testing.T) {
 // intervals; internal/measure/bench's TestSecondRun says why there are three tries.
 func TestBenchAgain(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, oldest)
 	run := func() *bench.Document {
 		r := offmapRunFor(t, 2*patience, "bench", "--json", "--only", "create", "--backend", "anon,memfd,secret+bridge")
 		if r.code != 0 {
@@ -106,6 +108,7 @@ func TestBenchAgain(t *testing.T) {
 // TestBenchRefuses holds what is said of what can't be measured as asked.
 func TestBenchRefuses(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, oldest)
 	r := offmapRun(t, "bench", "--only", "nonsense")
 	if r.code != 2 || !strings.Contains(r.stderr, `unknown scenario "nonsense": have `) {
 		t.Errorf("unknown scenario: exit code %d\n%s", r.code, r.stderr)
@@ -127,6 +130,7 @@ func TestBenchRefuses(t *testing.T) {
 // TestBenchInterrupted ends a run midway.
 func TestBenchInterrupted(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, oldest)
 	cmd := command(t, patience, "./offmap", "bench", "--only", "create", "--count", "100000", "--json", "--backend", "memfd,secret+window")
 	var stdout bytes.Buffer
 	var stderr syncBuffer

@@ -100,6 +100,7 @@ func TestDoctor(t *testing.T) {
 // TestDoctorCodes asks for guests that can be had and for others.
 func TestDoctorCodes(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, middle)
 	codes := map[string]int{
 		"--backend secret":                       0,
 		"--backend secret --attach direct":       3,

@@ -59,6 +59,7 @@ func TestSecretLinux(t *testing.T) {
 // TestStopped ends Linux guests from outside.
 func TestStopped(t *testing.T) {
 	needInside(t)
+	oneIsEnough(t, middle)
 	t.Run("SIGTERM", func(t *testing.T) {
 		cmd := command(t, patience, "./offmap", append([]string{"run"}, linux("secret", "sleep 100")...)...)
 		if err := cmd.Start(); err != nil {

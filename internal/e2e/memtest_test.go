@@ -37,8 +37,8 @@ func TestMemtest(t *testing.T) {
 		attach, until string // the test that isn't waited for
 		flags         []string
 	}{
-		{"bridge", "6", nil},
-		{"window", "3", []string{"--window", "30M"}},
+		{"bridge", "4", nil},
+		{"window", "2", []string{"--window", "30M"}},
 	} {
 		t.Run(c.attach, func(t *testing.T) {
 			args := append([]string{"--backend", "secret", "--attach", c.attach}, c.flags...)
