@@ -39,7 +39,7 @@ var (
 	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
 	least  = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
 	keep   = flag.String("results", "", "directory to keep what TestLinuxBoots and TestIOSpeed have measured in, as SERIES.json and SERIES-io.json")
-	kills  = flag.Int("kills", 2, "how many VMMs TestWindowKilled and TestDiskKilled kill")
+	kills  = flag.Int("kills", 2, "how many VMMs TestDiskKilled kills; TestKilled kills as many, and as many with their scrubber")
 )
 
 // program is bin/offmap, seen from this package's directory.

@@ -25,17 +25,29 @@ func windowed(args []string, pages int) []string {
 	return append([]string{"--backend", "secret", "--attach", "window", "--window", fmt.Sprint(pages*4) + "K"}, args...)
 }
 
-// TestWindowKilled kills VMMs at moments between a guest's first instruction
-// and its second round. The scrubber must go, and with it and the VMM the canary,
-// from all of RAM. How soon is printed.
-func TestWindowKilled(t *testing.T) {
+// TestKilled kills VMMs at moments between a guest's first instruction and its second
+// round. The scrubber must go, and with it and the VMM the canary, from all of RAM; how
+// soon is printed. As many times the scrubber is killed too, a moment before or after.
+// Then no more than the window's pages may stay. Every other VMM of the others has a
+// bridge and no scrubber: nothing of its RAM was ever anywhere else.
+func TestKilled(t *testing.T) {
 	needInside(t)
 	var ends []time.Duration
+	var left []int
 	exposed, planted := 0, 0
-	for i := range *kills {
+	for i := range 2 * (*kills) {
 		args, canary := planter(t, killPages, false)
-		g := startRun(t, windowed(args, killWindow)...)
-		scrubber := g.scrubber(t)
+		both, bridge := i%2 == 1, i%4 == 2
+		if bridge {
+			args = append([]string{"--backend", "secret", "--attach", "bridge"}, args...)
+		} else {
+			args = windowed(args, killWindow)
+		}
+		g := startRun(t, args...)
+		var scrubber process
+		if !bridge {
+			scrubber = g.scrubber(t)
+		}
 		time.Sleep(rand.N(3 * time.Second)) // a round takes one or two
 		if i == 0 {                         // the control, while it still runs
 			g.await(t, plantedLine)
@@ -44,21 +56,38 @@ func TestWindowKilled(t *testing.T) {
 		if strings.Contains(g.out.String(), plantedLine) {
 			planted++
 		}
+		first := i%4 == 1 // the scrubber
+		if both && first {
+			syscall.Kill(scrubber.pid, syscall.SIGKILL)
+			time.Sleep(rand.N(20 * time.Millisecond))
+		}
 		killed := time.Now()
 		g.Process.Kill()
-		if !scrubber.gone(t, patience) {
+		if both && !first {
+			time.Sleep(rand.N(20 * time.Millisecond))
+			syscall.Kill(scrubber.pid, syscall.SIGKILL)
+		}
+		if !bridge && !scrubber.gone(t, patience) {
 			t.Fatalf("kill %d: the scrubber is still there %v later", i, patience)
 		}
-		ends = append(ends, time.Since(killed))
-		if code := g.ended(); code != 128+9 {
+		if !bridge && !both {
+			ends = append(ends, time.Since(killed))
+		}
+		// A VMM that has seen its scrubber's end before its own stops with a message.
+		if code := g.ended(); code != 128+9 && !(both && first && code == 1) {
 			t.Fatalf("kill %d: the guest had ended by itself, exit code %d:\n%s", i, code, g.out.String())
 		}
-		if pages := inRAM(t, canary); pages != 0 {
+		pages, most := inRAM(t, canary), 0
+		if both {
+			most = killWindow
+			left = append(left, pages)
+		}
+		if pages > most {
 			t.Errorf("kill %d: the canary is in %d pages of RAM, %d of them in the direct map", i, pages, inDirectMap(t, canary))
 		}
 	}
-	fmt.Printf("%d VMMs killed, %d after their guest's first round: the scrubber was gone after %v (median), %v (most)\n",
-		len(ends), planted, medianTime(ends), slices.Max(ends))
+	fmt.Printf("%d VMMs killed, %d after their guest's first round: the scrubber was gone after %v (median), %v (most); killed with its scrubber, a VMM left %v of %d pages\n",
+		2*(*kills), planted, medianTime(ends), slices.Max(ends), left, killWindow)
 	if exposed == 0 || exposed > killWindow {
 		t.Errorf("while a guest ran, its canary was in %d pages of the direct map, want 1 to %d", exposed, killWindow)
 	}

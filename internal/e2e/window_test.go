@@ -94,10 +94,10 @@ func TestWindowAge(t *testing.T) {
 
 // TestWindowHides has a Linux guest plant its own canary in more pages than
 // the window has: the direct map shows some of it, and never more than fits.
-// A guest that keeps its pages moving is TestWindowKilled's.
+// A guest that keeps its pages moving is TestKilled's.
 func TestWindowHides(t *testing.T) {
 	needInside(t)
-	onlyOn(t, "6.12") // TestWindowKilled looks on all of them, at a smaller guest
+	onlyOn(t, "6.12") // TestKilled looks on all of them, at a smaller guest
 	const window, pages = 32 << 20 / memory.PageSize, 12288
 	g := startRun(t, windowLinux("32M", fmt.Sprintf("canary -pages %d -hold", pages))...)
 	g.await(t, protocol.CanaryPlanted)
