@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -162,6 +163,15 @@ type labJob struct {
 // withSwap gives a machine a swap disk.
 var withSwap = []string{"--swap", "256"}
 
+// auditMemory is for less RAM, which is searched sooner, where audits need no range that
+// is set aside.
+func auditMemory(series string) []string {
+	if series == middle {
+		return nil
+	}
+	return []string{"--memory", "1G"}
+}
+
 // labJobs gives all of a kernel's tests several machines, so that they are done
 // sooner. Audits have one with swap, which other tests do without.
 func labJobs() (jobs []labJob) {
@@ -177,7 +187,7 @@ func labJobs() (jobs []labJob) {
 		const audits, packages = "^TestAudit", "^TestPackages$"
 		jobs = append(jobs,
 			labJob{name: s, series: s, run: everything, skip: audits + "|" + packages},
-			labJob{name: s + "-audit", series: s, run: audits, lab: withSwap},
+			labJob{name: s + "-audit", series: s, run: audits, lab: slices.Concat(withSwap, auditMemory(s))},
 			labJob{name: s + "-packages", series: s, run: packages})
 	}
 	return jobs
