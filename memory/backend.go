@@ -14,7 +14,7 @@ import (
 // Backend says where guest RAM is at rest. The zero value stands for Secret.
 type Backend string
 
-// The backends. Reserved and Secret are not in the host kernel's direct map;
+// The backends. Reserved, Removed and Secret are not in the host kernel's direct map;
 // the others are ordinary memory, which the kernel can read through it.
 const (
 	Anon       Backend = "anon"        // private anonymous memory
@@ -22,6 +22,7 @@ const (
 	Hugetlb    Backend = "hugetlb"     // memfd_create(2) with huge pages of 2 MiB
 	GuestMemfd Backend = "guest-memfd" // KVM_CREATE_GUEST_MEMFD: memory of one VM
 	Reserved   Backend = "reserved"    // physical memory that the kernel was booted without
+	Removed    Backend = "removed"     // physical memory that the kernel has let go of at run time
 	Secret     Backend = "secret"      // memfd_secret(2)
 )
 
@@ -44,8 +45,10 @@ type backend struct {
 	// locked says that the pages count against RLIMIT_MEMLOCK.
 	locked bool
 	// carved says that the memory isn't the kernel's: all of it exists before
-	// and after, and RAM has to clear it.
+	// and after.
 	carved bool
+	// dirty says that nobody clears it but RAM.
+	dirty bool
 	// refused explains mmap's refusal of size bytes; nil if the errno says
 	// enough.
 	refused func(size uint64, err error) error
@@ -64,7 +67,8 @@ var backends = []backend{
 	// touch can't be a SIGBUS later.
 	{name: Hugetlb, open: openHugetlb, flags: unix.MAP_SHARED, page: hugePage, room: memTotal, exposed: true, refused: hugetlbRefused},
 	{name: GuestMemfd, open: openOwnGuestMemfd, flags: unix.MAP_SHARED, page: PageSize, room: memAvailable, exposed: true},
-	{name: Reserved, open: openReserved, flags: unix.MAP_SHARED, page: PageSize, carved: true, refused: reservedRefused},
+	{name: Reserved, open: openReserved, flags: unix.MAP_SHARED, page: PageSize, carved: true, dirty: true, refused: reservedRefused},
+	{name: Removed, open: openRemoved, flags: unix.MAP_SHARED, page: hugePage, carved: true},
 	{name: Secret, open: openSecret, flags: unix.MAP_SHARED, page: PageSize, room: memAvailable, locked: true, refused: secretRefused},
 }
 

@@ -18,7 +18,7 @@ import (
 // tests it.
 var pages = map[memory.Backend]uint64{
 	memory.Anon: memory.PageSize, memory.Memfd: memory.PageSize, memory.Hugetlb: 2 << 20,
-	memory.Reserved: 0, memory.Secret: memory.PageSize,
+	memory.Reserved: 0, memory.Removed: 0, memory.Secret: memory.PageSize,
 }
 
 // TestBackends has every backend pass the conformance suite.

@@ -13,8 +13,8 @@ import (
 // RAM is guest memory: a backend's pages behind a layout, mapped once into
 // this process. It implements Guest.
 //
-// The first use of a page allocates it, except for Reserved, whose pages exist
-// already. Memory that is not in the direct map is secluded as well (Seclude).
+// The first use of a page allocates it, except for Reserved and Removed, whose pages
+// exist already. Memory that is not in the direct map is secluded as well (Seclude).
 // Ordinary memory is left as the kernel makes it, to compare with.
 type RAM struct {
 	backend backend
@@ -87,23 +87,23 @@ func (r *RAM) create() error {
 		return err
 	}
 	r.mem = mem
-	if b.carved {
+	if b.dirty {
 		clear(mem) // the last user may have been killed before it could
 	}
 	if !b.exposed {
-		return Seclude(r.Pointer(), uint64(len(mem)))
+		return seclude(r.Pointer(), uint64(len(mem)), b.page == PageSize)
 	}
 	return nil
 }
 
 // Close unmaps and frees the memory. The caller has removed KVM slots and bridges
-// over it before. The kernel zeroes secret memory as it frees it. Close zeroes
-// Reserved memory; if this process is killed, its next user does. Nobody zeroes
+// over it before. The kernel zeroes secret memory as it frees it, and offmap.ko
+// memory of Removed. Close zeroes Reserved memory; if this process is killed, its next user does. Nobody zeroes
 // ordinary memory.
 func (r *RAM) Close() error {
 	r.once.Do(func() {
 		if r.mem != nil {
-			if r.backend.carved {
+			if r.backend.dirty {
 				clear(r.mem)
 			}
 			if err := unix.Munmap(r.mem); err != nil {

@@ -36,11 +36,19 @@ func store(mem, p []byte) int {
 // children and out of huge pages. khugepaged would copy the pages: kernels with
 // CONFIG_READ_ONLY_THP_FOR_FS and without commit dd085fe9a8eb let it have files
 // on anonymous inodes, which secret memory's are.
-func Seclude(p unsafe.Pointer, n uint64) error {
-	for _, advice := range []uintptr{unix.MADV_DONTDUMP, unix.MADV_DONTFORK, unix.MADV_NOHUGEPAGE} {
+func Seclude(p unsafe.Pointer, n uint64) error { return seclude(p, n, true) }
+
+// seclude is Seclude for pages that khugepaged might take. Others are to have huge pages
+// where the kernel has them for those that ask.
+func seclude(p unsafe.Pointer, n uint64, pages bool) error {
+	huge := uintptr(unix.MADV_HUGEPAGE)
+	if pages {
+		huge = unix.MADV_NOHUGEPAGE
+	}
+	for _, advice := range []uintptr{unix.MADV_DONTDUMP, unix.MADV_DONTFORK, huge} {
 		_, _, errno := unix.RawSyscall(unix.SYS_MADVISE, uintptr(p), uintptr(n), advice)
 		// A kernel without huge pages doesn't know the last one.
-		if errno != 0 && !(advice == unix.MADV_NOHUGEPAGE && errno == unix.EINVAL) {
+		if errno != 0 && !(advice == huge && errno == unix.EINVAL) {
 			return fmt.Errorf("madvise %d of %d bytes of guest memory: %w", advice, n, errno)
 		}
 	}

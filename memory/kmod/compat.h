@@ -23,4 +23,14 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #define kzalloc_obj(obj, gfp) kzalloc(sizeof(obj), gfp)
 #endif
 
+#ifdef OFFMAP_HAVE_HUGE_PFN
+#ifdef OFFMAP_HAVE_PFN_T
+#include <linux/pfn_t.h>
+#define offmap_insert_pmd(vmf, pfn, write) \
+	vmf_insert_pfn_pmd(vmf, pfn_to_pfn_t(pfn), write)
+#else
+#define offmap_insert_pmd(vmf, pfn, write) vmf_insert_pfn_pmd(vmf, pfn, write)
+#endif
+#endif
+
 #endif /* _OFFMAP_COMPAT_H */

@@ -6,5 +6,5 @@ import "embed"
 
 // Sources has the files that make needs to build the module, in its root directory.
 //
-//go:embed Kbuild Makefile dkms.conf compat.h offmap.c offmap.h
+//go:embed Kbuild Makefile dkms.conf *.h *.c
 var Sources embed.FS

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * offmap: the interface of /dev/offmap.
+ * offmap: the interface of /dev/offmap and, below, of /dev/offmap-removed.
  *
  * An open file of the device gives its opener a view of one memfd_secret(2)
  * file: bind the two with OFFMAP_IOC_BIND, then mmap() the device. Offset N of
@@ -54,5 +54,68 @@ struct offmap_bind {
 
 #define OFFMAP_IOC_VERSION	_IO(OFFMAP_IOC_MAGIC, 0x00)
 #define OFFMAP_IOC_BIND		_IOW(OFFMAP_IOC_MAGIC, 0x01, struct offmap_bind)
+
+/*
+ * /dev/offmap-removed gives its opener RAM that has left the kernel. REMOVE takes
+ * memory blocks out of the kernel, into a pool. ALLOC gives an open file memory of
+ * the pool, once, and mmap() maps it. It is zero, and is cleared when the file goes.
+ * mmap() fails as that of /dev/offmap does, with ENXIO before ALLOC.
+ */
+
+/**
+ * struct offmap_remove - what OFFMAP_IOC_REMOVE takes out of the kernel
+ * @start: physical address
+ * @size: bytes; both are multiples of the block size (struct offmap_pool)
+ *
+ * Errors:
+ *   EBUSY       the kernel can't move what it has there
+ *   EDQUOT      more than the module's parameter removed_max allows
+ *   EINTR       a signal came meanwhile
+ *   EINVAL      @start and @size are not blocks of RAM
+ *   EOPNOTSUPP  the direct map has it in an entry of 1 GiB that is larger
+ *   EPERM       no CAP_SYS_ADMIN
+ */
+struct offmap_remove {
+	__aligned_u64 start;
+	__aligned_u64 size;
+};
+
+/**
+ * struct offmap_alloc - what OFFMAP_IOC_ALLOC gives an open file
+ * @flags: none defined, must be 0
+ * @reserved: must be 0
+ * @len: bytes, a multiple of the page size; takes up whole chunks of 2 MiB
+ *
+ * Errors:
+ *   EBUSY   the file has memory
+ *   EINVAL  a field is out of range
+ *   ENOSPC  there isn't as much in the pool
+ *   EPERM   another address space than the opener's
+ */
+struct offmap_alloc {
+	__u32 flags;
+	__u32 reserved;
+	__aligned_u64 len;
+};
+
+/**
+ * struct offmap_pool - what OFFMAP_IOC_POOL says, in bytes
+ * @block: the size of a memory block
+ * @limit: the most that REMOVE takes out of the kernel
+ * @removed: how much is out of it
+ * @free: how much of that no file has
+ */
+struct offmap_pool {
+	__aligned_u64 block;
+	__aligned_u64 limit;
+	__aligned_u64 removed;
+	__aligned_u64 free;
+};
+
+#define OFFMAP_IOC_REMOVE	_IOW(OFFMAP_IOC_MAGIC, 0x10, struct offmap_remove)
+#define OFFMAP_IOC_ALLOC	_IOW(OFFMAP_IOC_MAGIC, 0x11, struct offmap_alloc)
+#define OFFMAP_IOC_POOL		_IOR(OFFMAP_IOC_MAGIC, 0x12, struct offmap_pool)
+/* Gives blocks that no file uses back to the kernel. Takes CAP_SYS_ADMIN. */
+#define OFFMAP_IOC_RESTORE	_IO(OFFMAP_IOC_MAGIC, 0x13)
 
 #endif /* _UAPI_OFFMAP_H */

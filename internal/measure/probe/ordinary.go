@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -79,6 +80,42 @@ func holdReserved() (release func() error, err error) {
 	}
 	return ram.Close, nil
 }
+
+// removed looks for what memory that leaves the kernel takes.
+func (h *host) removed() Check {
+	c := Check{Name: "removed", Status: OK}
+	lack := Skip
+	if h.cfg.Backend == memory.Removed {
+		lack = Fail
+	}
+	pool, err := h.removedPool()
+	if err != nil {
+		c.Status, c.Detail = lack, err.Error()
+		if lack == Fail {
+			c.Fix = "sudo modprobe offmap, and run offmap with sudo"
+		}
+		return c
+	}
+	c.Detail = fmt.Sprintf("%s may be taken out of the kernel, in blocks of %s; %s are, and %s of that have no guest",
+		mib(pool.Limit), mib(pool.Block), mib(pool.Removed), mib(pool.Free))
+	if sys, err := fs.Sub(h.files, "sys"); err == nil {
+		if fix, left := memory.BlocksLeftOffline(sys); left {
+			c.Status, c.Detail = lack, "this kernel leaves memory that is given back to it unused"
+			if lack == Fail {
+				c.Fix = fix
+			}
+			return c
+		}
+	}
+	if strings.Contains(h.line(hugePFN), "[never]") {
+		c.Detail += "; while huge pages are switched off (transparent_hugepage/enabled), some kernels map it with 4 KiB entries"
+	}
+	return c
+}
+
+// hugePFN is the switch for huge pages. From 6.12 until 7.3-rc2 (e384abeb559d) it also
+// governs entries of 2 MiB in PFNMAP mappings.
+const hugePFN = "sys/kernel/mm/transparent_hugepage/enabled"
 
 // memoryTypeList is the kernel's list of the memory types of ranges that are
 // mapped and not its own RAM (arch/x86/mm/pat/memtype.c). It takes debugfs.

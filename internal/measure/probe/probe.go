@@ -71,15 +71,17 @@ type host struct {
 	hugePages      func() (memory.HugePages, error)
 	reservedRanges func() ([]memory.ReservedRange, error)
 	holdReserved   func() (release func() error, err error)
+	removedPool    func() (memory.RemovedPool, error)
 }
 
 // Run makes all checks for the guest that cfg describes. It changes nothing but this
 // process's RLIMIT_MEMLOCK, which it raises as far as it may, as a guest with secret
-// RAM would. Its only error is the cause of ctx, if that ended it early.
+// RAM would. For memory.Removed, and for no other backend, it takes memory out of the
+// kernel for a while. Its only error is the cause of ctx, if that ended it early.
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	h := &host{
 		files: files{cfg.Root}, cfg: cfg,
-		hugePages: memory.ReadHugePages, reservedRanges: memory.ReservedRanges, holdReserved: holdReserved,
+		hugePages: memory.ReadHugePages, reservedRanges: memory.ReservedRanges, holdReserved: holdReserved, removedPool: memory.ReadRemovedPool,
 	}
 	if cfg.Root == nil {
 		h.files = files{os.DirFS("/")}
@@ -113,6 +115,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	add(h.guestMemfd())
 	add(h.hugetlb())
 	add(h.reserved())
+	add(h.removed())
 	add(h.memory())
 
 	add(h.directMap())
@@ -124,7 +127,10 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	add(h.ptrace())
 
 	for _, p := range attach.Pairs() {
-		t := Try(ctx, p, cfg.KVM)
+		t := Trial{Pair: p, Reason: "not tried, as that takes memory out of the kernel: offmap doctor --backend removed tries it", Needs: "a try"}
+		if p.Backend != memory.Removed || cfg.Backend == memory.Removed || h.sys == nil {
+			t = Try(ctx, p, cfg.KVM)
+		}
 		r.Backends = append(r.Backends, t)
 		if p.Backend == memory.Secret {
 			r.Attach[p.Attach] = Works{t.Works, t.Reason}

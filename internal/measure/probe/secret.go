@@ -78,6 +78,8 @@ func (h *host) memory() Check {
 		c.Detail = "not without memfd_secret: see memfd-secret"
 	case refused != nil && refused.Call == "memfd_secret":
 		c.Detail = "memfd_secret is refused: see memfd-secret"
+	case h.cfg.Backend == memory.Removed && h.removed().Status == Fail:
+		c.Detail = "not as this host is: see removed"
 	case errors.Is(err, memory.ErrTooLarge):
 		c.Detail += "; ask for less with --memory"
 	}

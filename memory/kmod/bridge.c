@@ -2,7 +2,7 @@
 //go:build ignore
 
 /*
- * offmap: a view of memfd_secret(2) pages that KVM can map into a guest.
+ * /dev/offmap: a view of memfd_secret(2) pages that KVM can map into a guest.
  *
  * KVM reaches guest RAM through a host mapping. If the mapping is ordinary, KVM
  * pins its pages with get_user_pages(), which refuses secretmem. If it is
@@ -28,8 +28,6 @@
  * offmap.lock.
  */
 
-#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
-
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
@@ -41,10 +39,10 @@
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/stringify.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
+#include "module.h"
 #include "offmap.h"
 
 /**
@@ -156,10 +154,7 @@ static int offmap_mmap(struct file *file, struct vm_area_struct *vma)
 	    vma_pages(vma) > om->npages - vma->vm_pgoff)
 		return -ENXIO;
 
-	/* VM_IO: without it madvise(MADV_DOFORK) would clear VM_DONTCOPY. */
-	vm_flags_set(vma, VM_PFNMAP | VM_IO | VM_DONTCOPY | VM_DONTEXPAND |
-			  VM_DONTDUMP);
-	vm_flags_clear(vma, VM_MAYEXEC);
+	offmap_keep_pfnmap(vma);
 	vma->vm_ops = &offmap_vm_ops;
 	return 0;
 }
@@ -291,14 +286,9 @@ static const struct file_operations offmap_fops = {
 	.compat_ioctl = compat_ptr_ioctl,
 };
 
-static struct miscdevice offmap_device = {
+struct miscdevice offmap_device = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "offmap",
 	.mode = 0600,
 	.fops = &offmap_fops,
 };
-module_misc_device(offmap_device);
-
-MODULE_DESCRIPTION("View of memfd_secret pages for KVM guests");
-MODULE_VERSION(__stringify(OFFMAP_ABI_VERSION));
-MODULE_LICENSE("GPL");
