@@ -82,7 +82,7 @@ func fillRemoved(fd int, size uint64) error {
 	}
 	sys := os.DirFS("/sys")
 	if fix, left := BlocksLeftOffline(sys); left {
-		return fmt.Errorf("%w: this kernel leaves memory that is given back to it unused: `%s`", lacking("auto_online_blocks"), fix)
+		return fmt.Errorf("%w: this kernel leaves memory that is given back to it unused: %s", lacking("boot parameter memhp_default_state=online"), fix)
 	}
 	blocks, err := memoryBlocks(sys)
 	if err != nil {
@@ -143,7 +143,9 @@ func (r *removedRefusals) explain(size uint64, pool RemovedPool, took uint64) er
 	if r.larger > 0 {
 		text += fmt.Sprintf("; %d MiB are in entries of 1 GiB of its direct map, of which it can't remove a part", r.larger>>20)
 	}
-	if errors.Is(r.last, unix.EDQUOT) {
+	if errors.Is(r.last, unix.ENODEV) {
+		text += "; the module can't clear memory that the host encrypts (mem_encrypt=)"
+	} else if errors.Is(r.last, unix.EDQUOT) {
 		text += fmt.Sprintf("; no more than %d MiB may be: module parameter removed_max", pool.Limit>>20)
 	} else if r.last != nil {
 		text += "; " + r.last.Error()

@@ -72,6 +72,7 @@ struct offmap_bind {
  *   EDQUOT      more than the module's parameter removed_max allows
  *   EINTR       a signal came meanwhile
  *   EINVAL      @start and @size are not blocks of RAM
+ *   ENODEV      the host encrypts its memory (SME)
  *   EOPNOTSUPP  the direct map has it in an entry of 1 GiB that is larger
  *   EPERM       no CAP_SYS_ADMIN
  */

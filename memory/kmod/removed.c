@@ -32,6 +32,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bitmap.h>
+#include <linux/cc_platform.h>
 #include <linux/fs.h>
 #include <linux/io.h>
 #include <linux/ioport.h>
@@ -232,6 +233,9 @@ static int removed_take(u64 start, u64 size)
 		return -EINVAL;
 	if (size > removed_limit - removed_total)
 		return -EDQUOT;
+	/* ioremap_cache() maps it without encryption, and mmap() with it. */
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT))
+		return -ENODEV;
 	if (!removed_is_online(start, size))
 		return -EINVAL;
 	if (removed_is_below_child(start, size))

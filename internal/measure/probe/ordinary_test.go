@@ -91,3 +91,31 @@ func TestReservedType(t *testing.T) {
 		}
 	}
 }
+
+// TestRemoved holds the check to what the module and the kernel say.
+func TestRemoved(t *testing.T) {
+	offline := fstest.MapFS{"sys/devices/system/memory/auto_online_blocks": {Data: []byte("offline\n")}}
+	pool := memory.RemovedPool{Block: 128 << 20, Limit: 1 << 30, Removed: 256 << 20, Free: 64 << 20}
+	for _, c := range []struct {
+		backend memory.Backend
+		files   fstest.MapFS
+		err     error
+		status  Status
+		says    string
+	}{
+		{memory.Removed, nil, nil, OK, "1024 MiB may be taken out of the kernel, in blocks of 128 MiB; 256 MiB are, and 64 MiB"},
+		{memory.Removed, offline, nil, Fail, "unused"},
+		{memory.Secret, offline, nil, Skip, "unused"},
+		{memory.Removed, nil, errors.New("no module"), Fail, "no module"},
+		{memory.Secret, nil, errors.New("no module"), Skip, "no module"},
+		{memory.Removed, fstest.MapFS{hugePFN: {Data: []byte("always madvise [never]\n")}}, nil, OK, "4 KiB"},
+	} {
+		h := &host{
+			files: files{c.files}, cfg: Config{Backend: c.backend},
+			removedPool: func() (memory.RemovedPool, error) { return pool, c.err },
+		}
+		if got := h.removed(); got.Status != c.status || !strings.Contains(got.Detail, c.says) || (got.Fix != "") != (c.status == Fail) {
+			t.Errorf("%s, %v, %v: %+v, want %s and %q", c.backend, c.files, c.err, got, c.status, c.says)
+		}
+	}
+}
