@@ -101,6 +101,7 @@ func TestAudit(t *testing.T) {
 	}
 	if all {
 		checkOthers(t, d.Column(attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}), d.Column(attach.Pair{Backend: memory.Reserved, Attach: attach.Direct}))
+		checkRemoved(t, d.Column(attach.Pair{Backend: memory.Removed, Attach: attach.Direct}))
 	}
 	if before, during := d.DirectMap.Before["4k"], d.DirectMap.During["4k"]; during < before || before == 0 {
 		t.Errorf("4 KiB pages of the direct map: %d bytes before, %d during", before, during)
@@ -126,6 +127,27 @@ func checkOthers(t *testing.T, window, reserved *audit.Audited) {
 		if a := reserved.Avenue(name); a.Verdict != want {
 			t.Errorf("reserved, want %s: %+v", want, a)
 		}
+	}
+}
+
+// checkRemoved holds that nobody but the owner reads memory that has left the kernel.
+func checkRemoved(t *testing.T, removed *audit.Audited) {
+	t.Helper()
+	if removed == nil {
+		t.Fatal("not attacked: removed memory")
+	}
+	blocked := 0
+	for _, a := range removed.Avenues {
+		switch {
+		case a.Owner:
+		case a.Verdict == audit.Exposed:
+			t.Errorf("removed: %s: %+v", a.Name, a)
+		case a.Verdict == audit.Blocked:
+			blocked++
+		}
+	}
+	if blocked < 14 {
+		t.Errorf("removed: only %d attacks are blocked: %+v", blocked, removed.Avenues)
 	}
 }
 
