@@ -42,7 +42,8 @@ func TestRemoved(t *testing.T) {
 	setUntil(t, "/sys/devices/system/memory/auto_online_blocks", "online")
 	setUntil(t, "/sys/module/offmap/parameters/removed_keep", "0")
 	before := directMapSizes(t)
-	for range 1 + *soak {
+	for i := range 1 + *soak {
+		look := i%10 == 0 // to search RAM takes longest
 		args, canary := planter(t, killPages, true)
 		g := startRun(t, append([]string{"--backend", "removed"}, args...)...)
 		g.await(t, plantedLine)
@@ -50,16 +51,20 @@ func TestRemoved(t *testing.T) {
 		if during["DirectMap4k"] != before["DirectMap4k"] || during["DirectMap2M"]+during["DirectMap1G"] > before["DirectMap2M"]+before["DirectMap1G"]-32<<20 {
 			t.Errorf("the direct map was %v, and is %v while a guest runs", before, during)
 		}
-		if direct, all := inDirectMap(t, canary), inRAM(t, canary); direct != 0 || all < killPages {
-			t.Errorf("the canary is in %d pages of the direct map, and in %d of all RAM, want none and at least %d", direct, all, killPages)
+		if look {
+			if direct, all := inDirectMap(t, canary), inRAM(t, canary); direct != 0 || all < killPages {
+				t.Errorf("the canary is in %d pages of the direct map, and in %d of all RAM, want none and at least %d", direct, all, killPages)
+			}
 		}
 		g.Process.Kill()
 		if code := g.ended(); code != 128+9 {
 			t.Errorf("the guest had ended by itself, exit code %d:\n%s", code, g.out.String())
 		}
 		awaitDirectMap(t, before)
-		if pages := inRAM(t, canary); pages != 0 {
-			t.Errorf("after the guest the canary is in %d pages of RAM", pages)
+		if look {
+			if pages := inRAM(t, canary); pages != 0 {
+				t.Errorf("after the guest the canary is in %d pages of RAM", pages)
+			}
 		}
 	}
 
