@@ -32,6 +32,7 @@ func TestHostilePayload(t *testing.T) {
 		{Backend: memory.Memfd, Attach: attach.Direct},
 		{Backend: memory.Secret, Attach: attach.ViaBridge},
 		{Backend: memory.Secret, Attach: attach.ViaWindow},
+		{Backend: memory.Removed, Attach: attach.Direct},
 	} {
 		for _, cpus := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s/%s/%d", pair.Backend, pair.Attach, cpus), func(t *testing.T) {
