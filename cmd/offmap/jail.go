@@ -107,11 +107,6 @@ func (s *session) enterJail() error {
 func (s *session) rights() jail.Rights {
 	// Devices at a window make buffers of secret memory, which is locked.
 	r := jail.Rights{Accept: s.gdb.addr != "", User: s.become, Capabilities: []int{unix.CAP_IPC_LOCK}}
-	if r.User != nil {
-		// The scrubber and the terminal's keeper, which it ends, are root's. The filter
-		// lets it signal no other process.
-		r.Capabilities = append(r.Capabilities, unix.CAP_KILL)
-	}
 	if a, err := gdb.ParseAddress(s.gdb.addr); err == nil && a.Private() {
 		r.Remove = append(r.Remove, filepath.Dir(s.gdb.addr))
 	}

@@ -24,8 +24,8 @@ var calls = []string{
 	"cachestat",
 	// Devices' buffers: of secret memory at a window, and those of cache=none.
 	"memfd_create", "memfd_secret", "mlock",
-	// The end of the scrubber and of the terminal's keeper, of which the process has pidfds.
-	"pidfd_send_signal", "wait4", "waitid",
+	// The scrubber and the terminal's keeper, which end by themselves.
+	"wait4", "waitid",
 }
 
 // reading are the calls that open files, and tell about them.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -71,15 +72,24 @@ func (k *keeper) leave() {
 	k.restore(&none, &none)
 }
 
-// stop kills the keeper, so that it leaves the terminal alone.
+// stop ends the keeper, which leaves the terminal alone, and waits for it: for no more
+// than a second, as somebody may have stopped it. It takes no signal, which package jail
+// allows to no process.
 func (k *keeper) stop() {
 	if k == nil {
 		return
 	}
-	// Errors mean that somebody has killed it already.
-	_ = k.process.Kill()
-	_, _ = k.process.Wait()
+	k.leave()
 	_ = k.life.Close()
+	ended := make(chan struct{})
+	go func() {
+		_, _ = k.process.Wait() // the error means that it was waited for
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Second):
+	}
 }
 
 // encode returns t as the struct termios of TCGETS.

@@ -122,11 +122,18 @@ func All() map[string]Attempt {
 		"setuid":                     {nothing, raw(unix.SYS_SETUID, 0), "call setuid"},
 		"kill":                       {nothing, raw(unix.SYS_KILL, someProcess, 0), "call kill"},
 		"tgkill":                     {nothing, raw(unix.SYS_TGKILL, someProcess, someProcess, 0), "call tgkill"},
-		"a signal by a pipe":         {pipe, func(fd int) error { return setOwner(fd, someProcess) }, "call fcntl"},
-		"memory to execute":          {nothing, raw(unix.SYS_MMAP, 0, 4096, unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON, ^uintptr(0)), "call mmap"},
-		"make memory executable":     {nothing, raw(unix.SYS_MPROTECT, 0, 0, unix.PROT_EXEC), "call mprotect"},
-		"an x32 call":                {nothing, raw(0x40000000 + unix.SYS_GETPID), "function not implemented"},
-		"a call of the future":       {nothing, raw(9999), "call of an unknown number"},
+		// A share of / has such directories, and the call takes them.
+		"a signal by a directory of proc": {
+			func() (int, error) {
+				return unix.Open(fmt.Sprint("/proc/", someProcess), unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			},
+			func(fd int) error { return raw(unix.SYS_PIDFD_SEND_SIGNAL, uintptr(fd), 0)(fd) }, "call pidfd_send_signal",
+		},
+		"a signal by a pipe":     {pipe, func(fd int) error { return setOwner(fd, someProcess) }, "call fcntl"},
+		"memory to execute":      {nothing, raw(unix.SYS_MMAP, 0, 4096, unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON, ^uintptr(0)), "call mmap"},
+		"make memory executable": {nothing, raw(unix.SYS_MPROTECT, 0, 0, unix.PROT_EXEC), "call mprotect"},
+		"an x32 call":            {nothing, raw(0x40000000 + unix.SYS_GETPID), "function not implemented"},
+		"a call of the future":   {nothing, raw(9999), "call of an unknown number"},
 		// What stays.
 		"read a file of Read": {nothing, func(int) error { _, err := os.ReadFile(filepath.Join(os.Getenv(Environment), "file")); return err }, "<nil>"},
 		"a new thread": {nothing, func(int) error {
