@@ -54,6 +54,8 @@ func (h Host) page(s Subject) uint64 {
 		return 0
 	case memory.Hugetlb:
 		return 2 << 20
+	case memory.Removed:
+		return 0 // 2 MiB, and 4 KiB before Linux 6.12
 	case memory.Anon:
 		if h.THP == "always" {
 			return 0
