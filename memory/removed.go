@@ -119,13 +119,13 @@ func fillRemoved(fd int, size uint64) error {
 // removedRefusals is what blocks weren't removed, by reason.
 type removedRefusals struct {
 	busy, larger uint64 // bytes
-	last         error  // of another kind
+	last         error  // for another reason
 }
 
 func (r *removedRefusals) add(p PhysRange, err error) {
 	switch {
 	case err == nil:
-	case errors.Is(err, unix.EBUSY):
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EINVAL): // a block with a hole
 		r.busy += p.Size
 	case errors.Is(err, unix.EOPNOTSUPP):
 		r.larger += p.Size
@@ -138,7 +138,7 @@ func (r *removedRefusals) add(p PhysRange, err error) {
 func (r *removedRefusals) explain(size uint64, pool RemovedPool, took uint64) error {
 	text := fmt.Sprintf("%d MiB are wanted, %d are in the pool, and %d more could be taken out of the kernel", size>>20, pool.Free>>20, took>>20)
 	if r.busy > 0 {
-		text += fmt.Sprintf("; %d MiB hold pages that it can't move", r.busy>>20)
+		text += fmt.Sprintf("; %d MiB hold pages that it can't move, or are below its image or its crash kernel", r.busy>>20)
 	}
 	if r.larger > 0 {
 		text += fmt.Sprintf("; %d MiB are in entries of 1 GiB of its direct map, of which it can't remove a part", r.larger>>20)

@@ -143,7 +143,7 @@ func TestRemovedRefusals(t *testing.T) {
 		r.add(PhysRange{0, block}, err)
 	}
 	err := r.explain(1<<30, RemovedPool{Limit: 512 << 20, Free: 64 << 20}, block)
-	for _, want := range []string{"1024 MiB are wanted, 64 are in the pool, and 128 more", "256 MiB hold pages that it can't move", "128 MiB are in entries of 1 GiB", "512 MiB may be: module parameter removed_max"} {
+	for _, want := range []string{"1024 MiB are wanted, 64 are in the pool, and 128 more", "256 MiB hold pages that it can't move, or are below its image", "128 MiB are in entries of 1 GiB", "512 MiB may be: module parameter removed_max"} {
 		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v doesn't say %q", err, want)
 		}

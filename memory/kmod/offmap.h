@@ -68,7 +68,8 @@ struct offmap_bind {
  * @size: bytes; both are multiples of the block size (struct offmap_pool)
  *
  * Errors:
- *   EBUSY       the kernel can't move what it has there
+ *   EBUSY       the kernel can't move what it has there, or it is below the kernel's
+ *               image or its crash kernel
  *   EDQUOT      more than the module's parameter removed_max allows
  *   EINTR       a signal came meanwhile
  *   EINVAL      @start and @size are not blocks of RAM

@@ -169,27 +169,24 @@ static bool removed_is_online(u64 start, u64 size)
 	return true;
 }
 
-static int removed_is_inside(struct resource *child, void *range)
+static int removed_found(struct resource *res, void *unused)
 {
-	const struct resource *ram = child->parent, *r = range;
-
-	return ram && ram != &iomem_resource && ram->start <= r->start &&
-	       ram->end >= r->end;
+	return 1;
 }
 
 /*
- * Whether the kernel's image or another resource is above the range in the same
- * range of System RAM. release_mem_region_adjustable() then can't split that, and
- * what is removed could never be added again.
+ * Whether the kernel's image or its crash kernel's memory is above the range. They are
+ * children of their range of System RAM, and release_mem_region_adjustable() can't
+ * split one below a child: what is removed could never be added again. That the range
+ * may be in another one isn't considered: there is no way to ask.
  */
 static bool removed_is_below_child(u64 start, u64 size)
 {
-	struct resource range = { .start = start, .end = start + size - 1 };
-
-	return walk_iomem_res_desc(IORES_DESC_NONE,
+	if (start < __pa_symbol(offline_and_remove_memory))
+		return true;
+	return walk_iomem_res_desc(IORES_DESC_CRASH_KERNEL,
 				   IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
-				   start + size, -1, &range,
-				   removed_is_inside) > 0;
+				   start + size, -1, NULL, removed_found) > 0;
 }
 
 /* Gives a block back to the kernel, from whatever state removed_take() left it in. */

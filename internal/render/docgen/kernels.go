@@ -32,8 +32,8 @@ var setups = []setup{
 		[]string{"--no-module"},
 	},
 	{
-		"Everything set up", "With `offmap.ko` loaded, and booted with `hugepages=32 memmap=64M$0x40000000 memhp_default_state=online`.",
-		[]string{"--append", "hugepages=32 memmap=64M$0x40000000 memhp_default_state=online"},
+		"Everything set up", "With `offmap.ko` loaded, and booted with `hugepages=32 memmap=64M$0x40000000 memhp_default_state=online nokaslr`.",
+		[]string{"--append", "hugepages=32 memmap=64M$0x40000000 memhp_default_state=online nokaslr"},
 	},
 	{
 		"Without secret memory", "Booted with `secretmem.enable=0`, the default before Linux 6.5; with `offmap.ko` loaded.",
