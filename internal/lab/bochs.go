@@ -54,11 +54,7 @@ const controlTTY = "/dev/ttyS1"
 
 // bochsWords are what Linux needs on this machine beside other machines' words: its timers
 // are slow, and it has no time for mitigations.
-const bochsWords = "tsc=reliable mitigations=off nowatchdog"
-
-// bochsLast is for the kernel's decompressor, which looks for it everywhere. The kernel
-// doesn't know it and passes it to init, so it comes behind the command there.
-const bochsLast = "nokaslr"
+const bochsWords = "tsc=reliable mitigations=off nowatchdog nokaslr"
 
 // startBochs starts a machine with VMX.
 func startBochs(ctx context.Context, cfg *Config) (_ *labMachine, err error) {

@@ -120,7 +120,9 @@ func machineArgs(cfg *Config, ram, initramfs int, channels []channel) []string {
 // commandLine is the kernel's.
 func commandLine(cfg *Config) string {
 	words := []string{
-		"console=ttyS0", "rdinit=/init",
+		// The kernel passes what it doesn't know to init, in this order, and nothing from
+		// before rdinit=.
+		"console=ttyS0", "rdinit=/init", initCommand,
 		"panic=-1", "oops=panic", // a machine that oopsed proves nothing any more
 		"log_buf_len=4M", // all of the log is checked at the end
 		"random.trust_cpu=on",
@@ -136,10 +138,6 @@ func commandLine(cfg *Config) string {
 	}
 	if cfg.Append != "" {
 		words = append(words, cfg.Append)
-	}
-	words = append(words, "--", initCommand)
-	if cfg.Bochs != "" {
-		words = append(words, bochsLast)
 	}
 	return strings.Join(words, " ")
 }

@@ -41,9 +41,9 @@ func TestNoQEMU(t *testing.T) {
 
 func TestCommandLine(t *testing.T) {
 	got := commandLine(&Config{Append: "memmap=1G$4G quiet", Kernel: debian.Kernel{}})
-	// What the user adds comes after ours, so that it wins, and before the
-	// dashes, behind which everything is for process 1.
-	if !strings.HasSuffix(got, " memmap=1G$4G quiet -- lab-init") {
+	// What the user adds comes after ours, so that it wins, and so that what of it the
+	// kernel doesn't know comes after init's command.
+	if !strings.HasSuffix(got, " memmap=1G$4G quiet") || !strings.Contains(got, " rdinit=/init lab-init ") {
 		t.Errorf("command line %q", got)
 	}
 	for _, word := range []string{"secretmem.enable=1", "oops=panic", "console=ttyS0"} {
