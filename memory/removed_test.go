@@ -228,7 +228,7 @@ func TestRemovedRefuses(t *testing.T) {
 		{"past the last address", PhysRange{-b, 2 * b}, unix.EINVAL},
 		{"more than may be", PhysRange{0, (pool.Limit/b + 1) * b}, unix.EDQUOT},
 		{"no RAM", PhysRange{1 << 45 / b * b, b}, unix.EINVAL},
-		{"the first, which has holes", PhysRange{0, b}, unix.EINVAL},
+		{"what is below the kernel's image", PhysRange{0, b}, unix.EBUSY},
 	} {
 		if err := removeRange(fd, c.PhysRange); err != c.want {
 			t.Errorf("remove %s: %v, want %v", c.name, err, c.want)
