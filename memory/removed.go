@@ -27,7 +27,7 @@ const blocksDir = "devices/system/memory"
 // memoryBlock is a block of the kernel's RAM.
 type memoryBlock struct {
 	PhysRange
-	zone string // the one that it would be in, of those that valid_zones names first
+	zone string // the first of valid_zones
 }
 
 // openRemoved makes a file of size bytes of the pool, and first takes as many more
@@ -209,7 +209,7 @@ func entryAround(blocks []memoryBlock, r PhysRange, unit uint64) PhysRange {
 func memoryBlocks(sys fs.FS) ([]memoryBlock, error) {
 	text, err := readField(sys, path.Join(blocksDir, "block_size_bytes"))
 	if err != nil {
-		return nil, fmt.Errorf("%w: a kernel that removes memory (CONFIG_MEMORY_HOTREMOVE): %w", lacking("CONFIG_MEMORY_HOTREMOVE"), err)
+		return nil, fmt.Errorf("%w: this kernel can't remove memory: %w", lacking("CONFIG_MEMORY_HOTREMOVE"), err)
 	}
 	unit, err := strconv.ParseUint(text, 16, 64)
 	if err != nil || unit == 0 {

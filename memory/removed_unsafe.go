@@ -29,9 +29,16 @@ type allocRequest struct {
 // much of that no guest has.
 type RemovedPool struct{ Block, Limit, Removed, Free uint64 }
 
-// removeRange has the kernel do without a range.
-func removeRange(fd int, r PhysRange) error {
-	return removedIoctl(fd, removedRemove, unsafe.Pointer(&removeRequest{r.Start, r.Size}))
+// removeRange has the kernel do without a range. Any signal ends the kernel's attempt, so
+// there are several.
+func removeRange(fd int, r PhysRange) (err error) {
+	for range 5 {
+		err = removedIoctl(fd, removedRemove, unsafe.Pointer(&removeRequest{r.Start, r.Size}))
+		if err != unix.EINTR {
+			break
+		}
+	}
+	return err
 }
 
 // allocRemoved gives the open device size bytes of the pool.
