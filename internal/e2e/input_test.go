@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"strings"
 	"testing"
@@ -22,15 +21,15 @@ func TestPipedInput(t *testing.T) {
 	const count = `sleep 30
 head -n 1000 > /tmp/input
 dmesg | grep -c -i 'lockup|stall|overrun'
-sha256sum /tmp/input; exit 5`
+echo "the file:"; cat /tmp/input; echo; exit 5`
 	cmd := command(t, 2*patience, "./offmap", append([]string{"run"}, linux("memfd", count)...)...)
 	cmd.Stdin = strings.NewReader(input.String())
 	start := time.Now()
 	out, _ := cmd.CombinedOutput()
 	console := strings.ReplaceAll(string(out), "\r\n", "\n")
 	t.Logf("%d bytes in %v", input.Len(), time.Since(start))
-	want := fmt.Sprintf("\n0\n%x  /tmp/input\n", sha256.Sum256([]byte(input.String())))
-	if code := cmd.ProcessState.ExitCode(); code != 5 || !strings.Contains(console, want) {
+	_, got, _ := strings.Cut(console, "\n0\nthe file:\n")
+	if code := cmd.ProcessState.ExitCode(); code != 5 || !strings.HasPrefix(got, input.String()) {
 		t.Errorf("exit code %d; the guest has something else than it was sent:\n%s", code, console[max(0, len(console)-3000):])
 	}
 }
