@@ -60,7 +60,7 @@ install-program: bin/offmap
 
 install-dkms:
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,lib/udev/rules.d share/doc/offmap-dkms) $(DESTDIR)$(DKMSDIR)
-	install -m 644 $(addprefix $(KMOD)/,Kbuild Makefile dkms.conf COPYING) $(wildcard $(KMOD)/*.[ch]) $(DESTDIR)$(DKMSDIR)
+	install -m 644 $(addprefix $(KMOD)/,Kbuild Makefile dkms.conf COPYING bridge.c compat.h main.c module.h offmap.h removed.c) $(DESTDIR)$(DKMSDIR)
 	install -m 644 scripts/60-offmap.rules $(DESTDIR)$(PREFIX)/lib/udev/rules.d
 	install -m 644 $(KMOD)/README.md $(DESTDIR)$(PREFIX)/share/doc/offmap-dkms
 

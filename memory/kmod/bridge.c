@@ -138,25 +138,10 @@ static const struct vm_operations_struct offmap_vm_ops = {
 static int offmap_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct offmap *om = file->private_data;
-
-	if (current->mm != om->mm)
-		return -EPERM;
-	if (vma->vm_flags & VM_EXEC)
-		return -EPERM;
-	/* A private mapping would be a COW mapping, which can't be PFNMAP. */
-	if (!(vma->vm_flags & VM_SHARED))
-		return -EINVAL;
-
 	/* Pairs with offmap_bind(). */
-	if (!smp_load_acquire(&om->secret))
-		return -ENXIO;
-	if (vma->vm_pgoff > om->npages ||
-	    vma_pages(vma) > om->npages - vma->vm_pgoff)
-		return -ENXIO;
+	bool ready = smp_load_acquire(&om->secret);
 
-	offmap_keep_pfnmap(vma);
-	vma->vm_ops = &offmap_vm_ops;
-	return 0;
+	return offmap_map(vma, om->mm, ready ? om->npages : 0, &offmap_vm_ops);
 }
 
 /* Whether @len bytes at @addr in @mm map @secret from offset 0 on. */

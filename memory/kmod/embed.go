@@ -6,5 +6,5 @@ import "embed"
 
 // Sources has the files that make needs to build the module, in its root directory.
 //
-//go:embed Kbuild Makefile dkms.conf *.h *.c
+//go:embed Kbuild Makefile dkms.conf bridge.c compat.h main.c module.h offmap.h removed.c
 var Sources embed.FS

@@ -71,6 +71,7 @@ MODULE_PARM_DESC(removed_keep,
  * @size: bytes
  * @nid: the node that it goes back to
  * @res: keeps /dev/mem out of it, and shows it in /proc/iomem
+ * @name: that of @res
  * @reserved: its memory type is reserved
  * @clear: it was cleared, so that it can be handed out
  * @used: the chunks that files have
@@ -81,6 +82,7 @@ struct removed_block {
 	u64 size;
 	int nid;
 	struct resource *res;
+	char name[16];
 	bool reserved;
 	bool clear;
 	unsigned long used[];
@@ -177,8 +179,8 @@ static int removed_found(struct resource *res, void *unused)
 /*
  * Whether the kernel's image or its crash kernel's memory is above the range. They are
  * children of their range of System RAM, and release_mem_region_adjustable() can't
- * split one below a child: what is removed could never be added again. That the range
- * may be in another one isn't considered: there is no way to ask.
+ * split one below a child: what is removed could never be added again. This also
+ * refuses a range in another resource, since a module can't look that up.
  */
 static bool removed_is_below_child(u64 start, u64 size)
 {
@@ -205,7 +207,7 @@ static int removed_give(struct removed_block *b)
 
 	ret = add_memory(b->nid, b->start, b->size, MHP_MERGE_RESOURCE);
 	if (ret) {
-		/* Out of use until the next try: somebody might map it meanwhile. */
+		/* Never handed out again: /dev/mem may have mapped it meanwhile. */
 		b->clear = false;
 		pr_err("%llu MiB at %#llx can't be given back: error %d\n",
 		       b->size >> 20, b->start, ret);
@@ -257,7 +259,8 @@ static int removed_take(u64 start, u64 size)
 	removed_total += size;
 
 	ret = -EBUSY;
-	b->res = request_mem_region_exclusive(start, size, "offmap removed");
+	strscpy(b->name, "offmap removed", sizeof(b->name));
+	b->res = request_mem_region_exclusive(start, size, b->name);
 	if (!b->res)
 		goto give;
 	ret = -ENOMEM;
@@ -427,7 +430,7 @@ static vm_fault_t removed_fault(struct vm_fault *vmf)
 
 		if (vmf_insert_pfn(vma, addr, removed_pfn(f, pgoff)) !=
 		    VM_FAULT_NOPAGE)
-			break; /* it has its own fault to fail */
+			break; /* the page's own fault will report it */
 	}
 	return VM_FAULT_NOPAGE;
 }
@@ -462,25 +465,10 @@ static const struct vm_operations_struct removed_vm_ops = {
 static int removed_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct removed_file *f = file->private_data;
-
-	if (current->mm != f->mm)
-		return -EPERM;
-	if (vma->vm_flags & VM_EXEC)
-		return -EPERM;
-	/* A private mapping would be a COW mapping, which can't be PFNMAP. */
-	if (!(vma->vm_flags & VM_SHARED))
-		return -EINVAL;
-
 	/* Pairs with removed_alloc(). */
-	if (!smp_load_acquire(&f->chunks))
-		return -ENXIO;
-	if (vma->vm_pgoff > f->npages ||
-	    vma_pages(vma) > f->npages - vma->vm_pgoff)
-		return -ENXIO;
+	bool ready = smp_load_acquire(&f->chunks);
 
-	offmap_keep_pfnmap(vma);
-	vma->vm_ops = &removed_vm_ops;
-	return 0;
+	return offmap_map(vma, f->mm, ready ? f->npages : 0, &removed_vm_ops);
 }
 
 static long removed_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -600,10 +588,14 @@ void removed_exit(void)
 
 	mutex_lock(&removed_lock);
 	removed_give_unused();
-	/* What can't be given back is the kernel's again after a boot. */
+	/*
+	 * What can't be given back is the kernel's again after a boot. A block with a
+	 * chunk that wasn't cleared keeps its resource, and so its name in memory.
+	 */
 	list_for_each_entry_safe(b, next, &removed_blocks, list) {
 		list_del(&b->list);
-		kfree(b);
+		if (!b->res)
+			kfree(b);
 	}
 	mutex_unlock(&removed_lock);
 }
