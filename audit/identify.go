@@ -35,7 +35,7 @@ var marks = []struct {
 	path string
 	Column
 }{
-	{memory.RemovedDevice, Column{Pair: attach.Pair{Backend: memory.Removed, Attach: attach.Direct}}}, // before the bridge's, with which it begins
+	{memory.RemovedDevice, Column{Pair: attach.Pair{Backend: memory.Removed, Attach: attach.Direct}}}, // first, as its path begins with the bridge's
 	{attach.BridgeDevice, Column{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}}},
 	{"/secretmem", Column{Pair: attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}}},
 	{"/dev/mem", Column{Pair: attach.Pair{Backend: memory.Reserved, Attach: attach.Direct}}},

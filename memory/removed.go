@@ -27,7 +27,7 @@ const blocksDir = "devices/system/memory"
 // memoryBlock is a block of the kernel's RAM.
 type memoryBlock struct {
 	PhysRange
-	zone string // the first of valid_zones
+	rank int // 0 in zone Movable, else 1
 }
 
 // openRemoved makes a file of size bytes of the pool, and first takes as many more
@@ -76,10 +76,20 @@ func BlocksLeftOffline(sys fs.FS) (fix string, left bool) {
 
 // fillRemoved gives the open device its memory.
 func fillRemoved(fd int, size uint64) error {
-	err := allocRemoved(fd, size)
-	if !errors.Is(err, unix.ENOSPC) {
-		return os.NewSyscallError("ioctl OFFMAP_IOC_ALLOC", err)
+	for {
+		err := allocRemoved(fd, size)
+		if !errors.Is(err, unix.ENOSPC) {
+			return os.NewSyscallError("ioctl OFFMAP_IOC_ALLOC", err)
+		}
+		// Another process may take what this one adds, so it may take several rounds.
+		if err := growPool(fd, size); err != nil {
+			return err
+		}
 	}
+}
+
+// growPool takes blocks out of the kernel until size bytes of the pool are free.
+func growPool(fd int, size uint64) error {
 	sys := os.DirFS("/sys")
 	if fix, left := BlocksLeftOffline(sys); left {
 		return fmt.Errorf("%w: this kernel leaves memory that is given back to it unused: %s", lacking("boot parameter memhp_default_state=online"), fix)
@@ -88,32 +98,21 @@ func fillRemoved(fd int, size uint64) error {
 	if err != nil {
 		return err
 	}
-	var refused removedRefusals
-	for {
-		pool, err := removedPool(fd)
-		if err != nil {
-			return err
-		}
-		if pool.Free < size {
-			took := takeBlocks(blocks, size-pool.Free, pool.Block, func(r PhysRange) error {
-				err := removeRange(fd, r)
-				refused.add(r, err)
-				return err
-			})
-			if took < size-pool.Free {
-				restoreRemoved(fd) // what it took is of no use
-				return refused.explain(size, pool, took)
-			}
-			blocks, err = memoryBlocks(sys)
-			if err != nil {
-				return err
-			}
-		}
-		// Another process may have been faster.
-		if err := allocRemoved(fd, size); !errors.Is(err, unix.ENOSPC) {
-			return os.NewSyscallError("ioctl OFFMAP_IOC_ALLOC", err)
-		}
+	pool, err := removedPool(fd)
+	if err != nil || pool.Free >= size {
+		return err
 	}
+	var refused removedRefusals
+	took := takeBlocks(blocks, size-pool.Free, pool.Block, func(r PhysRange) error {
+		err := removeRange(fd, r)
+		refused.add(r, err)
+		return err
+	})
+	if took < size-pool.Free {
+		restoreRemoved(fd) // what it took is of no use
+		return refused.explain(size, pool, took)
+	}
+	return nil
 }
 
 // removedRefusals is what blocks weren't removed, by reason.
@@ -232,24 +231,16 @@ func memoryBlocks(sys fs.FS) ([]memoryBlock, error) {
 		if state != "online" { // or it went meanwhile
 			continue
 		}
-		zone, _, _ := strings.Cut(zones, " ")
-		blocks = append(blocks, memoryBlock{PhysRange{n * unit, unit}, zone})
+		rank := 1
+		if zone, _, _ := strings.Cut(zones, " "); zone == "Movable" {
+			rank = 0
+		}
+		blocks = append(blocks, memoryBlock{PhysRange{n * unit, unit}, rank})
 	}
 	slices.SortFunc(blocks, func(a, b memoryBlock) int {
-		return cmp.Or(-compareBool(a.zone == "Movable", b.zone == "Movable"), cmp.Compare(b.Start, a.Start))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.Start, a.Start))
 	})
 	return blocks, nil
-}
-
-// compareBool orders false before true.
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 func readField(fsys fs.FS, name string) (string, error) {

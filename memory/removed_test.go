@@ -84,11 +84,11 @@ func TestBlocksLeftOffline(t *testing.T) {
 func TestTakeBlocks(t *testing.T) {
 	gib := func(first uint64) (bs []memoryBlock) {
 		for i := range uint64(8) {
-			bs = append(bs, memoryBlock{PhysRange{first<<30 + (7-i)*block, block}, "Normal"})
+			bs = append(bs, memoryBlock{PhysRange{first<<30 + (7-i)*block, block}, 1})
 		}
 		return bs
 	}
-	one := []memoryBlock{{PhysRange{20 * block, block}, "Normal"}}
+	one := []memoryBlock{{PhysRange{20 * block, block}, 1}}
 	for _, c := range []struct {
 		name   string
 		blocks []memoryBlock

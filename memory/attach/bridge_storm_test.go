@@ -109,8 +109,8 @@ func TestBridgeStorm(t *testing.T) {
 	}
 }
 
-// stormRun runs one process of the storm, kills it after that many reports, if it is to
-// be, and returns how often what has worked.
+// stormRun runs one process of the storm. It kills the process after kill reports, unless
+// that is negative, and returns how often each step has worked.
 func stormRun(socket int, state stormState, kill int) (worked map[string]int, err error) {
 	told, err := json.Marshal(state)
 	if err != nil {

@@ -73,8 +73,8 @@ func (k *keeper) leave() {
 }
 
 // stop ends the keeper, which leaves the terminal alone, and waits for it: for no more
-// than a second, as somebody may have stopped it. It takes no signal, which package jail
-// allows to no process.
+// than a second, as somebody may have stopped it. It sends no signal: package jail allows
+// none to another process.
 func (k *keeper) stop() {
 	if k == nil {
 		return
