@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"offmap/guest/agent"
+	"offmap/internal/kernel"
 	"offmap/internal/lab"
 	"offmap/internal/lab/debian"
 	"offmap/internal/lab/inside"
@@ -50,7 +51,9 @@ the bridge's module, whatever this machine has. The command's stdout, stderr and
 exit code are those of lab. The command sees this machine's current directory, its
 cache and the directories of paths on the command line. With --machine=vmx, Bochs
 emulates a processor with Intel's VMX, and the command sees only files that the
-command line names by absolute paths.
+command line names by absolute paths. With --kernel=DIR, the lab runs a kernel of your
+own instead, from its build tree, and builds the module for it with this machine's
+compiler: see docs/kernel-trees.md.
 
 Afterwards the lab kernel's log is checked. If the kernel complained (oops,
 BUG, WARNING, stall, lockup...) or the module can't be unloaded, the exit code
@@ -80,8 +83,7 @@ is 3, whatever the command's was.`,
 // addMachine adds the flags that describe the machine.
 func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringArrayVarP(&f.kernels, "kernel", "k", nil, "kernel `SERIES` to run in: "+
-		strings.Join(debian.KnownSeries(), ", ")+", one of these with an\nexact version of Debian's package such as 6.1=6.1.176-1, or all (repeatable;\ndefault the newest)")
+	fl.StringArrayVarP(&f.kernels, "kernel", "k", nil, "kernel to run in: a `SERIES` of Debian's ("+strings.Join(debian.KnownSeries(), ", ")+"), one of\nthese with an exact version of the package such as 6.1=6.1.176-1, all of them, or the\ndirectory in which make has built a kernel (repeatable; default the newest series)")
 	fl.VarP(&f.memory, "memory", "m", "RAM of the lab machine: MiB, or with K, M, G")
 	fl.Var(&f.swap, "swap", "add a swap disk of `SIZE` to the lab machine (default none)")
 	fl.IntVarP(&f.cpus, "cpus", "c", f.cpus, "processors of the lab machine")
@@ -128,13 +130,41 @@ func chosenSeries(list []string) ([]string, error) {
 	return chosen, nil
 }
 
+// chosenKernels returns the series and the build trees that list names, or the newest
+// series if it is empty.
+func chosenKernels(list []string) (kernels []string, err error) {
+	if len(list) == 0 {
+		return chosenSeries(nil)
+	}
+	for _, k := range list {
+		named := []string{k}
+		if !isTree(k) {
+			if named, err = chosenSeries(named); err != nil {
+				return nil, err
+			}
+		}
+		for _, k := range named {
+			if !slices.Contains(kernels, k) {
+				kernels = append(kernels, k)
+			}
+		}
+	}
+	return kernels, nil
+}
+
+// isTree reports whether a value of --kernel names a directory, and no series.
+func isTree(value string) bool {
+	info, err := os.Stat(value)
+	return err == nil && info.IsDir() && value != "all" && debian.CheckSeries(value) != nil
+}
+
 // runLab runs args, or f.program with args, in each of the chosen kernels.
 func runLab(ctx context.Context, f labFlags, args []string) error {
-	series, err := chosenSeries(f.kernels)
+	kernels, err := chosenKernels(f.kernels)
 	if err != nil {
 		return err
 	}
-	cfgs, err := prepareLabs(ctx, f, series, args)
+	cfgs, err := prepareLabs(ctx, f, kernels, args)
 	if err != nil {
 		return err
 	}
@@ -145,7 +175,7 @@ func runLab(ctx context.Context, f labFlags, args []string) error {
 }
 
 // prepareLabs gets everything that the machines need, before it starts any of them.
-func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.Config, error) {
+func prepareLabs(ctx context.Context, f labFlags, kernels, args []string) ([]lab.Config, error) {
 	if err := checkTimeout(f.timeout); err != nil {
 		return nil, err
 	}
@@ -199,14 +229,41 @@ func prepareLabs(ctx context.Context, f labFlags, series, args []string) ([]lab.
 		base.Carry = lab.NeededFiles(base.Args)
 	}
 	var cfgs []lab.Config
-	for _, s := range series {
+	for _, k := range kernels {
 		cfg := base
-		if cfg.Kernel, cfg.Module, err = getKernel(ctx, s, !f.noModule); err != nil {
+		if cfg.Kernel, cfg.Module, err = labKernel(ctx, k, !f.noModule); err != nil {
 			return nil, err
 		}
 		cfgs = append(cfgs, cfg)
 	}
 	return cfgs, nil
+}
+
+// labKernel gets the kernel that a value of --kernel names, and builds its module.
+func labKernel(ctx context.Context, value string, withModule bool) (k lab.Kernel, module string, err error) {
+	if !isTree(value) {
+		stock, module, err := getKernel(ctx, value, withModule)
+		if err != nil {
+			return k, "", err
+		}
+		k, err = lab.Stock(stock)
+		return k, module, err
+	}
+	tree, err := kernel.OpenTree(value)
+	if err != nil {
+		return k, "", usage("lab: --kernel: %v", err)
+	}
+	if withModule {
+		err = withProgress(value, func(p debian.Progress) (err error) {
+			module, err = debian.BuildModuleFor(ctx, tree, kmod.Sources, p)
+			return err
+		})
+		if err != nil {
+			return k, "", exitWith(exitcode.Cannot, err)
+		}
+	}
+	k, err = lab.Built(tree)
+	return k, module, err
 }
 
 // getKernel gets a kernel from the cache or else from Debian, and builds its module.
@@ -284,10 +341,10 @@ func runSideBySide(ctx context.Context, f labFlags, cfgs []lab.Config) error {
 	for i, cfg := range cfgs {
 		g.Go(func() error {
 			defer outputs.done(i)
-			fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: kernel %s\n", cfg.Kernel.Series)
+			fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: kernel %s\n", cfg.Kernel.Name)
 			cfg.Stdout, cfg.Stderr = outputs.writer(i, os.Stdout), outputs.writer(i, os.Stderr)
 			if errs[i] = oneLab(ctx, f, cfg); errs[i] != nil {
-				errs[i] = fmt.Errorf("kernel %s: %w", cfg.Kernel.Series, errs[i])
+				errs[i] = fmt.Errorf("kernel %s: %w", cfg.Kernel.Name, errs[i])
 				fmt.Fprintf(outputs.writer(i, os.Stderr), "offmap: lab: %s\n", terminal.Printable(errs[i].Error()))
 			}
 			return nil

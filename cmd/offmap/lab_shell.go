@@ -26,14 +26,14 @@ with offmap in its path. The machine ends when the shell does.`,
 }
 
 func shellLab(ctx context.Context, f labFlags, args []string) error {
-	series, err := chosenSeries(f.kernels)
+	kernels, err := chosenKernels(f.kernels)
 	if err != nil {
 		return err
 	}
-	if len(series) > 1 {
+	if len(kernels) > 1 {
 		return usage("lab shell: one kernel at a time")
 	}
-	cfgs, err := prepareLabs(ctx, f, series, args)
+	cfgs, err := prepareLabs(ctx, f, kernels, args)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,5 +137,33 @@ func TestInOrder(t *testing.T) {
 	}
 	if got, want := two.String(), "B1 "; got != want {
 		t.Errorf("said %q on the other, want %q", got, want)
+	}
+}
+
+// TestLabKernels checks what values of --kernel name.
+func TestLabKernels(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, dir := range []string{"tree", "6.1"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := debian.KnownSeries()
+	for _, tt := range []struct{ list, want []string }{
+		{nil, known[len(known)-1:]},
+		{[]string{"tree", "6.12", "tree"}, []string{"tree", "6.12"}},
+		{[]string{"6.1", "./6.1"}, []string{"6.1", "./6.1"}}, // a series goes before a directory
+		{[]string{"tree", "all"}, append([]string{"tree"}, known...)},
+	} {
+		if got, err := chosenKernels(tt.list); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, %v, want %q", tt.list, got, err, tt.want)
+		}
+	}
+	if _, err := chosenKernels([]string{"nowhere"}); exitCode(err) != exitcode.Usage {
+		t.Errorf("no such directory: %v", err)
+	}
+	_, _, err := labKernel(t.Context(), "tree", false)
+	if exitCode(err) != exitcode.Usage || !strings.Contains(err.Error(), "not a kernel's build tree") {
+		t.Errorf("a directory without a kernel: %v", err)
 	}
 }

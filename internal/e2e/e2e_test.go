@@ -30,17 +30,18 @@ import (
 const everything = "."
 
 var (
-	inLab  = flag.Bool("lab", false, "boot the lab's kernels and test in them")
-	inside = flag.Bool("inside", false, "run the tests that are made for the inside of the lab")
-	kernel = flag.String("kernel", "all", "with -lab: the series to test in, or all")
-	boots  = flag.Int("boots", 1, "how often each boot is made that is compared with others")
-	cpus   = flag.Int("cpus", lab.DefaultCPUs, "processors of the lab machine")
-	words  = flag.String("append", "", "words for the end of the lab kernels' command line")
-	only   = flag.String("only", everything, "of the tests inside, run those that match")
-	soak   = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
-	least  = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
-	keep   = flag.String("results", "", "directory to keep what TestLinuxBoots and TestIOSpeed have measured in, as SERIES.json and SERIES-io.json")
-	kills  = flag.Int("kills", 2, "how many VMMs TestDiskKilled kills; TestKilled kills as many, and as many with their scrubber")
+	inLab      = flag.Bool("lab", false, "boot the lab's kernels and test in them")
+	inside     = flag.Bool("inside", false, "run the tests that are made for the inside of the lab")
+	kernel     = flag.String("kernel", "all", "with -lab: the series to test in, or all")
+	boots      = flag.Int("boots", 1, "how often each boot is made that is compared with others")
+	cpus       = flag.Int("cpus", lab.DefaultCPUs, "processors of the lab machine")
+	words      = flag.String("append", "", "words for the end of the lab kernels' command line")
+	only       = flag.String("only", everything, "of the tests inside, run those that match")
+	soak       = flag.Int("soak", 0, "how many boots in a row TestSoak makes")
+	least      = flag.Duration("smallest-window", 0, "how long Linux may take behind each window that TestSmallestWindow tries")
+	keep       = flag.String("results", "", "directory to keep what TestLinuxBoots and TestIOSpeed have measured in, as SERIES.json and SERIES-io.json")
+	soakKernel = flag.String("soak-kernel", guestKernel, "what the guests of TestExecSoak boot, as for --kernel")
+	kills      = flag.Int("kills", 2, "how many VMMs TestDiskKilled kills; TestKilled kills as many, and as many with their scrubber")
 )
 
 // program is bin/offmap, seen from this package's directory.
@@ -105,7 +106,7 @@ func TestLab(t *testing.T) {
 				"--kernel", j.series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord+" "+loadedLow+" "+*words, "--timeout", limit.String(), "-v",
 				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--module", "loop", "--program", self, "--",
 				"-test.v", "-test.timeout="+(limit-time.Minute).String(), "-test.run="+j.run, "-test.skip="+j.skip, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
-				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least))
+				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least), "-soak-kernel", *soakKernel)
 			bad, err := runMachine(j.name, dir, offmap, args...)
 			for _, r := range []struct{ file, suffix string }{{bootResults, ""}, {ioResults, "-io"}} {
 				if measured := filepath.Join(dir, r.file); *keep != "" && exists(measured) {

@@ -246,14 +246,22 @@ func TestExecSoak(t *testing.T) {
 	}
 	const atATime = 4
 	random := rand.New(rand.NewPCG(uint64(*soak), uint64(time.Now().UnixNano())))
+	// Signals and timeouts come at any time of a guest's life, its boot above all.
+	first := offmapRun(t, "exec", "-m", "192M", "-k", *soakKernel, "--", "true")
+	if first.code != 0 {
+		t.Fatalf("the first command: exit code %d\n%s", first.code, first.stderr)
+	}
+	latest := (atATime * first.took).Milliseconds()
+	ended := map[string]int{}
 	var running errgroup.Group
 	running.SetLimit(atATime)
 	for i := range *soak {
 		placing := []placing{{"bridge", "1"}, {"window", "1"}, {"bridge", "2"}, {"window", "2"}}[random.IntN(4)]
-		code, sig, after := random.IntN(120), endSignals[random.IntN(len(endSignals))], time.Duration(1+random.IntN(60_000))*time.Millisecond
+		code, sig, after := random.IntN(120), endSignals[random.IntN(len(endSignals))], time.Duration(1+random.Int64N(latest))*time.Millisecond
 		way := random.IntN(4)
+		ended[[...]string{"by themselves", "by a signal of their own", "by --timeout", "by a signal to offmap"}[way]]++
 		running.Go(func() error {
-			args := append([]string{"exec", "-m", "192M", "-k", guestKernel}, placing.args()...)
+			args := append([]string{"exec", "-m", "192M", "-k", *soakKernel}, placing.args()...)
 			var want int
 			script := "sleep 1000"
 			switch way {
@@ -286,7 +294,7 @@ func TestExecSoak(t *testing.T) {
 	if err := running.Wait(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d commands", *soak)
+	t.Logf("%d commands, which ended %v; signals and timeouts within %v", *soak, ended, time.Duration(latest)*time.Millisecond)
 }
 
 // endSignals are signals that end a shell.

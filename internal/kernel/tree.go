@@ -102,10 +102,12 @@ func setting(config, option string) string {
 	return ""
 }
 
-// options are the names in Kconfig, without CONFIG_, of the modules that guests need.
+// options are the names in Kconfig, without CONFIG_, of the modules that guests and the lab need.
 var options = map[string]string{
 	"fuse":           "FUSE_FS",
 	"overlay":        "OVERLAY_FS",
+	"kvm_amd":        "KVM_AMD",
+	"kvm_intel":      "KVM_INTEL",
 	"pvpanic_mmio":   "PVPANIC_MMIO",
 	"virtio_blk":     "VIRTIO_BLK",
 	"virtio_console": "VIRTIO_CONSOLE",

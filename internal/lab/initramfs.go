@@ -80,10 +80,7 @@ func writeInitramfs(w io.Writer, cfg *Config, modules []string, spec wire.Spec) 
 		}
 	}
 	for _, m := range modules {
-		name, err := insidePath(cfg, m)
-		if err != nil {
-			return err
-		}
+		name := filepath.Join("/lib/modules", cfg.Kernel.Release, filepath.Base(m))
 		spec.Modules = append(spec.Modules, name)
 		if err := addFile(name[1:], m, 0o644); err != nil {
 			return err
@@ -110,15 +107,6 @@ func writeInitramfs(w io.Writer, cfg *Config, modules []string, spec wire.Spec) 
 
 // programPath is where the initramfs holds the program at path.
 func programPath(path string) string { return "/lab/program/" + filepath.Base(path) }
-
-// insidePath is where the initramfs holds the kernel's module at path.
-func insidePath(cfg *Config, path string) (string, error) {
-	rel, err := filepath.Rel(cfg.Kernel.ModulesDir, path)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join("/lib/modules", cfg.Kernel.Release, rel), nil
-}
 
 // checkStatic makes sure that path is a program that runs without any library
 // or interpreter, of which a lab machine has none.

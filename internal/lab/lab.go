@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"offmap/guest/agent"
-	"offmap/internal/lab/debian"
 	"offmap/internal/lab/inside"
 	"offmap/internal/lab/wire"
 )
@@ -33,7 +32,7 @@ const initCommand = inside.Command
 
 // Config says what to run, and in what machine.
 type Config struct {
-	Kernel debian.Kernel
+	Kernel Kernel
 	// Module is the path of the offmap.ko built for Kernel; empty: none.
 	Module string
 	// Modules are the names of further modules of Kernel's to load.

@@ -36,7 +36,7 @@ func TestLab(t *testing.T) {
 	program := buildProgram(t)
 	newest := ""
 	for _, series := range debian.KnownSeries() {
-		kernel, err := debian.Cached(series)
+		l, err := newLabTest(series, program)
 		if errors.Is(err, fs.ErrNotExist) {
 			t.Logf("SKIPPED on %s: not in the cache; offmap lab fetch %s", series, series)
 			continue
@@ -46,7 +46,7 @@ func TestLab(t *testing.T) {
 		}
 		newest = series
 		t.Run(series, func(t *testing.T) {
-			l := &labTest{t, kernel, program}
+			l.T = t
 			t.Run("streams", l.streams)
 			t.Run("machine", l.machine)
 		})
@@ -54,11 +54,11 @@ func TestLab(t *testing.T) {
 	if newest == "" {
 		t.Skip("SKIPPED, no lab: no kernel in the cache; offmap lab fetch")
 	}
-	kernel, err := debian.Cached(newest)
+	l, err := newLabTest(newest, program)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &labTest{t, kernel, program}
+	l.T = t
 	t.Run("input", l.input)
 	t.Run("signal", l.signal)
 	t.Run("second signal", l.secondSignal)
@@ -87,8 +87,24 @@ func buildProgram(t *testing.T) string {
 
 type labTest struct {
 	*testing.T
-	kernel  debian.Kernel
+	kernel  Kernel
+	module  string // offmap.ko; it may not be built
 	program string
+}
+
+// newLabTest prepares tests with a kernel from the cache. If the cache has none of that
+// series, the error is fs.ErrNotExist.
+func newLabTest(series, program string) (*labTest, error) {
+	stock, err := debian.Cached(series)
+	if err != nil {
+		return nil, err
+	}
+	kernel, err := Stock(stock)
+	if err != nil {
+		return nil, err
+	}
+	module, err := debian.ModulePath(stock, kmod.Sources)
+	return &labTest{kernel: kernel, module: module, program: program}, err
 }
 
 // A lab test's machine is up within this time even on a busy computer.
@@ -163,14 +179,11 @@ func (l *labTest) machine(t *testing.T) {
 	}
 	devices := []string{"/dev/kvm", "/dev/null", "/dev/mem", "/proc/kcore", "/proc/self", "/sys/kernel/debug/x86",
 		"/dev/shm", "/lab/tmp", "/lib/modules/" + l.kernel.Release}
-	module, err := debian.ModulePath(l.kernel, kmod.Sources)
-	if err != nil {
-		t.Fatal(err)
-	}
+	module := l.module
 	if _, err := os.Stat(module); err == nil {
 		devices = append(devices, "/dev/offmap")
 	} else {
-		t.Logf("SKIPPED without the module: offmap lab fetch %s", l.kernel.Series)
+		t.Logf("SKIPPED without the module: offmap lab fetch %s", l.kernel.Name)
 		module = ""
 	}
 	var dst string

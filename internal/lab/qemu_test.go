@@ -4,8 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
-	"offmap/internal/lab/debian"
 )
 
 func TestCheckVersion(t *testing.T) {
@@ -40,7 +38,7 @@ func TestNoQEMU(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
-	got := commandLine(&Config{Append: "memmap=1G$4G quiet", Kernel: debian.Kernel{}})
+	got := commandLine(&Config{Append: "memmap=1G$4G quiet", Kernel: Kernel{}})
 	// What the user adds comes after ours, so that it wins, and so that what of it the
 	// kernel doesn't know comes after init's command.
 	if !strings.HasSuffix(got, " memmap=1G$4G quiet") || !strings.Contains(got, " rdinit=/init lab-init ") {

@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/internal/kernel"
 )
 
 // ModulePath is the path in the cache of the module offmap.ko that is built for k
@@ -62,41 +64,61 @@ func BuildModule(ctx context.Context, k Kernel, sources fs.FS, progress Progress
 		return "", fmt.Errorf("no compiler and headers to build offmap.ko for %s with: %w", k.Release, err)
 	}
 	progress.report("building offmap.ko for "+k.Release, -1)
-	ko, err := build(ctx, tree, k.Release, sources)
-	if err != nil {
-		return "", fmt.Errorf("build offmap.ko for %s: %w", k.Release, err)
-	}
-	tmp := path + ".new"
-	if err := os.WriteFile(tmp, ko, 0o644); err != nil {
-		return "", err
-	}
-	return path, os.Rename(tmp, path)
+	err = build(ctx, tree, path, k.Release, sources, func(dir string) (*exec.Cmd, error) {
+		return inTree(ctx, tree, "make", "-C", "/usr/src/linux-headers-"+k.Release, "M=/"+filepath.Base(dir), "modules")
+	})
+	return path, err
 }
 
-// build runs kbuild on a copy of sources in tree and returns the module.
-func build(ctx context.Context, tree, release string, sources fs.FS) ([]byte, error) {
-	dir, err := os.MkdirTemp(tree, "build-")
+// BuildModuleFor returns the path of offmap.ko for a kernel's build tree. Each call builds
+// it, from sources and with this machine's compiler: the tree may have changed.
+func BuildModuleFor(ctx context.Context, t kernel.Tree, sources fs.FS, progress Progress) (string, error) {
+	cache, err := CacheDir()
 	if err != nil {
-		return nil, err
+		return "", err
+	}
+	tree, err := filepath.Abs(t.Dir)
+	if err != nil {
+		return "", err
+	}
+	name := sha256.Sum256([]byte(tree))
+	home := filepath.Join(cache, "trees", hex.EncodeToString(name[:])[:16])
+	if err := os.MkdirAll(home, 0o755); err != nil {
+		return "", fmt.Errorf("the cache: %w", err)
+	}
+	progress.report("building offmap.ko for "+t.Release, -1)
+	path := filepath.Join(home, "offmap.ko")
+	err = build(ctx, home, path, t.Release, sources, func(dir string) (*exec.Cmd, error) {
+		return exec.CommandContext(ctx, "make", "-C", tree, "M="+dir, "modules"), nil
+	})
+	return path, err
+}
+
+// build makes offmap.ko for a kernel's release at path: kbuild runs on a copy of sources in
+// a directory below parent. command returns the command that runs it.
+func build(ctx context.Context, parent, path, release string, sources fs.FS, command func(dir string) (*exec.Cmd, error)) error {
+	dir, err := os.MkdirTemp(parent, "build-")
+	if err != nil {
+		return err
 	}
 	defer os.RemoveAll(dir)
 	if err := os.CopyFS(dir, sources); err != nil {
-		return nil, err
+		return err
 	}
-	cmd, err := inTree(ctx, tree, "make", "-C", "/usr/src/linux-headers-"+release, "M=/"+filepath.Base(dir), "modules")
+	cmd, err := command(dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	stopWithContext(cmd)
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
-		return nil, runError("make", err, said.Bytes())
+		return fmt.Errorf("build offmap.ko for %s: %w", release, runError("make", err, said.Bytes()))
 	}
-	return os.ReadFile(filepath.Join(dir, "offmap.ko"))
+	return os.Rename(filepath.Join(dir, "offmap.ko"), path)
 }
 
 // inTree makes a command whose root directory is tree. Compilers and shell scripts
