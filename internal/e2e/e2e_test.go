@@ -168,32 +168,42 @@ type labJob struct {
 // withSwap gives a machine a swap disk.
 var withSwap = []string{"--swap", "256"}
 
-// auditMemory is for less RAM, which is searched sooner, where audits need no range that
-// is set aside.
+// auditMemory is less RAM, which is searched sooner. In the middle kernel, audits need the
+// range of reservedWord.
 func auditMemory(series string) []string {
 	if series == middle {
-		return nil
+		return []string{"--memory", "1600M"}
 	}
 	return []string{"--memory", "1G"}
 }
 
 // labJobs gives all of a kernel's tests several machines, so that they are done
-// sooner. Audits have one with swap, which other tests do without.
+// sooner. Audits have one with swap, which other tests do without. The machines that take
+// longest come first: one that is alone at the end leaves processors idle.
 func labJobs() (jobs []labJob) {
-	for _, s := range series() {
-		if *only != everything {
-			job := labJob{name: s, series: s, run: *only}
+	const audits, packages = "^TestAudit", "^TestPackages$"
+	kinds := []func(series string) labJob{
+		func(s string) labJob { return labJob{name: s, run: everything, skip: audits + "|" + packages} },
+		func(s string) labJob {
+			return labJob{name: s + "-audit", run: audits, lab: slices.Concat(withSwap, auditMemory(s))}
+		},
+		func(s string) labJob { return labJob{name: s + "-packages", run: packages} },
+	}
+	if *only != everything {
+		kinds = []func(string) labJob{func(s string) labJob {
+			job := labJob{name: s, run: *only}
 			if strings.Contains(*only, "Audit") {
 				job.lab = withSwap
 			}
+			return job
+		}}
+	}
+	for _, kind := range kinds {
+		for _, s := range series() {
+			job := kind(s)
+			job.series = s
 			jobs = append(jobs, job)
-			continue
 		}
-		const audits, packages = "^TestAudit", "^TestPackages$"
-		jobs = append(jobs,
-			labJob{name: s, series: s, run: everything, skip: audits + "|" + packages},
-			labJob{name: s + "-audit", series: s, run: audits, lab: slices.Concat(withSwap, auditMemory(s))},
-			labJob{name: s + "-packages", series: s, run: packages})
 	}
 	return jobs
 }

@@ -1,0 +1,117 @@
+package memory
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"offmap/internal/failnth"
+)
+
+// TestRemovedFailing has each allocation fail that the kernel makes for a request. The
+// request fails, or works without, and afterwards the kernel has all its memory.
+func TestRemovedFailing(t *testing.T) {
+	onlineBlocks(t)
+	probe := removedFile(t)
+	if err := restoreRemoved(probe); err != nil {
+		t.Fatal(err)
+	}
+	before := directMap(t)
+	first := removableBlock(t, probe)
+	const size = 4 * hugePage
+
+	// each fails the allocations of do, and gives everything back after each run.
+	each := func(name string, prepare func() error, do func() error, cleanup func()) {
+		t.Run(name, func(t *testing.T) {
+			must := func(err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			must(prepare())
+			refused := 0
+			n := failnth.Each(t, do, func(nth int, err error) {
+				if err != nil {
+					refused++
+				}
+				if err != nil && !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EAGAIN) {
+					t.Errorf("allocation %d: %v", nth, err)
+				}
+				cleanup()
+				must(restoreRemoved(probe))
+				if after := directMap(t); !maps.Equal(after, before) {
+					t.Errorf("allocation %d: the direct map was %v, and is %v", nth, before, after)
+				}
+				if pool, err := removedPool(probe); err != nil || pool.Removed != 0 {
+					t.Errorf("allocation %d: %+v, %v", nth, pool, err)
+				}
+				must(prepare())
+			})
+			cleanup()
+			must(restoreRemoved(probe))
+			t.Logf("%d allocations failed, %d requests with them", n, refused)
+			if n == 0 {
+				t.Error("no allocation has failed")
+			}
+		})
+	}
+	fd := -1
+	open := func() (err error) {
+		fd, err = openRemovedDevice()
+		return err
+	}
+	closed := func() {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		fd = -1
+	}
+	nothing := func() error { return nil }
+	removed := func() error { return removeRange(probe, first) }
+	opened := func() error {
+		if err := removed(); err != nil {
+			return err
+		}
+		return open()
+	}
+	given := func() error {
+		if err := opened(); err != nil {
+			return err
+		}
+		return allocRemoved(fd, size)
+	}
+
+	each("open", nothing, open, closed)
+	each("remove", nothing, removed, func() {})
+	each("restore", removed, func() error { return restoreRemoved(probe) }, func() {})
+	each("alloc", opened, func() error { return allocRemoved(fd, size) }, closed)
+	each("mmap", given, func() error {
+		mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+		if err == nil {
+			err = unix.Munmap(mem)
+		}
+		return err
+	}, closed)
+}
+
+// removableBlock is a block that the kernel can do without.
+func removableBlock(t *testing.T, fd int) PhysRange {
+	t.Helper()
+	blocks, err := memoryBlocks(os.DirFS("/sys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blocks {
+		if removeRange(fd, b.PhysRange) == nil {
+			if err := restoreRemoved(fd); err != nil {
+				t.Fatal(err)
+			}
+			return b.PhysRange
+		}
+	}
+	t.Skip("SKIPPED: the kernel can do without no block")
+	return PhysRange{}
+}
