@@ -16,11 +16,28 @@ import (
 	"testing"
 )
 
-// settings have allocations fail that wait for memory, and those of single pages.
-var settings = map[string]string{
-	"/sys/kernel/debug/failslab/ignore-gfp-wait":        "N",
-	"/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait": "N",
-	"/sys/kernel/debug/fail_page_alloc/min-order":       "0",
+// Kind says which allocations fail.
+type Kind int
+
+// Kinds of allocations. The kernel logs a call trace when some of those of pages fail.
+const (
+	Slab Kind = iota
+	SlabAndPages
+)
+
+// settings have allocations fail that wait for memory. The kernel isn't to log a call
+// trace for each.
+func (k Kind) settings() map[string]string {
+	s := map[string]string{
+		"/sys/kernel/debug/failslab/ignore-gfp-wait": "N",
+		"/sys/kernel/debug/failslab/verbose":         "0",
+	}
+	if k == SlabAndPages {
+		s["/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait"] = "N"
+		s["/sys/kernel/debug/fail_page_alloc/min-order"] = "0"
+		s["/sys/kernel/debug/fail_page_alloc/verbose"] = "0"
+	}
+	return s
 }
 
 // Each runs do again and again. The first allocation that the kernel makes for it fails
@@ -29,9 +46,9 @@ var settings = map[string]string{
 // returned. Each returns how many allocations have failed.
 //
 // Both are called on one thread. It skips the test where the kernel can't do that.
-func Each(t *testing.T, do func() error, check func(nth int, err error)) (failed int) {
+func Each(t *testing.T, kind Kind, do func() error, check func(nth int, err error)) (failed int) {
 	t.Helper()
-	for file, value := range settings {
+	for file, value := range kind.settings() {
 		had, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			t.Skipf("NOT TESTED: allocations that fail: %v", err)

@@ -18,7 +18,7 @@ func TestBridgeFailing(t *testing.T) {
 	before := traces(t)
 	const size = 4 * page
 	refused := 0
-	n := failnth.Each(t, func() (err error) {
+	n := failnth.Each(t, failnth.SlabAndPages, func() (err error) {
 		fd, err := unix.MemfdSecret(unix.O_CLOEXEC)
 		if err != nil {
 			return err
