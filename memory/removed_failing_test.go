@@ -103,6 +103,27 @@ func TestRemovedFailing(t *testing.T) {
 		}
 		return err
 	}, closed)
+	// The file's memory is cleared. What can't be is as soon as it can.
+	each("close", failnth.SlabAndPages, func() error {
+		err := given()
+		if err != nil {
+			return err
+		}
+		mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			return err
+		}
+		for i := 0; i < size; i += PageSize {
+			if mem[i] != 0 {
+				t.Fatalf("page %d of new memory isn't empty", i/PageSize)
+			}
+			mem[i] = 1
+		}
+		return unix.Munmap(mem)
+	}, func() error {
+		closed()
+		return nil
+	}, closed)
 }
 
 // removableBlock is a block that the kernel can do without.

@@ -74,7 +74,8 @@ MODULE_PARM_DESC(removed_keep,
  * @name: that of @res
  * @reserved: its memory type is reserved
  * @clear: it was cleared, so that it can be handed out
- * @used: the chunks that files have
+ * @used: bits of the chunks that aren't free. Behind them are those of chunks that
+ *	no file has, and that are still to be cleared: removed_dirty().
  */
 struct removed_block {
 	struct list_head list;
@@ -111,6 +112,11 @@ static u64 removed_limit; /* the most of it */
 static unsigned long removed_chunks(const struct removed_block *b)
 {
 	return b->size / PMD_SIZE;
+}
+
+static unsigned long *removed_dirty(struct removed_block *b)
+{
+	return b->used + BITS_TO_LONGS(removed_chunks(b));
 }
 
 static unsigned long removed_free(const struct removed_block *b)
@@ -242,7 +248,7 @@ static int removed_take(u64 start, u64 size)
 	if (removed_in_larger_entry(start, size))
 		return -EOPNOTSUPP;
 
-	b = kzalloc(struct_size(b, used, BITS_TO_LONGS(size / PMD_SIZE)),
+	b = kzalloc(struct_size(b, used, 2 * BITS_TO_LONGS(size / PMD_SIZE)),
 		    GFP_KERNEL);
 	if (!b)
 		return -ENOMEM;
@@ -278,6 +284,26 @@ give:
 	return ret;
 }
 
+/*
+ * Clears a chunk that no file has any more, and puts it back into the pool. If the
+ * kernel has no memory to map it for that, nobody gets it until another attempt has
+ * worked.
+ */
+static int removed_put(struct removed_block *b, unsigned long i)
+{
+	void *p = memremap(b->start + i * PMD_SIZE, PMD_SIZE, MEMREMAP_WB);
+
+	if (!p) {
+		__set_bit(i, removed_dirty(b));
+		return -ENOMEM;
+	}
+	removed_zero(p, PMD_SIZE);
+	memunmap(p);
+	__clear_bit(i, removed_dirty(b));
+	__clear_bit(i, b->used);
+	return 0;
+}
+
 /* Gives back all blocks that no file uses. Returns the first error. */
 static int removed_give_unused(void)
 {
@@ -287,49 +313,44 @@ static int removed_give_unused(void)
 	lockdep_assert_held(&removed_lock);
 
 	list_for_each_entry_safe(b, next, &removed_blocks, list) {
-		int err;
+		unsigned long i;
+		int err = 0;
 
-		if (!bitmap_empty(b->used, removed_chunks(b)))
-			continue;
-		err = removed_give(b);
+		for_each_set_bit(i, removed_dirty(b), removed_chunks(b))
+			err = removed_put(b, i) ?: err;
+		if (!err && bitmap_empty(b->used, removed_chunks(b)))
+			err = removed_give(b);
 		if (err && !ret)
 			ret = err;
 	}
 	return ret;
 }
 
-static void removed_work_fn(struct work_struct *work)
-{
-	mutex_lock(&removed_lock);
-	removed_give_unused();
-	mutex_unlock(&removed_lock);
-}
-
+static void removed_work_fn(struct work_struct *work);
 static DECLARE_DELAYED_WORK(removed_work, removed_work_fn);
 
-/*
- * Clears a chunk, and puts it back into the pool. If it can't be mapped for that,
- * nobody will ever get it, the kernel included.
- */
-static void removed_put(u64 chunk)
+static void removed_work_fn(struct work_struct *work)
+{
+	int ret;
+
+	mutex_lock(&removed_lock);
+	ret = removed_give_unused();
+	mutex_unlock(&removed_lock);
+	if (ret == -ENOMEM) /* which passes */
+		queue_delayed_work(system_long_wq, &removed_work, 60 * HZ);
+}
+
+/* Puts a file's chunk back. */
+static void removed_put_chunk(u64 chunk)
 {
 	struct removed_block *b;
-	void *p;
 
 	lockdep_assert_held(&removed_lock);
-
-	p = memremap(chunk, PMD_SIZE, MEMREMAP_WB);
-	if (!p) {
-		pr_err("2 MiB at %#llx can't be cleared, and are lost\n", chunk);
-		return;
-	}
-	removed_zero(p, PMD_SIZE);
-	memunmap(p);
 
 	list_for_each_entry(b, &removed_blocks, list) {
 		if (chunk < b->start || chunk - b->start >= b->size)
 			continue;
-		clear_bit((chunk - b->start) / PMD_SIZE, b->used);
+		removed_put(b, (chunk - b->start) / PMD_SIZE);
 		return;
 	}
 	WARN_ON_ONCE(1);
@@ -542,7 +563,7 @@ static int removed_release(struct inode *inode, struct file *file)
 	if (f->chunks) {
 		mutex_lock(&removed_lock);
 		for (i = 0; i < f->nchunks; i++)
-			removed_put(f->chunks[i]);
+			removed_put_chunk(f->chunks[i]);
 		mutex_unlock(&removed_lock);
 		kvfree(f->chunks);
 		mod_delayed_work(system_long_wq, &removed_work,
