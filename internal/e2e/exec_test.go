@@ -247,7 +247,7 @@ func TestExecSoak(t *testing.T) {
 	const atATime = 4
 	random := rand.New(rand.NewPCG(uint64(*soak), uint64(time.Now().UnixNano())))
 	// Signals and timeouts come at any time of a guest's life, its boot above all.
-	first := offmapRun(t, "exec", "-m", "192M", "-k", *soakKernel, "--", "true")
+	first := offmapRun(t, "exec", "-m", "192M", "-k", *soakKernel, "--", "sh", "-c", "true")
 	if first.code != 0 {
 		t.Fatalf("the first command: exit code %d\n%s", first.code, first.stderr)
 	}
