@@ -21,12 +21,13 @@ func TestJailed(t *testing.T) {
 	needKVM(t)
 	for _, tt := range []struct {
 		args []string
-		want string // user, no_new_privs, capabilities, and the mode of seccomp
+		user string // and its group, the only one; "": as before
+		want string // no_new_privs, capabilities, and the mode of seccomp
 	}{
-		{nil, "0 1 0000000000004000 2"}, // CAP_IPC_LOCK
-		{[]string{"--jail=strict"}, "0 1 0000000000004000 2"},
-		{[]string{"--user=65534"}, "65534 1 0000000000004000 2"},
-		{[]string{"--jail=off"}, ""},
+		{nil, "", "1 0000000000004000 2"}, // CAP_IPC_LOCK
+		{[]string{"--jail=strict"}, "", "1 0000000000004000 2"},
+		{[]string{"--user=65534"}, "65534", "1 0000000000004000 2"},
+		{[]string{"--jail=off"}, "", ""},
 	} {
 		t.Run(fmt.Sprint(tt.args), func(t *testing.T) {
 			if os.Geteuid() != 0 {
@@ -40,7 +41,11 @@ func TestJailed(t *testing.T) {
 				t.Fatalf("%d threads", len(files))
 			}
 			for _, file := range files {
-				switch got := confinement(t, file); {
+				ids, got := confinement(t, file)
+				if want := strings.Repeat(tt.user+"\t", 8) + tt.user; tt.user != "" && ids != want {
+					t.Errorf("%s: users, groups and further groups %q, want %q", file, ids, want)
+				}
+				switch {
 				case tt.want == "" && strings.Contains(got, " 0000000000004000 "):
 					t.Errorf("%s: %s, as in the jail", file, got)
 				case tt.want != "" && got != tt.want:
@@ -100,8 +105,9 @@ func startGuest(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// confinement is what a thread's status says of it (proc(5)).
-func confinement(t *testing.T, file string) string {
+// confinement is what a thread's status says of its users and groups, and of what it may
+// do (proc(5)).
+func confinement(t *testing.T, file string) (ids, rights string) {
 	t.Helper()
 	status, err := os.ReadFile(file)
 	if err != nil {
@@ -112,6 +118,6 @@ func confinement(t *testing.T, file string) string {
 		name, value, _ := strings.Cut(line, ":")
 		fields[name] = strings.TrimSpace(value)
 	}
-	uid, _, _ := strings.Cut(fields["Uid"], "\t")
-	return strings.Join([]string{uid, fields["NoNewPrivs"], fields["CapEff"], fields["Seccomp"]}, " ")
+	return strings.Join([]string{fields["Uid"], fields["Gid"], fields["Groups"]}, "\t"),
+		strings.Join([]string{fields["NoNewPrivs"], fields["CapEff"], fields["Seccomp"]}, " ")
 }

@@ -125,6 +125,8 @@ func All() map[string]Attempt {
 		"setuid":                        {nothing, raw(unix.SYS_SETUID, 0), "call setuid"},
 		"kill":                          {nothing, raw(unix.SYS_KILL, someProcess, 0), "call kill"},
 		"tgkill":                        {nothing, raw(unix.SYS_TGKILL, someProcess, someProcess, 0), "call tgkill"},
+		"prctl":                         {nothing, raw(unix.SYS_PRCTL, unix.PR_GET_DUMPABLE), "call prctl"},
+		"limits of another process":     {nothing, raw(unix.SYS_PRLIMIT64, someProcess), "call prlimit64"},
 		// A share of / has such directories, and the call takes them.
 		"a signal by a directory of proc": {
 			func() (int, error) {
