@@ -107,9 +107,10 @@ func All() map[string]Attempt {
 		"socket":                     {nothing, raw(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM), "call socket"},
 		"execve":                     {nothing, raw(unix.SYS_EXECVE), "call execve"},
 		"execveat":                   {nothing, raw(unix.SYS_EXECVEAT), "call execveat"},
-		"fork":                       {nothing, raw(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_PARENT, 0), "call clone"},
-		// Outside, the kernel finds these flags invalid together.
-		"a process with this memory":    {nothing, raw(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_FS|unix.CLONE_NEWNS), "call clone"},
+		// Outside, the kernel finds these flags invalid together: a child of a Go program with
+		// none of its other threads might never end.
+		"fork":                          {nothing, raw(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_SIGHAND), "call clone"},
+		"a process with this memory":    {nothing, raw(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_PIDFD|unix.CLONE_PARENT_SETTID), "call clone"},
 		"a thread in another namespace": {nothing, raw(unix.SYS_CLONE, unix.CLONE_THREAD|unix.CLONE_SIGHAND|unix.CLONE_VM|unix.CLONE_NEWUSER), "call clone"},
 		"clone3":                        {nothing, raw(unix.SYS_CLONE3), "function not implemented"},
 		"ptrace":                        {nothing, raw(unix.SYS_PTRACE, unix.PTRACE_SEIZE, someProcess), "call ptrace"},
