@@ -16,19 +16,19 @@ import (
 const (
 	// After stopPatience this program exits without closing anything. The kernel
 	// does that, and the window's scrubber and the terminal's keeper do the rest.
-	// Before killPatience is over, it has time to print why, even if the reader
-	// of its output is stuck.
-	stopPatience = killPatience - outputPatience - 100*time.Millisecond
-	// After killPatience the kernel kills this program. With a few hundred
-	// running vCPUs, it may not have had a processor to exit before.
-	killPatience = time.Second
+	// It first prints why, even if the reader of its output is stuck.
+	stopPatience = 600 * time.Millisecond
+	// After killPatience the kernel kills this program, and the exit code doesn't tell
+	// why. On a busy host, or with a few hundred running vCPUs, it may not have had a
+	// processor to exit before.
+	killPatience = 5 * time.Second
 )
 
 // errStopped is the cause if a key stopped the guest.
 var errStopped = errors.New("stopped")
 
-// lastResort ends this process at the latest a second after the end of ctx, which
-// stops the guest: even if a vCPU doesn't leave the guest, nobody takes the output,
+// lastResort ends this process soon after the end of ctx, which stops the guest, and
+// after killPatience at the latest: even if a vCPU doesn't leave the guest, nobody takes the output,
 // or there is no processor time. A second signal ends it at once.
 //
 // disarm is called when the guest is gone. What follows may take long, such as
