@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/bobuhiro11/gokvm/bootparam"
 
@@ -60,7 +61,37 @@ func (k *kernel) load(g memory.Guest, r *io.SectionReader) error {
 	return nil
 }
 
-// chunk is the buffer that images are copied through, in bytes.
+// fileOf returns the file that r reads a section of, and where that begins; nil if it
+// reads something else.
+func fileOf(r *io.SectionReader) (f *os.File, off int64) {
+	for {
+		outer, start, _ := r.Outer()
+		off += start
+		switch outer := outer.(type) {
+		case *os.File:
+			return outer, off
+		case *io.SectionReader:
+			r = outer
+		default:
+			return nil, 0
+		}
+	}
+}
+
+// readInto reads size bytes of a file into guest RAM, less if the file ends.
+func readInto(g memory.Guest, at memory.GPA, f *os.File, off, size int64) (n int64, err error) {
+	for n < size {
+		part := memory.Ranges{{GPA: at + memory.GPA(n), Size: uint32(min(size-n, chunk))}}
+		got, err := g.Preadv(int(f.Fd()), part, off+n, 0)
+		n += int64(got)
+		if err != nil || got == 0 {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// chunk is how much of an image is copied at once, in bytes.
 const chunk = 256 << 10
 
 // guestWriter writes to guest RAM from at on.
@@ -75,12 +106,18 @@ func (w *guestWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// stream copies all of r to guest RAM at at. The buffer is ordinary memory: it
-// is cleared, so that no part of an image stays in the VMM's heap.
-func stream(g memory.Guest, at memory.GPA, r *io.SectionReader, what string) error {
-	buffer := make([]byte, chunk)
-	defer clear(buffer)
-	n, err := io.CopyBuffer(&guestWriter{g, at}, r, buffer)
+// stream copies all of r to guest RAM at at. What is in a file is read straight into it.
+func stream(g memory.Guest, at memory.GPA, r *io.SectionReader, what string) (err error) {
+	var n int64
+	if f, off := fileOf(r); f != nil {
+		n, err = readInto(g, at, f, off, r.Size())
+	} else {
+		// The buffer is ordinary memory. It is cleared, so that no part of an image
+		// stays in the VMM's heap.
+		buffer := make([]byte, chunk)
+		defer clear(buffer)
+		n, err = io.CopyBuffer(&guestWriter{g, at}, r, buffer)
+	}
 	if err == nil && n < r.Size() {
 		err = io.ErrUnexpectedEOF // the file shrank under us
 	}

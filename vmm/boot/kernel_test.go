@@ -2,7 +2,10 @@ package boot
 
 import (
 	"bytes"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"offmap/memory"
@@ -40,5 +43,47 @@ func TestStreamLeavesNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestStreamFile reads a section of a section of a file into guest RAM. A file that
+// has become shorter is an error, and so is what doesn't fit.
+func TestStreamFile(t *testing.T) {
+	l, err := memory.NewLayout(memory.MinSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := memory.New(memory.Memfd, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	content := make([]byte, 2*chunk+pageSize)
+	for i := range content {
+		content[i] = byte(i / 7)
+	}
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	const at, skip = 1<<20 + 3, 5
+	whole := io.NewSectionReader(f, 2, int64(len(content)-2))
+	if err := stream(g, at, io.NewSectionReader(whole, skip-2, int64(len(content)-skip)), "image"); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(content)-skip)
+	if _, err := g.ReadAt(got, at); err != nil || !bytes.Equal(got, content[skip:]) {
+		t.Errorf("%v, or other bytes", err)
+	}
+	if err := stream(g, at, io.NewSectionReader(f, 0, int64(len(content)+1)), "image"); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("a file that is too short: %v", err)
+	}
+	if err := stream(g, memory.GPA(memory.MinSize-chunk), whole, "image"); !errors.Is(err, memory.ErrHole) {
+		t.Errorf("beyond guest RAM: %v", err)
 	}
 }
