@@ -27,7 +27,7 @@ const blocksDir = "devices/system/memory"
 // memoryBlock is a block of the kernel's RAM.
 type memoryBlock struct {
 	PhysRange
-	rank int // 0 in zone Movable, else 1
+	rank int // 0 in zone Movable, else 2; and 1 more on another node than this process's
 }
 
 // openRemoved makes a file of size bytes of the pool, and first takes as many more
@@ -94,7 +94,11 @@ func growPool(fd int, size uint64) error {
 	if fix, left := BlocksLeftOffline(sys); left {
 		return fmt.Errorf("%w: this kernel leaves memory that is given back to it unused: %s", lacking("boot parameter memhp_default_state=online"), fix)
 	}
-	blocks, err := memoryBlocks(sys)
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return os.NewSyscallError("sched_getaffinity", err)
+	}
+	blocks, err := memoryBlocks(sys, &allowed)
 	if err != nil {
 		return err
 	}
@@ -203,9 +207,10 @@ func entryAround(blocks []memoryBlock, r PhysRange, unit uint64) PhysRange {
 }
 
 // memoryBlocks lists the kernel's online blocks, first those that it can best do without:
-// of zone Movable, which holds no pages that can't be moved, and then from the highest
-// address down, since devices and the kernel itself are found low.
-func memoryBlocks(sys fs.FS) ([]memoryBlock, error) {
+// of zone Movable, which holds no pages that can't be moved. Next, those on nodes of the
+// CPUs that this process may run on. And then from the highest address down, since devices
+// and the kernel itself are found low.
+func memoryBlocks(sys fs.FS, cpus *unix.CPUSet) ([]memoryBlock, error) {
 	text, err := readField(sys, path.Join(blocksDir, "block_size_bytes"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: this kernel can't remove memory: %w", lacking("CONFIG_MEMORY_HOTREMOVE"), err)
@@ -218,6 +223,7 @@ func memoryBlocks(sys fs.FS) ([]memoryBlock, error) {
 	if err != nil {
 		return nil, err
 	}
+	local := localNodes(sys, cpus)
 	var blocks []memoryBlock
 	for _, e := range entries {
 		number, ok := strings.CutPrefix(e.Name(), "memory")
@@ -231,9 +237,12 @@ func memoryBlocks(sys fs.FS) ([]memoryBlock, error) {
 		if state != "online" { // or it went meanwhile
 			continue
 		}
-		rank := 1
+		rank := 2
 		if zone, _, _ := strings.Cut(zones, " "); zone == "Movable" {
 			rank = 0
+		}
+		if node := nodeIn(sys, dir); node != "" && !local[node] {
+			rank++
 		}
 		blocks = append(blocks, memoryBlock{PhysRange{n * unit, unit}, rank})
 	}
@@ -241,6 +250,32 @@ func memoryBlocks(sys fs.FS) ([]memoryBlock, error) {
 		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.Start, a.Start))
 	})
 	return blocks, nil
+}
+
+// localNodes are the nodes of CPUs, by the names that the kernel has for them.
+func localNodes(sys fs.FS, cpus *unix.CPUSet) map[string]bool {
+	nodes := map[string]bool{}
+	for cpu, left := 0, cpus.Count(); left > 0; cpu++ {
+		if cpus.IsSet(cpu) {
+			left--
+			nodes[nodeIn(sys, fmt.Sprintf("devices/system/cpu/cpu%d", cpu))] = true
+		}
+	}
+	return nodes
+}
+
+// nodeIn is the node of a CPU or a block, which its directory in /sys has a link to. It is
+// "" where the kernel has no nodes (CONFIG_NUMA).
+func nodeIn(sys fs.FS, dir string) string {
+	entries, _ := fs.ReadDir(sys, dir)
+	for _, e := range entries {
+		if number, ok := strings.CutPrefix(e.Name(), "node"); ok {
+			if _, err := strconv.ParseUint(number, 10, 31); err == nil {
+				return e.Name()
+			}
+		}
+	}
+	return ""
 }
 
 func readField(fsys fs.FS, name string) (string, error) {

@@ -129,7 +129,7 @@ func TestRemovedFailing(t *testing.T) {
 // removableBlock is a block that the kernel can do without.
 func removableBlock(t *testing.T, fd int) PhysRange {
 	t.Helper()
-	blocks, err := memoryBlocks(os.DirFS("/sys"))
+	blocks, err := memoryBlocks(os.DirFS("/sys"), &unix.CPUSet{})
 	if err != nil {
 		t.Fatal(err)
 	}

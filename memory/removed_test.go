@@ -2,6 +2,7 @@ package memory
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -43,27 +44,45 @@ func blocksOf(blocks map[string]string) fstest.MapFS {
 }
 
 func TestMemoryBlocks(t *testing.T) {
-	got, err := memoryBlocks(blocksOf(map[string]string{
+	sys := blocksOf(map[string]string{
 		"memory0": "online DMA32", "memory9": "online Normal", "memory10": "online Normal", "memory11": "offline Normal Movable",
-		"memory8": "online Movable", "memoryx": "online Normal",
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var order []uint64
-	for _, b := range got {
-		order = append(order, b.Start/block)
-		if b.Size != block {
-			t.Errorf("%+v", b)
+		"memory8": "online Movable", "memory7": "online Movable", "memoryx": "online Normal",
+	})
+	check := func(what string, cpus *unix.CPUSet, want ...uint64) {
+		t.Helper()
+		got, err := memoryBlocks(sys, cpus)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var order []uint64
+		for _, b := range got {
+			order = append(order, b.Start/block)
+			if b.Size != block {
+				t.Errorf("%+v", b)
+			}
+		}
+		if !slices.Equal(order, want) {
+			t.Errorf("%s: blocks %v, want %v", what, order, want)
 		}
 	}
-	if want := []uint64{8, 10, 9, 0}; !slices.Equal(order, want) {
-		t.Errorf("blocks %v, want %v", order, want)
+	var one, both unix.CPUSet
+	one.Set(1)
+	both.Set(0)
+	both.Set(1)
+	check("no nodes", &one, 8, 7, 10, 9, 0)
+	link := &fstest.MapFile{Mode: fs.ModeSymlink}
+	for path, node := range map[string]string{
+		"cpu/cpu0": "node0", "cpu/cpu1": "node1", "memory/memory0": "node0", "memory/memory7": "node1",
+		"memory/memory8": "node0", "memory/memory9": "node1", "memory/memory10": "node0",
+	} {
+		sys["devices/system/"+path+"/"+node] = link
 	}
-	if _, err := memoryBlocks(fstest.MapFS{}); !errors.Is(err, ErrUnavailable) {
+	check("on node 1", &one, 7, 8, 9, 10, 0)
+	check("on both nodes", &both, 8, 7, 10, 9, 0)
+	if _, err := memoryBlocks(fstest.MapFS{}, &one); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a kernel without blocks: %v", err)
 	}
-	if _, err := memoryBlocks(fstest.MapFS{blocksDir + "/block_size_bytes": {Data: []byte("0\n")}}); err == nil {
+	if _, err := memoryBlocks(fstest.MapFS{blocksDir + "/block_size_bytes": {Data: []byte("0\n")}}, &one); err == nil {
 		t.Error("blocks of no size")
 	}
 }
