@@ -258,9 +258,12 @@ func labKernel(ctx context.Context, value string, withModule bool) (k lab.Kernel
 			module, err = debian.BuildModuleFor(ctx, tree, kmod.Sources, p)
 			return err
 		})
-		if err != nil {
-			return k, "", exitWith(exitcode.Cannot, err)
-		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return k, "", context.Cause(ctx)
+	case err != nil:
+		return k, "", exitWith(exitcode.Cannot, err)
 	}
 	k, err = lab.Built(tree)
 	return k, module, err
