@@ -50,7 +50,7 @@ var payloads = []Payload{
 	{"exits", "measures exits that no device answers; ExitsReport", 3},
 	{"hello", "every vCPU says a line", 3},
 	{"hostile", "attacks its host by all that a guest can do, at random", 0},
-	{"kvmclock", "writes the MSRs that make a host write to guest RAM, and makes a hypercall; exits with the number accepted", 0},
+	{"kvmclock", "writes the MSRs that make a host write to guest RAM; exits with the number accepted", 0},
 	{"shuffle", "all vCPUs update all pages in random order and check that nothing is lost or torn", 3},
 	{"touch", "writes and verifies a pattern over all RAM, on all vCPUs", 3},
 	{"uncached", "measures reads and writes of two buffers, of which its loader may map the second uncached; UncachedReport", 3},

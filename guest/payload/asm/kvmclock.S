@@ -2,10 +2,8 @@
 #
 # Each MSR in the table hands the hypervisor a guest address (Linux
 # Documentation/virt/kvm/x86/msr.rst; Hyper-V TLFS; Xen cpuid.h; SDM vol. 4). For
-# each, the payload reports whether the write was accepted or raised #GP. Then it
-# makes a hypercall that a guest without paravirtual features is refused
-# (Documentation/virt/kvm/x86/hypercalls.rst). The exit code is the number that were
-# accepted.
+# each, the payload reports whether the write was accepted or raised #GP. The exit
+# code is the number that were accepted.
 	.text
 	.globl	_start
 _start:	jmp	main
@@ -42,25 +40,7 @@ refused:
 	add	rbx, 8
 	cmp	dword ptr [rbx], 0
 	jne	1b
-
-	say	"hypercall 5: "
-	xor	eax, eax
-	cpuid
-	cmp	ebx, 0x756e6547			# "Genu"ineIntel
-	mov	eax, 5				# KVM_HC_KICK_CPU
-	mov	ebx, 0				# flags
-	mov	ecx, -1				# the APIC ID of no vCPU
-	je	3f
-	vmmcall
-	jmp	4f
-3:	vmcall
-4:	test	rax, rax
-	jnz	5f
-	inc	ebp
-	say	"accepted\n"
-	jmp	6f
-5:	say	"refused\n"
-6:	mov	eax, ebp
+	mov	eax, ebp
 	jmp	quit
 
 # protection skips the instruction that faulted.
