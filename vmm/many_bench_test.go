@@ -30,7 +30,7 @@ func BenchmarkSideBySide(b *testing.B) {
 					needWindow(b)
 				}
 				var making, running, closing time.Duration
-				var memory, threads uint64
+				var anon, threads uint64 // KiB, and threads
 				for b.Loop() {
 					before := status(b, "RssAnon")
 					start := time.Now()
@@ -63,7 +63,7 @@ func BenchmarkSideBySide(b *testing.B) {
 					}
 					running += time.Since(start)
 					runtime.GC()
-					memory += status(b, "RssAnon") - min(before, status(b, "RssAnon"))
+					anon += status(b, "RssAnon") - min(before, status(b, "RssAnon"))
 					threads += status(b, "Threads")
 					start = time.Now()
 					for _, m := range machines {
@@ -76,7 +76,7 @@ func BenchmarkSideBySide(b *testing.B) {
 				each := float64(b.N * n)
 				b.ReportMetric(making.Seconds()*1000/each, "ms-to-make")
 				b.ReportMetric(closing.Seconds()*1000/each, "ms-to-close")
-				b.ReportMetric(float64(memory)/each, "KiB-each")
+				b.ReportMetric(float64(anon)/each, "KiB-each")
 				b.ReportMetric(float64(threads)/float64(b.N), "threads")
 				b.ReportMetric(3*count*each/running.Seconds(), "exits/s")
 				b.ReportMetric(0, "ns/op")

@@ -21,7 +21,7 @@ func TestJailed(t *testing.T) {
 	needKVM(t)
 	for _, tt := range []struct {
 		args []string
-		user string // and its group, the only one; "": as before
+		user string // number of the user and of the only group; "": not looked at
 		want string // no_new_privs, capabilities, and the mode of seccomp
 	}{
 		{nil, "", "1 0000000000004000 2"}, // CAP_IPC_LOCK

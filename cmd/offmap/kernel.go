@@ -34,7 +34,7 @@ func findKernel(ctx context.Context, value string) (k bootKernel, err error) {
 		}
 		slog.Debug(fmt.Sprintf("kernel %s, package version %s", stock.Release, stock.Version))
 		k.image, k.release = stock.Image, stock.Release
-		k.modules, err = kernel.Installed(stock.ModulesDir)
+		k.modules, err = stock.Modules()
 		return k, err
 	}
 	if info, err := os.Stat(value); err != nil || !info.IsDir() {

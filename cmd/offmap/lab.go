@@ -51,9 +51,9 @@ the bridge's module, whatever this machine has. The command's stdout, stderr and
 exit code are those of lab. The command sees this machine's current directory, its
 cache and the directories of paths on the command line. With --machine=vmx, Bochs
 emulates a processor with Intel's VMX, and the command sees only files that the
-command line names by absolute paths. With --kernel=DIR, the lab runs a kernel of your
-own instead, from its build tree, and builds the module for it with this machine's
-compiler: see docs/kernel-trees.md.
+command line names by absolute paths. With --kernel=DIR, the lab runs the kernel that
+make has built in DIR, and builds the module for it with this machine's compiler: see
+docs/kernel-trees.md.
 
 Afterwards the lab kernel's log is checked. If the kernel complained (oops,
 BUG, WARNING, stall, lockup...) or the module can't be unloaded, the exit code
@@ -254,16 +254,13 @@ func labKernel(ctx context.Context, value string, withModule bool) (k lab.Kernel
 		return k, "", usage("lab: --kernel: %v", err)
 	}
 	if withModule {
-		err = withProgress(value, func(p debian.Progress) (err error) {
+		err = withProgress(ctx, value, func(p debian.Progress) (err error) {
 			module, err = debian.BuildModuleFor(ctx, tree, kmod.Sources, p)
 			return err
 		})
-	}
-	switch {
-	case ctx.Err() != nil:
-		return k, "", context.Cause(ctx)
-	case err != nil:
-		return k, "", exitWith(exitcode.Cannot, err)
+		if err != nil {
+			return k, "", err
+		}
 	}
 	k, err = lab.Built(tree)
 	return k, module, err
@@ -271,34 +268,22 @@ func labKernel(ctx context.Context, value string, withModule bool) (k lab.Kernel
 
 // getKernel gets a kernel from the cache or else from Debian, and builds its module.
 func getKernel(ctx context.Context, series string, withModule bool) (k debian.Kernel, module string, err error) {
-	err = withProgress("debian:"+series, func(p debian.Progress) (err error) {
+	err = withProgress(ctx, "debian:"+series, func(p debian.Progress) (err error) {
 		if k, err = debian.GetKernel(ctx, series, p); err == nil && withModule {
 			module, err = debian.BuildModule(ctx, k, kmod.Sources, p)
 		}
 		return err
 	})
-	switch {
-	case err == nil:
-		return k, module, nil
-	case ctx.Err() != nil:
-		return k, "", context.Cause(ctx)
-	}
-	return k, "", exitWith(exitcode.Cannot, err)
+	return k, module, err
 }
 
 // getBochs gets Bochs from the cache or else from Debian.
 func getBochs(ctx context.Context) (dir string, err error) {
-	err = withProgress("Bochs", func(p debian.Progress) (err error) {
+	err = withProgress(ctx, "Bochs", func(p debian.Progress) (err error) {
 		dir, err = debian.Bochs(ctx, p)
 		return err
 	})
-	switch {
-	case err == nil:
-		return dir, nil
-	case ctx.Err() != nil:
-		return "", context.Cause(ctx)
-	}
-	return "", exitWith(exitcode.Cannot, err)
+	return dir, err
 }
 
 // replaced returns args with each one that is from as to.

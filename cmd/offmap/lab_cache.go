@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"offmap/internal/lab/debian"
-	"offmap/internal/process/exitcode"
 	"offmap/memory/kmod"
 )
 
@@ -86,7 +85,7 @@ func fetchLabs(ctx context.Context, series []string, update bool) error {
 		get = debian.UpdateKernel
 	}
 	for _, s := range series {
-		err := withProgress("debian:"+s, func(p debian.Progress) error {
+		err := withProgress(ctx, "debian:"+s, func(p debian.Progress) error {
 			k, err := get(ctx, s, p)
 			if err == nil {
 				_, err = debian.BuildModule(ctx, k, kmod.Sources, p)
@@ -94,10 +93,7 @@ func fetchLabs(ctx context.Context, series []string, update bool) error {
 			return err
 		})
 		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return exitWith(exitcode.Cannot, err)
+			return err
 		}
 	}
 	return listLabs()

@@ -69,7 +69,7 @@ func newLimitsChildCmd() *cobra.Command {
 
 // checkLimits makes the checks, and prints its progress on stderr.
 func checkLimits(ctx context.Context, chosen []limits.Limit) (results []limits.Result, err error) {
-	err = withProgress("limits", func(progress debian.Progress) error {
+	err = withProgress(ctx, "limits", func(progress debian.Progress) error {
 		for i, l := range chosen {
 			if slog.Default().Enabled(ctx, slog.LevelInfo) {
 				progress(l.ID, float64(i)/float64(len(chosen)))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -8,11 +9,25 @@ import (
 	"golang.org/x/term"
 
 	"offmap/internal/lab/debian"
+	"offmap/internal/process/exitcode"
 )
 
-// withProgress calls work and prints its progress on stderr. On a terminal that is one
-// line that changes, otherwise a line for each new step.
-func withProgress(name string, work func(debian.Progress) error) error {
+// withProgress calls work and prints its progress on stderr. The error is why ctx has
+// ended, if it has, and otherwise work's, with exit code exitcode.Cannot.
+func withProgress(ctx context.Context, name string, work func(debian.Progress) error) error {
+	err := showProgress(name, work)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return exitWith(exitcode.Cannot, err)
+}
+
+// showProgress calls work and prints its progress: on a terminal as one line that changes,
+// otherwise as a line for each new step.
+func showProgress(name string, work func(debian.Progress) error) error {
 	if !term.IsTerminal(2) {
 		last := ""
 		return work(func(what string, _ float64) {

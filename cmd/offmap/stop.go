@@ -28,8 +28,8 @@ const (
 var errStopped = errors.New("stopped")
 
 // lastResort ends this process soon after the end of ctx, which stops the guest, and
-// after killPatience at the latest: even if a vCPU doesn't leave the guest, nobody takes the output,
-// or there is no processor time. A second signal ends it at once.
+// after killPatience at the latest: even if a vCPU doesn't leave the guest, nobody
+// takes the output, or there is no processor time. A second signal ends it at once.
 //
 // disarm is called when the guest is gone. What follows may take long, such as
 // wiping memory.

@@ -48,7 +48,11 @@ func startWith(t *testing.T, series, cmdline string, modules []string, devices .
 	if err != nil {
 		t.Skipf("SKIPPED, no guest was booted: %v; offmap lab fetch gets it", err)
 	}
-	files, err := kernel.Modules(modules...)
+	have, err := kernel.Modules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := have.Files(modules...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,11 @@ func linuxMachine(t *testing.T, words, command string, out io.Writer, modules []
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := k.Modules(modules...)
+	have, err := k.Modules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := have.Files(modules...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,8 @@ var (
 // crashed are the guests that a kernel crashes with, in how many pages of its
 // direct map each one's canary is before, and of the dump after: memory that the
 // kernel couldn't read is in that like any other, and what wasn't its own is not.
-// The crash kernel is loaded while they run but for late ones: what memory the dump has is
-// decided then.
+// The crash kernel is loaded before the late ones start, and after the others. That
+// decides what memory the dump has.
 var crashed = []struct {
 	name          string
 	backend       memory.Backend

@@ -182,26 +182,24 @@ func auditMemory(series string) []string {
 // longest come first: one that is alone at the end leaves processors idle.
 func labJobs() (jobs []labJob) {
 	const audits, packages = "^TestAudit", "^TestPackages$"
-	kinds := []func(series string) labJob{
-		func(s string) labJob { return labJob{name: s, run: everything, skip: audits + "|" + packages} },
-		func(s string) labJob {
-			return labJob{name: s + "-audit", run: audits, lab: slices.Concat(withSwap, auditMemory(s))}
-		},
-		func(s string) labJob { return labJob{name: s + "-packages", run: packages} },
+	kinds := []labJob{
+		{run: everything, skip: audits + "|" + packages},
+		{name: "-audit", run: audits},
+		{name: "-packages", run: packages},
 	}
 	if *only != everything {
-		kinds = []func(string) labJob{func(s string) labJob {
-			job := labJob{name: s, run: *only}
-			if strings.Contains(*only, "Audit") {
+		kinds = []labJob{{run: *only}}
+	}
+	for _, job := range kinds {
+		suffix := job.name
+		for _, s := range series() {
+			job.name, job.series, job.lab = s+suffix, s, nil
+			switch {
+			case job.run == audits:
+				job.lab = slices.Concat(withSwap, auditMemory(s))
+			case strings.Contains(*only, "Audit"):
 				job.lab = withSwap
 			}
-			return job
-		}}
-	}
-	for _, kind := range kinds {
-		for _, s := range series() {
-			job := kind(s)
-			job.series = s
 			jobs = append(jobs, job)
 		}
 	}

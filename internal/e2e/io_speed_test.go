@@ -78,7 +78,11 @@ func prepareIOSpeed(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	modules, err := k.Modules("virtio_pci", "virtio_blk", "virtiofs")
+	have, err := k.Modules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules, err := have.Files("virtio_pci", "virtio_blk", "virtiofs")
 	if err != nil {
 		t.Fatal(err)
 	}

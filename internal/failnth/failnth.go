@@ -1,7 +1,7 @@
 // Package failnth, for tests, has a kernel's allocations of memory fail one after the
 // other (Documentation/fault-injection/fault-injection.rst). It takes a kernel with
 // CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC and CONFIG_FAULT_INJECTION_DEBUG_FS, which
-// Debian's kernels aren't: see docs/kernel-trees.md.
+// Debian's kernels don't have: see docs/kernel-trees.md.
 package failnth
 
 import (
@@ -19,7 +19,7 @@ import (
 // Kind says which allocations fail.
 type Kind int
 
-// Kinds of allocations. The kernel logs a call trace when some of those of pages fail.
+// Kinds of allocations. When some of those of pages fail, the kernel logs a call trace.
 const (
 	Slab Kind = iota
 	SlabAndPages
@@ -45,7 +45,7 @@ func (k Kind) settings() map[string]string {
 // to fail. check is called after each run, when allocations work again, with what do has
 // returned. Each returns how many allocations have failed.
 //
-// Both are called on one thread. It skips the test where the kernel can't do that.
+// do and check are called on one thread. Each skips the test where the kernel can't do that.
 func Each(t *testing.T, kind Kind, do func() error, check func(nth int, err error)) (failed int) {
 	t.Helper()
 	for file, value := range kind.settings() {

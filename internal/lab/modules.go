@@ -18,7 +18,7 @@ type Kernel struct {
 
 // Stock is a kernel of Debian's.
 func Stock(k debian.Kernel) (Kernel, error) {
-	modules, err := kernel.Installed(k.ModulesDir)
+	modules, err := k.Modules()
 	return Kernel{Name: k.Series, Release: k.Release, Version: k.Version, Image: k.Image, Modules: modules}, err
 }
 

@@ -89,7 +89,7 @@ func policy(r Rights) seccomp.Policy {
 	for _, name := range []string{"mmap", "mprotect"} {
 		when(name, seccomp.Condition{Argument: 2, Operation: seccomp.BitsNotSet, Value: unix.PROT_EXEC})
 	}
-	// Threads, in the namespaces of this process. BitsSet is true if any bit is set.
+	// Only threads, and in the namespaces of this process. BitsSet is true if any bit is set.
 	const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 	when("clone", seccomp.Condition{Argument: 0, Operation: seccomp.BitsSet, Value: unix.CLONE_THREAD},
 		seccomp.Condition{Argument: 0, Operation: seccomp.BitsNotSet, Value: namespaces})

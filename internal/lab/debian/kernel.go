@@ -32,15 +32,8 @@ type Kernel struct {
 	dir string // holds the kernel, and what is built for it
 }
 
-// Modules returns the files of the kernel's modules to load for names, as
-// kernel.Modules.Files does.
-func (k Kernel) Modules(names ...string) ([]string, error) {
-	m, err := kernel.Installed(k.ModulesDir)
-	if err != nil {
-		return nil, err
-	}
-	return m.Files(names...)
-}
+// Modules reads the lists of the kernel's modules.
+func (k Kernel) Modules() (*kernel.Modules, error) { return kernel.Installed(k.ModulesDir) }
 
 // Progress is a function that is called with a description of the current step and
 // with the share of it that is done, from 0 to 1, or negative if unknown. It may be

@@ -260,7 +260,11 @@ func TestModulesOfCache(t *testing.T) {
 			t.Logf("skipped %s: %v", series, err)
 			continue
 		}
-		files, err := k.Modules("virtio_pci", "virtio_blk", "virtiofs", "virtio_console", "virtio_rng", "pvpanic_mmio")
+		have, err := k.Modules()
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := have.Files("virtio_pci", "virtio_blk", "virtiofs", "virtio_console", "virtio_rng", "pvpanic_mmio")
 		if err != nil {
 			t.Errorf("%s: %v", series, err)
 		}

@@ -94,8 +94,8 @@ func BuildModuleFor(ctx context.Context, t kernel.Tree, sources fs.FS, progress 
 	return path, err
 }
 
-// build makes offmap.ko for a kernel's release at path: kbuild runs on a copy of sources in
-// a directory below parent. command returns the command that runs it.
+// build puts offmap.ko for a kernel's release at path. It copies sources to a new directory
+// in parent, and command returns what runs kbuild there.
 func build(ctx context.Context, parent, path, release string, sources fs.FS, command func(dir string) (*exec.Cmd, error)) error {
 	dir, err := os.MkdirTemp(parent, "build-")
 	if err != nil {

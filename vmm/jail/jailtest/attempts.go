@@ -107,8 +107,8 @@ func All() map[string]Attempt {
 		"socket":                     {nothing, raw(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_STREAM), "call socket"},
 		"execve":                     {nothing, raw(unix.SYS_EXECVE), "call execve"},
 		"execveat":                   {nothing, raw(unix.SYS_EXECVEAT), "call execveat"},
-		// Outside, the kernel finds these flags invalid together: a child of a Go program with
-		// none of its other threads might never end.
+		// Outside of the jail, the kernel refuses these flags. A real child would be a Go
+		// program without its other threads, which might never end.
 		"fork":                          {nothing, raw(unix.SYS_CLONE, uintptr(unix.SIGCHLD)|unix.CLONE_SIGHAND), "call clone"},
 		"a process with this memory":    {nothing, raw(unix.SYS_CLONE, unix.CLONE_VM|unix.CLONE_PIDFD|unix.CLONE_PARENT_SETTID), "call clone"},
 		"a thread in another namespace": {nothing, raw(unix.SYS_CLONE, unix.CLONE_THREAD|unix.CLONE_SIGHAND|unix.CLONE_VM|unix.CLONE_NEWUSER), "call clone"},
