@@ -40,6 +40,12 @@ func TestRemovedFailing(t *testing.T) {
 				}
 			}
 			must(prepare())
+			t.Cleanup(func() { // when the test is skipped, too
+				cleanup()
+				if err := restoreRemoved(probe); err != nil {
+					t.Error(err)
+				}
+			})
 			refused := 0
 			n := failnth.Each(t, kind, do, func(nth int, err error) {
 				if err != nil {
@@ -58,8 +64,6 @@ func TestRemovedFailing(t *testing.T) {
 				}
 				must(prepare())
 			})
-			cleanup()
-			must(restoreRemoved(probe))
 			t.Logf("%d allocations failed, %d requests with them", n, refused)
 			if n == 0 {
 				t.Error("no allocation has failed")
