@@ -97,7 +97,7 @@ func TestConsolePorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := linuxMachine(t, "quiet console=hvc0", `cat /sys/class/virtio-ports/vport0p1/name /sys/class/virtio-ports/vport0p2/name
+	m := linuxMachine(t, quiet+" console=hvc0", `cat /sys/class/virtio-ports/vport0p1/name /sys/class/virtio-ports/vport0p2/name
 cat /sys/class/misc/hw_random/rng_current
 dd if=/dev/hwrng of=/tmp/random bs=64 count=4
 wc /tmp/random

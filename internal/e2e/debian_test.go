@@ -107,7 +107,7 @@ func TestDebianDisk(t *testing.T) {
 	for _, p := range placings(t) {
 		t.Run(p.String(), func(t *testing.T) {
 			g := startRun(t, "-k", guestKernel, "--backend", "secret", "--attach", p.attach, "--cpus", p.cpus,
-				"--disk", debianImage+",overlay", "--append", "root=/dev/vda rw quiet")
+				"--disk", debianImage+",overlay", "--append", "root=/dev/vda rw "+quiet)
 			logIn(t, g)
 		})
 	}

@@ -54,7 +54,7 @@ func TestDevices(t *testing.T) {
 			read, written, kept := random(t, path("read.img"), size), random(t, path("written.img"), size), random(t, path("kept.img"), size)
 			shared := random(t, path("in/file"), size)
 
-			d, r := report(t, 7, "-k", guestKernel, "--append", "quiet", "--backend", "secret", "--attach", p.attach, "--cpus", p.cpus,
+			d, r := report(t, 7, "-k", guestKernel, "--append", quiet, "--backend", "secret", "--attach", p.attach, "--cpus", p.cpus,
 				"--disk", path("read.img,ro"), "--disk", path("written.img"), "--disk", path("kept.img,overlay"),
 				"--share", path("in"), "--share", path("out,, too=out,rw"), "--rng",
 				"--exec", `set -e

@@ -74,7 +74,7 @@ func checkKilled(t *testing.T, dir string) {
 // the tools and the image.
 func withDisks(p placing, disk, exec string) []string {
 	exec = "mkdir -p /a /b && mount -t ext4 /dev/vda /a && " + exec
-	return append(p.args(), "-k", guestKernel, "--append", "quiet", "--disk", toolsImage+",overlay", "--disk", disk, "--exec", exec)
+	return append(p.args(), "-k", guestKernel, "--append", quiet, "--disk", toolsImage+",overlay", "--disk", disk, "--exec", exec)
 }
 
 // needImages skips a test without images.

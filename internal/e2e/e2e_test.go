@@ -96,6 +96,10 @@ func TestLab(t *testing.T) {
 			t.Log(f)
 		}
 	})
+	coarse := coarseTimers
+	if *boots > 1 {
+		coarse = "" // what is measured is what a user's host does
+	}
 	for _, j := range labJobs() {
 		t.Run(j.name, func(t *testing.T) {
 			atOnce(t) // each machine has one processor to run on
@@ -103,7 +107,7 @@ func TestLab(t *testing.T) {
 			limit := timeLeft(t)
 			args := append([]string{"lab"}, j.lab...)
 			args = append(args,
-				"--kernel", j.series, "--cpus", fmt.Sprint(*cpus), "--append", reservedWord+" "+loadedLow+" "+*words, "--timeout", limit.String(), "-v",
+				"--kernel", j.series, "--cpus", fmt.Sprint(*cpus), "--append", strings.Join([]string{reservedWord, loadedLow, coarse, *words}, " "), "--timeout", limit.String(), "-v",
 				"--module", "zram", "--module", "lzo-rle", "--module", "vhost_vsock", "--module", "loop", "--program", self, "--",
 				"-test.v", "-test.timeout="+(limit-time.Minute).String(), "-test.run="+j.run, "-test.skip="+j.skip, "-inside", fmt.Sprintf("-boots=%d", *boots), fmt.Sprintf("-soak=%d", *soak),
 				fmt.Sprintf("-kills=%d", *kills), fmt.Sprintf("-smallest-window=%v", *least), "-soak-kernel", *soakKernel)
@@ -157,6 +161,11 @@ func needLab(t *testing.T) (offmap string) {
 // loadedLow has the kernels at their lowest address. KASLR may put one so high that no
 // memory can be removed: see docs/removed.md.
 const loadedLow = "nokaslr"
+
+// coarseTimers has the kernels wake up with their tick only, and not program the APIC's
+// timer for each wait: its registers are slow in the emulator. A guest's boot takes 10 to
+// 25 % less time.
+const coarseTimers = "highres=off"
 
 // labJob is what one machine of TestLab's is booted for.
 type labJob struct {

@@ -85,7 +85,7 @@ func TestEndings(t *testing.T) {
 				t.Skip("skipped: wants -soak")
 			}
 			args := []string{"run", "--json", "-m", "256", "-k", guest, "--backend", "secret",
-				"--append", strings.TrimSpace("quiet " + e.append), "--exec", "echo up; " + e.exec + "; sleep 1000"}
+				"--append", strings.TrimSpace(quiet + " " + e.append), "--exec", "echo up; " + e.exec + "; sleep 1000"}
 			timeout := patience * 3 / 4
 			if e.timed {
 				timeout = 20 * time.Second

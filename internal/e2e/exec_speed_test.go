@@ -63,7 +63,7 @@ func (m ioMachine) execArgs(s bench.Subject) []string {
 			"--memory", fmt.Sprint(ioMiB), "--kernel", filepath.Join(m.dir, execTree), "--",
 		}, execCommand...)
 	}
-	cmdline := boot.Cmdline(m.tscKHz, "quiet rdinit=/init rootfstype=virtiofs root="+ioTag+" "+protocol.ExecWord("true"))
+	cmdline := boot.Cmdline(m.tscKHz, quiet+" rdinit=/init rootfstype=virtiofs root="+ioTag+" "+protocol.ExecWord("true"))
 	return []string{
 		"qemu-system-x86_64", "-M", "microvm,pcie=on,pit=on,pic=on,rtc=on,ioapic2=off,memory-backend=ram", "-accel", "kvm", "-cpu", "host", "-smp", "1",
 		"-m", fmt.Sprint(ioMiB), "-object", fmt.Sprintf("memory-backend-memfd,id=ram,size=%dM,share=on", ioMiB),

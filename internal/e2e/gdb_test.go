@@ -25,7 +25,7 @@ func TestGDB(t *testing.T) {
 	}
 	at := kernelSymbols(t, "start_kernel", "__x64_sys_newuname", "linux_banner", "init_uts_ns")
 	socket := filepath.Join(t.TempDir(), "gdb")
-	g := startRun(t, append(p.args(), "-k", guestKernel, "--append", "quiet nokaslr", "--gdb", socket, "--exec", "uname -a; exit 3")...)
+	g := startRun(t, append(p.args(), "-k", guestKernel, "--append", quiet+" nokaslr", "--gdb", socket, "--exec", "uname -a; exit 3")...)
 	g.await(t, "waits for gdb")
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
@@ -100,7 +100,7 @@ func kernelSymbols(t *testing.T, names ...string) map[string]uint64 {
 	for _, n := range names {
 		exec = append(exec, "grep "+n+" /proc/kallsyms")
 	}
-	r := offmapRunFor(t, 3*time.Minute, "run", "-k", guestKernel, "--backend", "memfd", "--append", "quiet nokaslr", "--exec", strings.Join(exec, "; "))
+	r := offmapRunFor(t, 3*time.Minute, "run", "-k", guestKernel, "--backend", "memfd", "--append", quiet+" nokaslr", "--exec", strings.Join(exec, "; "))
 	at := make(map[string]uint64)
 	for line := range strings.Lines(r.stdout) {
 		if f := strings.Fields(line); len(f) == 3 {

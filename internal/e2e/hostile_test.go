@@ -78,7 +78,7 @@ dd if=/dev/vda of=/dev/vdb bs=64K count=16
 dd if=/dev/hwrng of=/tmp/random bs=64 count=1
 echo drivers work`, int(long.Seconds()), seed)
 			cmd := command(t, patience+2*long, "./offmap", append(append([]string{"run"}, p.args()...), "-k", guestKernel,
-				"--timeout", (patience*3/4+2*long).String(), "--append", "quiet console=ttyS0",
+				"--timeout", (patience*3/4+2*long).String(), "--append", quiet+" console=ttyS0",
 				"--disk", path("disks/a"), "--disk", loopDevice(t, path("disks/b"), 0)+",cache=none", "--disk", path("disks/c,overlay"),
 				"--share", path("above/ro"), "--share", path("above/rw")+",rw", "--console", "virtio", "--rng", "--exec", exec)...)
 			var out tail
@@ -123,7 +123,7 @@ func startBeside(t *testing.T) besideGuest {
 	t.Helper()
 	dir := t.TempDir()
 	b := besideGuest{dir: dir, want: random(t, filepath.Join(dir, "from"), 1<<20)}
-	b.guest = startRun(t, "-k", guestKernel, "--append", "quiet", "--backend", "secret", "-m", "256", "--share", dir+"=d,rw", "--exec", `set -e
+	b.guest = startRun(t, "-k", guestKernel, "--append", quiet, "--backend", "secret", "-m", "256", "--share", dir+"=d,rw", "--exec", `set -e
 echo beside is up
 while ! [ -e /mnt/d/stop ]; do
 	cp /mnt/d/from /mnt/d/copy

@@ -146,7 +146,7 @@ const ioReady = "io: ready"
 // cmdline is the same for all VMMs.
 func (m ioMachine) cmdline(devices bool) string {
 	command := "echo " + ioReady
-	words := []string{"quiet", "rdinit=/init"}
+	words := []string{quiet, "rdinit=/init"}
 	if devices {
 		command += " && diskload speed disk /dev/vda && diskload speed share /mnt/" + ioTag + "/" + ioFile
 		words = append(words, protocol.ShareWord(protocol.Share{Tag: ioTag, Writable: true}))

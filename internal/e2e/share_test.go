@@ -87,7 +87,7 @@ func TestShareTree(t *testing.T) {
 		}
 		plantTree(t, filepath.Join(dir, "in"))
 		before, size := treeSums(t, filepath.Join(dir, "in"))
-		d, r := report(t, 5, "-k", "debian:"+series, "--append", "quiet", "--backend", "secret", "--attach", p.attach, "--cpus", p.cpus,
+		d, r := report(t, 5, "-k", "debian:"+series, "--append", quiet, "--backend", "secret", "--attach", p.attach, "--cpus", p.cpus,
 			"--share", filepath.Join(dir, "in"), "--share", filepath.Join(dir, "out")+",rw", "--exec", `set -e
 cp -r -P /mnt/in /mnt/out/copy
 cp -r -P /mnt/out/copy /mnt/out/gone
@@ -149,7 +149,7 @@ func TestShareRoot(t *testing.T) {
 			`set -- $(find /usr/bin -name '[a-c]*' -type f | sort | xargs cat | sha256sum); echo sum $1; poweroff -ff`
 		r := offmapRun(t, "run", "-k", k.Image, "--backend", "secret", "--attach", p.attach, "--cpus", p.cpus,
 			"--timeout", (patience * 3 / 4).String(), "--share", root+"=root",
-			"--append", `quiet rootfstype=virtiofs root=root ro init=/bin/sh -- -c "`+script+`"`)
+			"--append", quiet+` rootfstype=virtiofs root=root ro init=/bin/sh -- -c "`+script+`"`)
 		if r.code != 0 || !strings.Contains(r.stdout, want) || !strings.Contains(r.stdout, " / virtiofs ro") || !strings.Contains(r.stdout, "Read-only file system") {
 			t.Errorf("exit code %d, want %s\n%s\n%s", r.code, want, r.stdout, r.stderr)
 		}

@@ -60,7 +60,7 @@ func TestVMX(t *testing.T) {
 		{"touch", []string{"--payload", "touch"}, []int{0}, " ok", ""},
 		{"guard", []string{"--payload", "kvmclock"}, []int{0}, "#GP", "accepted"},
 		{"hostile", []string{"--payload", "hostile", "--timeout", "20s"}, []int{0, 32, 33, 124}, "seed ", ""},
-		{"linux", []string{"-m", "256", "-k", *vmxGuest, "--append", "quiet", "--exec", "cat /proc/meminfo; dmesg"}, []int{0}, "MemTotal", "unchecked MSR"},
+		{"linux", []string{"-m", "256", "-k", *vmxGuest, "--append", quiet, "--exec", "cat /proc/meminfo; dmesg"}, []int{0}, "MemTotal", "unchecked MSR"},
 	} {
 		for _, attach := range []string{"bridge", "window"} {
 			t.Run(tt.name+"/"+attach, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"offmap/internal/lab/wire"
 	"offmap/internal/process/pdeathsig"
@@ -118,8 +119,9 @@ func startQEMU(qemu string, cfg *Config) (_ *labMachine, err error) {
 	})
 	m.workers.Go(func() { m.keepConsole(m.ports[consoleChannel]) })
 	m.workers.Go(func() {
-		// Neither side caches anything, so each sees at once what the other changes.
-		files := fuse.NewSet(cfg.shares(), fuse.Options{Writable: true, Privileged: true})
+		// The lab keeps what it has read of a file until the file's size or time of
+		// change differ: a program is often started again. Requests are slow here.
+		files := fuse.NewSet(cfg.shares(), fuse.Options{Writable: true, Privileged: true, Validity: time.Second})
 		defer files.Close()
 		files.Serve(m.ports[wire.FilesPort])
 	})
