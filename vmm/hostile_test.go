@@ -68,3 +68,34 @@ func TestHostilePayload(t *testing.T) {
 		}
 	}
 }
+
+// TestHypercall shows that a guest in hidden RAM has no paravirtual features, by a
+// hypercall: the writes of such MSRs are refused by the MSR filter already.
+func TestHypercall(t *testing.T) {
+	needKVM(t)
+	if vendor() == "pvm" {
+		t.Skip("SKIPPED: on kvm_pvm, hypercalls from CPL 0 never return")
+	}
+	for _, c := range []struct {
+		pair attach.Pair
+		said string
+	}{
+		{attach.Pair{Backend: memory.Memfd, Attach: attach.Direct}, "hypercall 5: accepted"},
+		{attach.Pair{Backend: memory.Secret, Attach: attach.ViaBridge}, "hypercall 5: refused"},
+		{attach.Pair{Backend: memory.Secret, Attach: attach.ViaWindow}, "hypercall 5: refused"},
+		{attach.Pair{Backend: memory.Removed, Attach: attach.Direct}, "hypercall 5: refused"},
+	} {
+		t.Run(fmt.Sprintf("%s/%s", c.pair.Backend, c.pair.Attach), func(t *testing.T) {
+			cfg := argsConfig(t, "kvmclock", 1, memory.MinSize, 1)
+			cfg.Backend, cfg.Attach = c.pair.Backend, c.pair.Attach
+			m, err := New(cfg)
+			memtest.NeedBackend(t, err)
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+			if _, out, err := run(t.Context(), t, cfg); err != nil || !strings.Contains(out, c.said) {
+				t.Errorf("%v, want %q in:\n%s", err, c.said, out)
+			}
+		})
+	}
+}

@@ -58,7 +58,7 @@ var packages = []struct{ path, others string }{
 	{path: "memory/attach"}, {path: "memory/attach/scrubber"}, {path: "memory/attach/window"},
 	{path: "audit", others: none}, {path: "audit/canary", others: "TestScanKcore"}, {path: "audit/inject"},
 	{path: "internal/process/undumpable", others: none},
-	{path: "vmm", others: "TestHostile|TestBackends|TestWindow$|TestTripleFault"}, {path: "vmm/gdb", others: none},
+	{path: "vmm", others: "TestHostile|TestHypercall|TestBackends|TestWindow$|TestTripleFault"}, {path: "vmm/gdb", others: none},
 }
 
 // none is a pattern that no test's name matches.

@@ -5,6 +5,10 @@
 # each, the payload reports whether the write was accepted or raised #GP. The exit
 # code is the number that were accepted, without that of the microcode's update: KVM
 # takes it and does nothing.
+#
+# With an argument, it also makes a hypercall that KVM refuses a guest without
+# paravirtual features (Documentation/virt/kvm/x86/hypercalls.rst). On kvm_pvm,
+# hypercalls from CPL 0 never return.
 	.text
 	.globl	_start
 _start:	jmp	main
@@ -45,7 +49,27 @@ refused:
 	add	rbx, 8
 	cmp	dword ptr [rbx], 0
 	jne	1b
-	mov	eax, ebp
+
+	cmp	qword ptr [r13 + INFO_ARGS], 0
+	je	6f
+	say	"hypercall 5: "
+	xor	eax, eax
+	cpuid
+	cmp	ebx, 0x756e6547			# "Genu"ineIntel
+	mov	eax, 5				# KVM_HC_KICK_CPU
+	mov	ebx, 0				# flags
+	mov	ecx, -1				# the APIC ID of no vCPU
+	je	3f
+	vmmcall
+	jmp	4f
+3:	vmcall
+4:	test	rax, rax
+	jnz	5f
+	inc	ebp
+	say	"accepted\n"
+	jmp	6f
+5:	say	"refused\n"
+6:	mov	eax, ebp
 	jmp	quit
 
 # protection skips the instruction that faulted.
