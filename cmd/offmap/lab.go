@@ -87,7 +87,7 @@ func (f *labFlags) addMachine(cmd *cobra.Command) {
 	fl.VarP(&f.memory, "memory", "m", "RAM of the lab machine: MiB, or with K, M, G")
 	fl.Var(&f.swap, "swap", "add a swap disk of `SIZE` to the lab machine (default none)")
 	fl.IntVarP(&f.cpus, "cpus", "c", f.cpus, "processors of the lab machine")
-	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line")
+	fl.StringVar(&f.append, "append", "", "words for the end of the lab kernel's command line; MODULE.PARAMETER=VALUE is for a module, too")
 	fl.StringArrayVar(&f.modules, "module", nil, "also load module `NAME` of the lab's kernel, with its dependencies (repeatable)")
 	fl.BoolVar(&f.noModule, "no-module", false, "don't build and load offmap.ko")
 	fl.BoolVar(&f.plain, "plain", false, "don't add secretmem.enable=1 to the lab kernel's command line")

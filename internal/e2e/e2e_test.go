@@ -178,10 +178,10 @@ type labJob struct {
 var withSwap = []string{"--swap", "256"}
 
 // auditMemory is less RAM, which is searched sooner. In the middle kernel, audits need the
-// range of reservedWord.
+// range of reservedWord, behind which the firmware has some memory for itself.
 func auditMemory(series string) []string {
 	if series == middle {
-		return []string{"--memory", "1600M"}
+		return []string{"--memory", "1664M"}
 	}
 	return []string{"--memory", "1G"}
 }

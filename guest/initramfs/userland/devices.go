@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/guest/agent"
 )
 
 // ModulesDir has the kernel modules that process 1 loads, in the order of their names.
@@ -22,24 +24,9 @@ func loadModules() error {
 	}
 	errs := []error{err}
 	for _, e := range entries {
-		if err := loadModule(filepath.Join(ModulesDir, e.Name()), ""); err != nil {
-			errs = append(errs, fmt.Errorf("load the module %w", err))
-		}
+		errs = append(errs, agent.LoadModule(filepath.Join(ModulesDir, e.Name())))
 	}
 	return errors.Join(errs...)
-}
-
-// loadModule loads the kernel module in a file.
-func loadModule(path, parameters string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), parameters, 0); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
 }
 
 // consoleWait bounds the time for which a console may take to appear.

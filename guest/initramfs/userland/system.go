@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"offmap/guest/agent"
 )
 
 // date prints the time.
@@ -64,7 +66,7 @@ func insmod(args []string) error {
 	if len(args) == 0 {
 		return usage("insmod FILE [PARAMETER=VALUE]...")
 	}
-	return loadModule(args[0], strings.Join(args[1:], " "))
+	return agent.LoadModule(args[0], args[1:]...)
 }
 
 // kill sends a signal, by default SIGTERM: kill [-NUMBER] PID...

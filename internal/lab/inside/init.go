@@ -4,6 +4,7 @@ package inside
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -156,13 +157,8 @@ func mountAll() error {
 
 // loadModule loads one module. A module that is there already is fine.
 func loadModule(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
+	if err := agent.LoadModule(path); !errors.Is(err, unix.EEXIST) {
 		return err
-	}
-	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && err != unix.EEXIST {
-		return fmt.Errorf("load %s: %w", path, err)
 	}
 	return nil
 }
