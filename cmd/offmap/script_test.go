@@ -5,7 +5,10 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -17,11 +20,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	programs := map[string]func(){
 		"offmap":      func() { breakLater(); os.Exit(Main(os.Args[1:])) },
 		"offmapfake":  fakeBench,
 		"offmapstuck": stuck,
-	})
+	}
+	if programs[filepath.Base(os.Args[0])] == nil {
+		// A program that starts with SIGHUP ignored, as nohup has it, keeps it ignored.
+		// What is caught here isn't ignored in the programs that tests start.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
+	testscript.Main(m, programs)
 }
 
 // endsWith is the script command "exitcode N PROGRAM [ARG]...". The program must end
