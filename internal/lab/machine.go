@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"offmap/internal/lab/wire"
 	"offmap/internal/process/pdeathsig"
@@ -119,9 +118,9 @@ func startQEMU(qemu string, cfg *Config) (_ *labMachine, err error) {
 	})
 	m.workers.Go(func() { m.keepConsole(m.ports[consoleChannel]) })
 	m.workers.Go(func() {
-		// The lab keeps what it has read of a file until the file's size or time of
-		// change differ: a program is often started again. Requests are slow here.
-		files := fuse.NewSet(cfg.shares(), fuse.Options{Writable: true, Privileged: true, Validity: time.Second})
+		// Requests are slow here, and programs are started often. With a validity, the
+		// lab also keeps what it has read of a file, until size or time of change differ.
+		files := fuse.NewSet(cfg.shares(), fuse.Options{Writable: true, Privileged: true, Validity: fuse.Validity})
 		defer files.Close()
 		files.Serve(m.ports[wire.FilesPort])
 	})

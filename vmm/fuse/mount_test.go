@@ -24,11 +24,14 @@ const (
 	kindEnv   = "OFFMAP_TEST_KIND"
 )
 
-// kinds are the servers that the tests mount: the lab's, and those of guests.
+// kinds are the servers that the tests mount: the lab's, it without a cache, and those of guests.
 var kinds = map[string]func(dir string) *Server{
-	"lab": func(dir string) *Server { return NewSet([]string{dir}, Options{Writable: true, Privileged: true}) },
-	"rw":  func(dir string) *Server { return must(New(dir, Options{Writable: true, Validity: time.Second})) },
-	"ro":  func(dir string) *Server { return must(New(dir, Options{Validity: time.Second})) },
+	"lab": func(dir string) *Server {
+		return NewSet([]string{dir}, Options{Writable: true, Privileged: true, Validity: Validity})
+	},
+	"uncached": func(dir string) *Server { return NewSet([]string{dir}, Options{Writable: true, Privileged: true}) },
+	"rw":       func(dir string) *Server { return must(New(dir, Options{Writable: true, Validity: Validity})) },
+	"ro":       func(dir string) *Server { return must(New(dir, Options{Validity: Validity})) },
 }
 
 func must(s *Server, err error) *Server {
@@ -82,7 +85,7 @@ func mount(t *testing.T, kind string) (served, mounted string) {
 			t.Errorf("the server: %v", err)
 		}
 	})
-	if kind == "lab" {
+	if kind == "lab" || kind == "uncached" {
 		return served, root + "/0"
 	}
 	return served, root
@@ -137,7 +140,7 @@ func serveDevice(dev int, s *Server) error {
 // TestFiles does with a mounted directory what programs do, and compares the results
 // with the served directory.
 func TestFiles(t *testing.T) {
-	for _, kind := range []string{"lab", "rw"} {
+	for _, kind := range []string{"lab", "uncached", "rw"} {
 		t.Run(kind, func(t *testing.T) { testFiles(t, kind) })
 	}
 }
@@ -162,11 +165,11 @@ func testFiles(t *testing.T, kind string) {
 	compare(t, served, mounted, "new", "old", ".")
 
 	// The client sees what the host changes: at once, if it may not cache.
-	if kind != "lab" {
+	if kind != "uncached" {
 		time.Sleep(time.Second) // a client with cached attributes may be right until then
 	}
 	check(os.WriteFile(out("old"), []byte("short"), 0o600))
-	if kind != "lab" {
+	if kind != "uncached" {
 		time.Sleep(1100 * time.Millisecond)
 	}
 	if got, err := os.ReadFile(in("old")); string(got) != "short" {
@@ -174,7 +177,7 @@ func testFiles(t *testing.T, kind string) {
 	}
 	check(os.Remove(out("old")))
 	check(os.Mkdir(out("old"), 0o700))
-	if kind != "lab" {
+	if kind != "uncached" {
 		time.Sleep(1100 * time.Millisecond)
 	}
 	if st, err := os.Stat(in("old")); err != nil || !st.IsDir() {
@@ -263,7 +266,7 @@ func compare(t *testing.T, served, mounted string, names ...string) {
 
 // TestDirectory lists a directory that takes many requests, and removes all in it.
 func TestDirectory(t *testing.T) {
-	for _, kind := range []string{"lab", "rw"} {
+	for _, kind := range []string{"lab", "uncached", "rw"} {
 		t.Run(kind, func(t *testing.T) { testDirectory(t, kind) })
 	}
 }

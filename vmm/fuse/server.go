@@ -53,6 +53,9 @@ type Options struct {
 	Validity time.Duration
 }
 
+// Validity is the validity of virtiofsd, in Options.
+const Validity = time.Second
+
 // Server is the state of one client. It is safe for concurrent use.
 type Server struct {
 	options Options

@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,10 +31,6 @@ const (
 	// workers is how many requests are carried out at a time. A slow one holds up
 	// no other until there are so many.
 	workers = 16
-
-	// validity is how long the guest may use names and attributes that it has
-	// seen, without asking again. It is virtiofsd's.
-	validity = time.Second
 )
 
 // Share is the device. It implements virtio.Device.
@@ -55,7 +50,7 @@ func Open(dir, tag string, writable bool) (*Share, error) {
 	if err := protocol.CheckTag(tag); err != nil {
 		return nil, fmt.Errorf("share of %s: %w", dir, err)
 	}
-	server, err := fuse.New(dir, fuse.Options{Writable: writable, Validity: validity})
+	server, err := fuse.New(dir, fuse.Options{Writable: writable, Validity: fuse.Validity})
 	if err != nil {
 		return nil, fmt.Errorf("share: %w", err)
 	}
