@@ -38,11 +38,7 @@ func TestHostilePayload(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%s/%d", pair.Backend, pair.Attach, cpus), func(t *testing.T) {
 				cfg := payloadConfig(t, "hello", cpus, memory.MinSize)
 				cfg.Backend, cfg.Attach = pair.Backend, pair.Attach
-				m, err := New(cfg)
-				memtest.NeedBackend(t, err)
-				if err := m.Close(); err != nil {
-					t.Error(err)
-				}
+				needMachine(t, cfg)
 				leaks := memtest.Leaks(t)
 				for range *hostileGuests {
 					seed := *hostileSeed
@@ -69,8 +65,18 @@ func TestHostilePayload(t *testing.T) {
 	}
 }
 
-// TestHypercall shows that a guest in hidden RAM has no paravirtual features, by a
-// hypercall: the writes of such MSRs are refused by the MSR filter already.
+// needMachine skips a test for whose machine this host lacks the backend or the attach.
+func needMachine(t *testing.T, cfg Config) {
+	t.Helper()
+	m, err := New(cfg)
+	memtest.NeedBackend(t, err)
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestHypercall shows by a hypercall that a guest in hidden RAM has no paravirtual
+// features. Writes of their MSRs would not show it: the MSR filter refuses them as well.
 func TestHypercall(t *testing.T) {
 	needKVM(t)
 	if vendor() == "pvm" {
@@ -88,11 +94,7 @@ func TestHypercall(t *testing.T) {
 		t.Run(fmt.Sprintf("%s/%s", c.pair.Backend, c.pair.Attach), func(t *testing.T) {
 			cfg := argsConfig(t, "kvmclock", 1, memory.MinSize, 1)
 			cfg.Backend, cfg.Attach = c.pair.Backend, c.pair.Attach
-			m, err := New(cfg)
-			memtest.NeedBackend(t, err)
-			if err := m.Close(); err != nil {
-				t.Error(err)
-			}
+			needMachine(t, cfg)
 			if _, out, err := run(t.Context(), t, cfg); err != nil || !strings.Contains(out, c.said) {
 				t.Errorf("%v, want %q in:\n%s", err, c.said, out)
 			}

@@ -128,7 +128,7 @@ func (f *guestFlags) openPayload() (*guestFiles, error) {
 func (f *guestFlags) words(d deviceFlags) string {
 	w := []string{protocol.PortWord}
 	if f.spec != nil {
-		// The kernel's tests of its own ciphers are a fifth of its start.
+		// The kernel's tests of its own ciphers take a fifth of its start, in the lab.
 		w = append(w, "quiet", "cryptomgr.notests")
 	} else {
 		w = append(w, d.words()...)

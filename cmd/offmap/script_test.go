@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 		"offmapstuck": stuck,
 	}
 	if programs[filepath.Base(os.Args[0])] == nil {
-		// A program that starts with SIGHUP ignored, as nohup has it, keeps it ignored.
-		// What is caught here isn't ignored in the programs that tests start.
+		// nohup starts a program with SIGHUP ignored, and its children would have that
+		// too. Children don't ignore a signal that is caught here.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	testscript.Main(m, programs)

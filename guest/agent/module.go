@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LoadModule loads the kernel module in a file. Its parameters are those given, after
-// those that the kernel's command line has for it (NAME.PARAMETER=VALUE), as modprobe(8)
-// has it. The error is unix.EEXIST if there is such a module already.
+// LoadModule loads the kernel module in a file, with the parameters that the kernel's
+// command line has for it (NAME.PARAMETER=VALUE, as for modprobe(8)), and then those given.
+// The error is unix.EEXIST if there is such a module already.
 func LoadModule(file string, parameters ...string) error {
 	cmdline, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
@@ -38,8 +38,8 @@ func moduleName(file string) string {
 	return underscores(name)
 }
 
-// moduleParameters returns what a kernel command line has for a module. Values have no
-// blanks.
+// moduleParameters returns what a kernel command line has for a module. A value in
+// quotes, with blanks in it, isn't understood.
 func moduleParameters(cmdline, name string) (all []string) {
 	for word := range strings.FieldsSeq(cmdline) {
 		key, value, valued := strings.Cut(word, "=")

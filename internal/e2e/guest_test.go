@@ -28,8 +28,8 @@ func readRun(t *testing.T, text string) *guestrun.Document {
 	return d
 }
 
-// quiet is for the command lines of guests that have nothing to tell of their start. A
-// fifth of it, in the lab, is the kernel's test of its own ciphers.
+// quiet keeps a guest's kernel from logging its start, and from testing its own ciphers,
+// which takes a fifth of the start in the lab.
 const quiet = "quiet cryptomgr.notests"
 
 // linux are the arguments that boot the guest kernel.

@@ -61,7 +61,8 @@ func free([]string) error {
 	return nil
 }
 
-// insmod loads a kernel module: insmod FILE [PARAMETER=VALUE]...
+// insmod loads a kernel module: insmod FILE [PARAMETER=VALUE]... It also has the
+// parameters that the kernel's command line has for the module.
 func insmod(args []string) error {
 	if len(args) == 0 {
 		return usage("insmod FILE [PARAMETER=VALUE]...")
